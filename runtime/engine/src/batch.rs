@@ -1,0 +1,95 @@
+//! What one step runs: flat rows of (sequence, position, token or slot) over pages of the KV cache.
+//!
+//! A batch mixes prefill chunks with decode rows of many sequences. Rows of the *prompt* class come first, then rows of
+//! the *generated* class; within a class a sequence's rows are adjacent and their positions ascend by one. A row's
+//! arithmetic depends on its class and its own sequence only, never on what shares the batch.
+
+use crate::kv::PageId;
+
+/// A cell that holds a sequence's last sampled token on the backend, so that a step can be issued before its token is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub u32);
+
+/// The token a row feeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowToken {
+    /// An id the host knows.
+    Known(u32),
+    /// Whatever the sampler last wrote to this slot.
+    Slot(Slot),
+}
+
+/// The numeric class of a position: which kernel family, hence which order of arithmetic, computes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// The many-rows family.
+    Prompt,
+    /// The 1–8-row family, looped for more rows.
+    Generated,
+}
+
+/// One row of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Index into [`Batch::sequences`].
+    pub sequence: u32,
+    /// Absolute position in the sequence, from 0.
+    pub position: u32,
+    /// What is embedded.
+    pub token: RowToken,
+    /// Which kernel family computes it.
+    pub class: Class,
+    /// Segment id (BERT's token type); 0 elsewhere.
+    pub segment: u32,
+}
+
+/// What a step knows of one sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SequenceView {
+    /// The sequence's slot.
+    pub slot: Slot,
+    /// Positions in the cache once this step has written its rows.
+    pub length: u32,
+    /// Per KV group: page of each block of [`crate::kv::PAGE_LEN`] positions. [`PageId::NONE`] where a window group has let go.
+    pub tables: Vec<Vec<PageId>>,
+}
+
+/// One step's rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Prompt rows first, then generated rows.
+    pub rows: Vec<Row>,
+    /// The sequences that rows name.
+    pub sequences: Vec<SequenceView>,
+    /// Rows whose logits (or pooled state) are wanted, ascending indices into [`Batch::rows`].
+    pub outputs: Vec<u32>,
+}
+
+/// What a program is lowered and cached for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BatchShape {
+    /// Rows of the prompt class.
+    pub prompt_rows: u32,
+    /// Rows of the generated class.
+    pub generated_rows: u32,
+    /// Rows with outputs.
+    pub outputs: u32,
+    /// Sequences.
+    pub sequences: u32,
+    /// The longest sequence after this step, in positions.
+    pub longest: u32,
+}
+
+impl Batch {
+    /// The shape programs are lowered for.
+    pub fn shape(&self) -> BatchShape {
+        let prompt_rows = self.rows.iter().take_while(|r| r.class == Class::Prompt).count() as u32;
+        BatchShape {
+            prompt_rows,
+            generated_rows: self.rows.len() as u32 - prompt_rows,
+            outputs: self.outputs.len() as u32,
+            sequences: self.sequences.len() as u32,
+            longest: self.sequences.iter().map(|s| s.length).max().unwrap_or(0),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! GGML types: what blocks mean, bit for bit.

@@ -1,0 +1,1 @@
+//! One request's life: its tokens, phase and stop rules.

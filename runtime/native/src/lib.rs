@@ -1,0 +1,1 @@
+//! The native face: library facade.

@@ -1,0 +1,2 @@
+//! The `firecrest` command.
+fn main() {}

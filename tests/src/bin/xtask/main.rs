@@ -1,0 +1,2 @@
+//! `cargo xtask`: setup, test, bench, lint.
+fn main() {}
