@@ -75,10 +75,14 @@ macro_rules! each {
             Backend::Cpu($backend) => $call,
             #[cfg(feature = "gpu")]
             Backend::Gpu($backend) => $call,
+            // Without a backend the set is empty; a reference to it is not known to be.
+            #[cfg(not(any(feature = "cpu", feature = "gpu")))]
+            _ => match *$self {},
         }
     };
 }
 
+#[cfg_attr(not(any(feature = "cpu", feature = "gpu")), allow(unused_variables, reason = "no backend, no use of arguments"))]
 impl Backend {
     /// Reserves a matrix. Rows follow by [`Backend::write_rows`], every row exactly once, in any order.
     pub fn matrix(&mut self, spec: &MatrixSpec) -> Result<MatrixId> {
