@@ -1,0 +1,110 @@
+//! What the engine says back.
+
+use crate::error::ErrorCode;
+use crate::sequence::SequenceId;
+
+/// One thing that happened to a sequence. Events of a sequence come in order, and [`Event::Done`] is its last, always sent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A token was drawn. End-of-generation tokens that stop a sequence are not sent; a token that completes a stop string is.
+    Token {
+        /// Whose.
+        sequence: SequenceId,
+        /// The token.
+        id: u32,
+        /// Where the request asked for them.
+        logprobs: Option<Logprobs>,
+    },
+    /// Text became certain: whole characters, never empty, never part of a stop string. It trails the tokens.
+    Text {
+        /// Whose.
+        sequence: SequenceId,
+        /// What to append.
+        text: String,
+    },
+    /// Logits of consecutive positions.
+    Logits {
+        /// Whose.
+        sequence: SequenceId,
+        /// The first row's position: row `i` says what follows the token at `position + i`.
+        position: u32,
+        /// `[rows, vocab]`, one row after the other.
+        values: Vec<f32>,
+    },
+    /// The embedding, `[dim]`.
+    Embedding {
+        /// Whose.
+        sequence: SequenceId,
+        /// The vector.
+        values: Vec<f32>,
+    },
+    /// Nothing more comes for this sequence; its pages are free.
+    Done {
+        /// Whose.
+        sequence: SequenceId,
+        /// Why.
+        reason: FinishReason,
+        /// What it took.
+        usage: Usage,
+    },
+}
+
+/// Why a sequence ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model drew this end-of-generation token.
+    EndOfGeneration(u32),
+    /// The text completed this stop string: an index into the request's.
+    StopString(usize),
+    /// `max_tokens` were generated.
+    MaxTokens,
+    /// The context is full.
+    ContextFull,
+    /// All logits, or the embedding, were sent.
+    Complete,
+    /// [`super::Engine::cancel`].
+    Cancelled,
+    /// This sequence can't go on; others do.
+    Failed {
+        /// What kind of failure.
+        code: ErrorCode,
+        /// What went wrong and what to do.
+        message: String,
+    },
+}
+
+impl FinishReason {
+    /// The stable name: `end_of_generation`, `stop_string`, `max_tokens`, `context_full`, `complete`, `cancelled`, `failed`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            FinishReason::EndOfGeneration(_) => "end_of_generation",
+            FinishReason::StopString(_) => "stop_string",
+            FinishReason::MaxTokens => "max_tokens",
+            FinishReason::ContextFull => "context_full",
+            FinishReason::Complete => "complete",
+            FinishReason::Cancelled => "cancelled",
+            FinishReason::Failed { .. } => "failed",
+        }
+    }
+}
+
+/// What a sequence took, in tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The prompt's length.
+    pub prompt_tokens: u32,
+    /// Tokens drawn, an end-of-generation token included.
+    pub generated_tokens: u32,
+    /// Positions that were computed again because their pages were taken for an older sequence.
+    pub recomputed_tokens: u32,
+}
+
+/// Natural logarithms of probabilities under the model's own distribution: softmax of the raw logits, before bias,
+/// penalties, filters and temperature.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logprobs {
+    /// Of the token drawn.
+    pub chosen: f32,
+    /// The most probable tokens, most probable first (ties: lowest id first).
+    pub top: Vec<(u32, f32)>,
+}

@@ -1,0 +1,45 @@
+//! What an engine is told once, when its model is loaded.
+
+/// How large the KV cache is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheSize {
+    /// Room for every sequence at full context, but at most [`CacheSize::AUTO_BYTES`], and at most what one binding of
+    /// the most modest GPU holds a layer.
+    #[default]
+    Auto,
+    /// Room for this many positions, over all sequences together.
+    Positions(u64),
+    /// At most this many bytes, over all layers.
+    Bytes(u64),
+}
+
+impl CacheSize {
+    /// What [`CacheSize::Auto`] never passes: 1 GiB, and 256 MiB where an address has 32 bits.
+    pub const AUTO_BYTES: u64 = if cfg!(target_pointer_width = "64") { 1 << 30 } else { 256 << 20 };
+}
+
+/// How an engine runs: everything here is fixed while it lives, but for the step's budget ([`super::Engine::set_step_rows`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Positions one sequence may have, prompt and generated together. `None`: what the model was trained for. Either is
+    /// cut to what the cache holds of one sequence; [`super::Engine::context`] says what came of it.
+    pub context: Option<u32>,
+    /// Sequences that run at once; more than these wait their turn. At least 1.
+    pub max_sequences: u32,
+    /// Requests held at once, running and waiting together. At least `max_sequences`.
+    pub max_requests: u32,
+    /// The KV cache's size.
+    pub cache: CacheSize,
+    /// The token budget: rows of one step. Rows of decoding sequences come first, prompts are cut into chunks that fill the
+    /// rest. More than `max_sequences`, so that prompts always move. A smaller budget makes shorter steps, which a browser needs to stay
+    /// responsive; a larger one makes prompts faster. Encoders see a text whole, so theirs may pass it.
+    pub step_rows: u32,
+}
+
+impl Default for EngineOptions {
+    /// Sixteen sequences and 512 rows a step; eight and 64 in wasm, where nobody else runs while a step does.
+    fn default() -> EngineOptions {
+        let (max_sequences, step_rows) = if cfg!(target_family = "wasm") { (8, 64) } else { (16, 512) };
+        EngineOptions { context: None, max_sequences, max_requests: 256, cache: CacheSize::Auto, step_rows }
+    }
+}
