@@ -3,6 +3,8 @@
 //! A skip is loud. It is printed, written to the file that `cargo xtask test` lists at its end, and where `CI=true` it is a
 //! failure.
 
+pub mod interpreter;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
