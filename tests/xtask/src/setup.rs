@@ -1,0 +1,143 @@
+//! What tests need, installed where we may, named where we may not.
+
+use std::path::{Path, PathBuf};
+
+use crate::process::{cargo, command, on_path, output, repository, run};
+
+/// The Vulkan drivers that tests run on: lavapipe from Mesa, SwiftShader from Chromium.
+pub(crate) const VULKAN_DRIVERS: [&str; 2] = ["/usr/share/vulkan/icd.d/lvp_icd.x86_64.json", "/usr/lib/chromium/vk_swiftshader_icd.json"];
+
+/// Debian packages, and the file that shows each is there.
+const PACKAGES: [(&str, &str); 3] = [
+    ("chromium", "/usr/bin/chromium"),
+    ("mesa-vulkan-drivers", VULKAN_DRIVERS[0]),
+    ("libvulkan1", "/usr/lib/x86_64-linux-gnu/libvulkan.so.1"),
+];
+
+/// Installs what is missing. The list of what still is, each with what to do.
+pub(crate) fn install(oracles: bool) -> Result<Vec<String>, String> {
+    let mut missing = Vec::new();
+    wasm_target(&mut missing)?;
+    debian_packages(&mut missing)?;
+    npm_packages(&mut missing)?;
+    if wasm_bindgen().is_none() {
+        install_wasm_bindgen(&mut missing)?;
+    }
+    if oracles {
+        python_oracles(&mut missing)?;
+    }
+    Ok(missing)
+}
+
+/// [`install`], and what is missing is printed.
+pub(crate) fn report(oracles: bool) -> Result<Vec<String>, String> {
+    let missing = install(oracles)?;
+    if missing.is_empty() {
+        println!("setup: everything is there");
+    }
+    for line in &missing {
+        println!("setup: missing: {line}");
+    }
+    Ok(missing)
+}
+
+fn wasm_target(missing: &mut Vec<String>) -> Result<(), String> {
+    const TARGET: &str = "wasm32-unknown-unknown";
+    let installed = output(&mut command("rustup", &["target", "list", "--installed"])).is_some_and(|o| o.lines().any(|l| l == TARGET));
+    if !installed && !(on_path("rustup") && run(&mut command("rustup", &["target", "add", TARGET]))?) {
+        missing.push(format!("the Rust target {TARGET}: rustup target add {TARGET}"));
+    }
+    Ok(())
+}
+
+fn debian_packages(missing: &mut Vec<String>) -> Result<(), String> {
+    let absent: Vec<&str> = PACKAGES.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(name, _)| *name).collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let root = output(&mut command("id", &["-u"])).is_some_and(|o| o.trim() == "0");
+    if root && on_path("apt-get") {
+        let mut arguments = vec!["install", "-y", "--no-install-recommends"];
+        arguments.extend(&absent);
+        let installed =
+            run(&mut command("apt-get", &["update"]))? && run(command("apt-get", &arguments).env("DEBIAN_FRONTEND", "noninteractive"))?;
+        if installed {
+            return Ok(());
+        }
+    }
+    missing.push(format!("{}: install them with your system's packages (Debian: apt-get install {})", absent.join(", "), absent.join(" ")));
+    Ok(())
+}
+
+fn npm_packages(missing: &mut Vec<String>) -> Result<(), String> {
+    let folder = repository().join("tests/web");
+    if !folder.join("package-lock.json").exists() {
+        return Ok(());
+    }
+    if !on_path("npm") {
+        missing.push("Node.js and npm: install Node 20 or newer".into());
+        return Ok(());
+    }
+    // npm writes this file last; older than the lock means the lock has moved on.
+    let stamp = |p: PathBuf| std::fs::metadata(p).and_then(|m| m.modified()).ok();
+    let (installed, lock) = (stamp(folder.join("node_modules/.package-lock.json")), stamp(folder.join("package-lock.json")));
+    if installed.is_none() || installed < lock {
+        let done = run(command("npm", &["ci", "--no-audit", "--no-fund"]).current_dir(&folder))?;
+        if !done {
+            missing.push("the npm packages of tests/web: npm ci there".into());
+        }
+    }
+    Ok(())
+}
+
+/// The version of wasm-bindgen that Cargo.lock names: the CLI must be exactly that one.
+pub(crate) fn wasm_bindgen_version() -> Option<String> {
+    let lock = std::fs::read_to_string(repository().join("Cargo.lock")).ok()?;
+    let mut lines = lock.lines().skip_while(|l| *l != "name = \"wasm-bindgen\"");
+    lines.nth(1)?.strip_prefix("version = \"")?.strip_suffix('"').map(str::to_owned)
+}
+
+fn tools() -> PathBuf {
+    repository().join("target/tools")
+}
+
+/// A wasm-bindgen CLI of the right version: ours under `target/tools`, or the path's.
+pub(crate) fn wasm_bindgen() -> Option<PathBuf> {
+    let wanted = wasm_bindgen_version()?;
+    let candidates = [tools().join("bin/wasm-bindgen"), PathBuf::from("wasm-bindgen")];
+    candidates.into_iter().find(|c| output(&mut command(c, &["--version"])).is_some_and(|v| v.split_whitespace().nth(1) == Some(&wanted)))
+}
+
+fn install_wasm_bindgen(missing: &mut Vec<String>) -> Result<(), String> {
+    let Some(version) = wasm_bindgen_version() else {
+        missing.push("Cargo.lock names no wasm-bindgen".into());
+        return Ok(());
+    };
+    println!("setup: wasm-bindgen-cli {version} is compiled once, 3 to 5 minutes on two cores");
+    let root = tools().display().to_string();
+    // Without --locked: its lock file asks for crates that have since been withdrawn.
+    if !run(&mut cargo(&["install", "wasm-bindgen-cli", "--version", &version, "--root", &root]))? {
+        missing.push(format!("wasm-bindgen-cli {version}: cargo install wasm-bindgen-cli --version {version}"));
+    }
+    Ok(())
+}
+
+/// The Python with the oracles: `FIRECREST_PYTHON`, or `.venv` at the root of the checkout.
+pub(crate) fn oracle_python() -> Option<PathBuf> {
+    let named = std::env::var_os("FIRECREST_PYTHON").map(PathBuf::from);
+    named.into_iter().chain([repository().join(".venv/bin/python")]).find(|p| p.is_file())
+}
+
+fn python_oracles(missing: &mut Vec<String>) -> Result<(), String> {
+    if oracle_python().is_some_and(|p| output(&mut command(p, &["-c", "import llama_cpp, gguf, numpy, safetensors"])).is_some()) {
+        return Ok(());
+    }
+    println!("setup: the oracles: llama.cpp is compiled once, about 8 minutes on two cores");
+    let made = run(&mut command("python3", &["-m", "venv", ".venv"]))?
+        && run(&mut command(".venv/bin/pip", &["install", "--quiet", "numpy", "gguf", "safetensors"]))?
+        && run(command(".venv/bin/pip", &["install", "--quiet", "llama-cpp-python"]).env("CMAKE_ARGS", "-DGGML_NATIVE=ON"))?;
+    if !made {
+        missing.push("the oracles: python3 -m venv .venv && .venv/bin/pip install numpy gguf safetensors llama-cpp-python".into());
+    }
+    Ok(())
+}
