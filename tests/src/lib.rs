@@ -3,10 +3,13 @@
 //! A skip is loud. It is printed, written to the file that `cargo xtask test` lists at its end, and where `CI=true` it is a
 //! failure.
 
+pub mod gguf_writer;
 pub mod interpreter;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+pub use gguf_writer::GgufWriter;
 
 /// The root of the checkout.
 pub fn repository() -> &'static Path {
