@@ -7,6 +7,12 @@
 use std::future::Future;
 use std::pin::Pin;
 
+mod memory;
+#[cfg(not(target_family = "wasm"))]
+pub mod native;
+
+pub use memory::MemorySource;
+
 /// A boxed future that lives as long as what it borrows.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
@@ -50,4 +56,13 @@ pub enum SourceError {
         /// What was said.
         message: String,
     },
+}
+
+/// Refuses a range that passes the end of `source`.
+pub fn check_range(source: &(impl ByteSource + ?Sized), offset: u64, len: usize) -> Result<(), SourceError> {
+    let end = offset.saturating_add(len as u64);
+    if end > source.len() {
+        return Err(SourceError::OutOfRange { name: source.name().to_owned(), offset, end, len: source.len() });
+    }
+    Ok(())
 }
