@@ -1,10 +1,18 @@
 //! Which adapters there are, and which one is taken.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use firecrest_shaders::Caps;
+
 use crate::error::{Error, ErrorCode, Result};
+
+/// A monotonic clock that the host lends: time since whenever it likes.
+pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// How a GPU backend is made.
 #[derive(Clone, Default)]
-pub struct GpuOptions<'a> {
+pub struct GpuOptions {
     /// Takes the first adapter whose name, driver or API contains this, in any case. A browser offers one adapter and lets
     /// nobody choose.
     pub adapter: Option<String>,
@@ -17,7 +25,7 @@ pub struct GpuOptions<'a> {
     pub browser_subgroups: bool,
     /// A monotonic clock. Lent, rungs that pass the self-check are timed and the fastest is taken; without it the order of
     /// preference decides.
-    pub clock: Option<&'a dyn Fn() -> std::time::Duration>,
+    pub clock: Option<Clock>,
 }
 
 /// Rungs to stay off, for tests and for drivers that lie.
@@ -44,12 +52,12 @@ pub struct AdapterReport {
     pub kind: &'static str,
     /// Whether it computes on the CPU: never taken unless named.
     pub software: bool,
-    /// What kernels may use there, as text.
-    pub caps: String,
+    /// What kernels may use there.
+    pub caps: Caps,
 }
 
 impl AdapterReport {
-    pub(super) fn new(info: &wgpu::AdapterInfo, caps: String) -> AdapterReport {
+    pub(super) fn new(info: &wgpu::AdapterInfo, caps: Caps) -> AdapterReport {
         AdapterReport {
             name: info.name.clone(),
             api: info.backend.to_string(),
@@ -74,7 +82,8 @@ fn kind(device: wgpu::DeviceType) -> &'static str {
 fn is_software(info: &wgpu::AdapterInfo) -> bool {
     // Some software drivers report themselves as `other`, and Chromium's SwiftShader hides behind ANGLE's name.
     let text = format!("{} {} {}", info.name, info.driver, info.driver_info).to_lowercase();
-    info.device_type == wgpu::DeviceType::Cpu || ["llvmpipe", "lavapipe", "swiftshader", "basic render driver"].iter().any(|name| text.contains(name))
+    info.device_type == wgpu::DeviceType::Cpu
+        || ["llvmpipe", "lavapipe", "swiftshader", "basic render driver"].iter().any(|name| text.contains(name))
 }
 
 /// Lower is better: a discrete GPU before an integrated one before whatever else.
@@ -118,19 +127,45 @@ pub(super) async fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
 }
 
 /// The adapter the options ask for.
-pub(super) async fn select(instance: &wgpu::Instance, options: &GpuOptions<'_>) -> Result<wgpu::Adapter> {
+pub(super) async fn select(instance: &wgpu::Instance, options: &GpuOptions) -> Result<wgpu::Adapter> {
     let adapters = enumerate(instance).await;
     let names = || adapters.iter().map(|adapter| format!("`{}`", adapter.get_info().name)).collect::<Vec<_>>().join(", ");
     if adapters.is_empty() {
         return Err(Error::new(ErrorCode::Device, "no GPU adapter was found: install a Vulkan, Metal or DX12 driver, or run on the CPU"));
     }
     let chosen = match &options.adapter {
-        Some(wanted) => adapters.iter().find(|adapter| matches(&adapter.get_info(), wanted)).ok_or_else(|| {
-            Error::new(ErrorCode::Device, format!("no GPU adapter's name contains `{wanted}`; there are {}", names()))
-        })?,
+        Some(wanted) => adapters
+            .iter()
+            .find(|adapter| matches(&adapter.get_info(), wanted))
+            .ok_or_else(|| Error::new(ErrorCode::Device, format!("no GPU adapter's name contains `{wanted}`; there are {}", names())))?,
         None => adapters.iter().find(|adapter| options.accept_software || !is_software(&adapter.get_info())).ok_or_else(|| {
             Error::new(ErrorCode::Device, format!("only software adapters were found ({}); name one to use it, or run on the CPU", names()))
         })?,
     };
     Ok(chosen.clone())
+}
+
+/// What is asked of an adapter, and what kernels may then use.
+pub(super) struct Probe {
+    pub(super) features: wgpu::Features,
+    pub(super) limits: wgpu::Limits,
+    pub(super) caps: Caps,
+}
+
+/// Asks for everything useful that the adapter offers, and for its own limits.
+pub(super) fn probe(adapter: &wgpu::Adapter, options: &GpuOptions) -> Probe {
+    let info = adapter.get_info();
+    let wanted = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
+    let features = adapter.features() & wanted;
+    let limits = adapter.limits();
+    let subgroups = features.contains(wgpu::Features::SUBGROUP) || (cfg!(target_family = "wasm") && options.browser_subgroups);
+    let caps = Caps {
+        // The WebGPU specification lets no device report less than 4.
+        min_subgroup: if subgroups { info.subgroup_min_size.max(4) } else { 0 },
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        invocations: limits.max_compute_invocations_per_workgroup,
+        workgroup_bytes: limits.max_compute_workgroup_storage_size,
+    };
+    Probe { features, limits, caps }
 }

@@ -1,7 +1,7 @@
 //! A device and what goes wrong with it: allocation, submission and waiting, every wgpu error turned into ours.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -127,9 +127,20 @@ impl Device {
         })
     }
 
-    /// The most bytes one storage binding may span. WGSL counts array elements in u32 and wgpu sizes in u64; the smaller rules.
+    /// The most bytes one storage binding may span: at most 2 GiB, since some drivers compute byte offsets in i32.
     pub(super) fn binding_limit(&self) -> u64 {
-        self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size)
+        self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size).min(1 << 31)
+    }
+
+    /// Natively waits until everything submitted is done, which also fires callbacks and frees staging memory. In a browser this
+    /// does nothing: the event loop does both.
+    pub(super) fn wait(&self) -> Result<()> {
+        #[cfg(not(target_family = "wasm"))]
+        if let Err(error) = self.device.poll(wgpu::PollType::wait_indefinitely()) {
+            self.check()?;
+            return Err(Error::new(ErrorCode::Device, format!("waiting for the GPU failed: {error}")));
+        }
+        Ok(())
     }
 
     /// Waits until `bytes` of `buffer` can be read, hands them to `read`, and unmaps.
@@ -141,11 +152,7 @@ impl Device {
         let mapping = Mapping::default();
         let callback = mapping.clone();
         buffer.slice(..bytes).map_async(wgpu::MapMode::Read, move |answer| callback.finish(answer.is_ok()));
-        #[cfg(not(target_family = "wasm"))]
-        if let Err(error) = self.device.poll(wgpu::PollType::wait_indefinitely()) {
-            self.check()?;
-            return Err(Error::new(ErrorCode::Device, format!("waiting for the GPU failed: {error}")));
-        }
+        self.wait()?;
         let mapped = mapping.await;
         if let Err(error) = self.check() {
             if mapped {
@@ -154,7 +161,10 @@ impl Device {
             return Err(error);
         }
         if !mapped {
-            return Err(Error::new(ErrorCode::Device, "results could not be read back from the GPU; the device may be lost: load the model again"));
+            return Err(Error::new(
+                ErrorCode::Device,
+                "results could not be read back from the GPU; the device may be lost: load the model again",
+            ));
         }
         let value = {
             let view = buffer

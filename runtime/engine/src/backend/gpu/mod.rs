@@ -1,44 +1,284 @@
 //! The WGSL backend on wgpu. The only room that says `wgpu::`.
+//!
+//! In the order a step travels: [`lower()`] turns a plan into a [`Program`] for a shape, with the kernel variants that a
+//! [`Selection`] holds; the program's pipelines, bind groups and parameter slots are made once and kept; each step writes its
+//! few tables, encodes one compute pass, and is submitted once. Weights are repacked into planes as they arrive.
+
+mod adapter;
+mod arena;
+mod buffers;
+mod device;
+mod lower;
+mod pipelines;
+mod program;
+mod run;
+mod select;
+mod weights;
+
+use std::collections::HashMap;
+
+use firecrest_shaders::{Caps, Format, params};
 
 use crate::backend::{Description, MatrixId, MatrixSpec, MemoryUse, VectorId};
 use crate::batch::{Batch, BatchShape, Slot};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::kv::KvGroup;
 use crate::model::plan::Plan;
 
-/// The GPU backend.
-pub struct GpuBackend {}
+pub use adapter::{AdapterReport, Clock, GpuOptions, Without};
+pub use lower::{Target, lower};
+pub use program::{Dispatch, Operand, Program, StepBuffer};
+pub use select::Selection;
 
-#[allow(missing_docs, unused_variables, reason = "being built")]
+use arena::Arena;
+use buffers::{Allocator, Buffer, Growing};
+use device::Device;
+use pipelines::Pipelines;
+use run::Programs;
+use weights::{Matrix, Uploads};
+
+/// Token slots there is room for at first.
+const SLOTS: u64 = 1024;
+
+/// The adapters of this machine, best first, software ones last. Empty where there is no driver.
+pub async fn adapters() -> Vec<AdapterReport> {
+    let instance = adapter::instance();
+    let adapters = adapter::enumerate(&instance).await;
+    adapters.iter().map(|adapter| AdapterReport::new(&adapter.get_info(), adapter::probe(adapter, &GpuOptions::default()).caps)).collect()
+}
+
+/// Whether `auto` should mean this machine's GPU: whether it has one that is not software.
+pub async fn has_gpu() -> bool {
+    adapters().await.iter().any(|adapter| !adapter.software)
+}
+
+/// The GPU backend.
+pub struct GpuBackend {
+    device: Device,
+    allocator: Allocator,
+    report: AdapterReport,
+    selection: Selection,
+    pipelines: Pipelines,
+    arena: Arena,
+    programs: Programs,
+    specs: Vec<MatrixSpec>,
+    matrices: Vec<Matrix>,
+    vectors: Vec<Buffer>,
+    uploads: Uploads,
+    groups: Vec<KvGroup>,
+    /// K and V pages by layer.
+    pages: HashMap<u32, (Buffer, Buffer)>,
+    slots: Buffer,
+    /// Bound where a dispatch does not use a binding.
+    zero: Buffer,
+    step: [Growing; StepBuffer::ALL.len()],
+    staging: Growing,
+    /// Bytes of OUT that the last step copied to staging.
+    copied: u64,
+    clock: Option<Clock>,
+}
+
 impl GpuBackend {
+    /// Opens an adapter.
+    ///
+    /// # Errors
+    /// `Device` where no adapter fits the options or its driver refuses a device.
+    pub async fn new(options: GpuOptions) -> Result<GpuBackend> {
+        let instance = adapter::instance();
+        let adapter = adapter::select(&instance, &options).await?;
+        let probe = adapter::probe(&adapter, &options);
+        let report = AdapterReport::new(&adapter.get_info(), probe.caps);
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("firecrest"),
+                required_features: probe.features,
+                required_limits: probe.limits,
+                memory_hints: wgpu::MemoryHints::MemoryUsage,
+                ..wgpu::DeviceDescriptor::default()
+            })
+            .await
+            .map_err(|error| Error::new(ErrorCode::Device, format!("`{}` refused a device: {error}", report.name)))?;
+        let mut device = Device::new(device, queue);
+        let mut allocator = Allocator::default();
+        let arena = Arena::new(&mut device, &mut allocator)?;
+        let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let slots = allocator.buffer(&mut device, "token slots", SLOTS * 4, storage)?;
+        let zero = allocator.buffer(&mut device, "unused bindings", 256, wgpu::BufferUsages::STORAGE)?;
+        Ok(GpuBackend {
+            device,
+            allocator,
+            report,
+            selection: Selection::new(probe.caps, options.without),
+            pipelines: Pipelines::default(),
+            arena,
+            programs: Programs::default(),
+            specs: Vec::new(),
+            matrices: Vec::new(),
+            vectors: Vec::new(),
+            uploads: Uploads::default(),
+            groups: Vec::new(),
+            pages: HashMap::new(),
+            slots,
+            zero,
+            step: StepBuffer::ALL.map(|buffer| Growing::new(buffer.name(), storage)),
+            staging: Growing::new("read back", wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
+            copied: 0,
+            clock: options.clock,
+        })
+    }
+
+    /// Reserves a matrix, in pieces where one would pass what a binding may span.
+    ///
+    /// # Errors
+    /// `Malformed` for a shape that no format can hold, `Memory` where it does not fit the device.
     pub fn matrix(&mut self, spec: &MatrixSpec) -> Result<MatrixId> {
-        Err(Error::internal("being built"))
+        self.device.check()?;
+        let matrix = Matrix::new(spec, &mut self.device, &mut self.allocator)?;
+        self.matrices.push(matrix);
+        self.specs.push(spec.clone());
+        Ok(MatrixId(self.matrices.len() as u32 - 1))
     }
+
+    /// Repacks rows of GGML blocks and queues them for upload.
+    ///
+    /// # Errors
+    /// `Internal` where the bytes are no whole rows inside the matrix, `Device` where the device is gone.
     pub fn write_rows(&mut self, matrix: MatrixId, first_row: usize, blocks: &[u8]) -> Result<()> {
-        Err(Error::internal("being built"))
+        let index = matrix.0 as usize;
+        let (Some(spec), Some(matrix)) = (self.specs.get(index), self.matrices.get_mut(index)) else {
+            return Err(Error::internal(format!("matrix {index} was never made")));
+        };
+        matrix.write_rows(spec, first_row, blocks, &mut self.uploads, &mut self.device)
     }
+
+    /// Uploads a vector, padded with zeros to a whole chunk of columns.
+    ///
+    /// # Errors
+    /// `Memory` where it does not fit the device.
     pub fn vector(&mut self, name: &str, values: &[f32]) -> Result<VectorId> {
-        Err(Error::internal("being built"))
+        self.device.check()?;
+        let mut padded = values.to_vec();
+        padded.resize(values.len().max(1).next_multiple_of(params::CHUNK as usize), 0.0);
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.allocator.buffer(&mut self.device, name, padded.len() as u64 * 4, usage)?;
+        self.device.queue.write_buffer(&buffer.wgpu, 0, bytemuck::cast_slice(&padded));
+        self.vectors.push(buffer);
+        Ok(VectorId(self.vectors.len() as u32 - 1))
     }
+
+    /// Allocates K and V of every layer.
+    ///
+    /// # Errors
+    /// `Memory` where a layer's pages pass what a binding may span, or do not fit the device.
     pub fn allocate_kv(&mut self, groups: &[KvGroup]) -> Result<()> {
-        Err(Error::internal("being built"))
+        self.device.check()?;
+        self.uploads.finish();
+        self.pages.clear();
+        self.programs.forget_resources();
+        self.pipelines.forget_bind_groups();
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        for group in groups {
+            let page = params::page_bytes(group.kv_heads, group.head_dim);
+            let bytes = page.checked_mul(u64::from(group.pages)).filter(|&bytes| bytes <= self.device.binding_limit()).ok_or_else(|| {
+                let most = self.device.binding_limit() / page.max(1);
+                Error::new(
+                    ErrorCode::Memory,
+                    format!("a KV cache of {} pages does not fit this GPU, which can hold {most}; ask for a shorter context or fewer sequences", group.pages),
+                )
+            })?;
+            for &layer in &group.layers {
+                let keys = self.allocator.buffer(&mut self.device, &format!("K pages of layer {layer}"), bytes, usage)?;
+                let values = self.allocator.buffer(&mut self.device, &format!("V pages of layer {layer}"), bytes, usage)?;
+                self.pages.insert(layer, (keys, values));
+            }
+        }
+        self.groups = groups.to_vec();
+        Ok(())
     }
+
+    /// Puts a token into a slot, behind the steps already issued.
+    ///
+    /// # Errors
+    /// `Memory` where there is no room for so many slots.
     pub fn write_slot(&mut self, slot: Slot, token: u32) -> Result<()> {
-        Err(Error::internal("being built"))
+        self.device.check()?;
+        let end = (u64::from(slot.0) + 1) * 4;
+        if end > self.slots.wgpu.size() {
+            let larger = self.allocator.buffer(&mut self.device, "token slots", end.next_power_of_two(), self.slots.wgpu.usage())?;
+            let mut encoder = self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(&self.slots.wgpu, 0, &larger.wgpu, 0, self.slots.wgpu.size());
+            self.device.queue.submit([encoder.finish()]);
+            self.slots = larger;
+            self.programs.forget_resources();
+            self.pipelines.forget_bind_groups();
+        }
+        self.device.queue.write_buffer(&self.slots.wgpu, u64::from(slot.0) * 4, &token.to_le_bytes());
+        Ok(())
     }
+
+    /// Lowers the plan for the batch's shape where that was not done before, and issues the step: one pass, one submission.
+    ///
+    /// # Errors
+    /// `Internal` for a batch that contradicts itself, `Memory` where the step does not fit, `Device` where the device failed.
     pub async fn run(&mut self, plan: &Plan, batch: &Batch) -> Result<()> {
-        Err(Error::internal("being built"))
+        self.issue(plan, batch)?;
+        self.device.settle().await
     }
+
+    /// Waits for the last step and replaces `out` with its OUT.
+    ///
+    /// # Errors
+    /// `Device` where the device failed.
     pub async fn read_outputs(&mut self, out: &mut Vec<f32>) -> Result<()> {
-        Err(Error::internal("being built"))
+        out.clear();
+        let bytes = std::mem::take(&mut self.copied);
+        let Some(staging) = self.staging.get().filter(|_| bytes > 0).cloned() else {
+            return self.device.settle().await;
+        };
+        self.device.read(&staging.wgpu, bytes, |mapped| out.extend_from_slice(bytemuck::cast_slice(mapped))).await
     }
+
+    /// The program of a shape as text.
+    ///
+    /// # Errors
+    /// As [`lower()`].
     pub fn program_text(&mut self, plan: &Plan, shape: &BatchShape) -> Result<String> {
-        Err(Error::internal("being built"))
+        Ok(lower(plan, shape, self.target())?.text(plan))
     }
+
+    /// Bytes held.
     pub fn memory(&self) -> MemoryUse {
-        MemoryUse::default()
+        MemoryUse {
+            weights: self.matrices.iter().map(Matrix::bytes).sum::<u64>() + self.vectors.iter().map(|v| v.wgpu.size()).sum::<u64>(),
+            kv: self.pages.values().map(|(keys, values)| keys.wgpu.size() + values.wgpu.size()).sum(),
+            activations: self.step.iter().map(Growing::size).sum::<u64>() + self.staging.size() + self.slots.wgpu.size(),
+        }
     }
+
+    /// Who this is.
     pub fn describe(&self) -> Description {
-        Description { backend: "gpu", adapter: String::new(), rung: String::new() }
+        let mut formats: Vec<Format> = self.specs.iter().map(|spec| spec.format).collect();
+        formats.sort_unstable();
+        formats.dedup();
+        Description { backend: "gpu", adapter: format!("{} ({})", self.report.name, self.report.api), rung: self.selection.text(&formats) }
+    }
+
+    /// The adapter.
+    pub fn adapter(&self) -> &AdapterReport {
+        &self.report
+    }
+
+    /// What was probed.
+    pub fn caps(&self) -> Caps {
+        *self.selection.caps()
+    }
+
+    /// Rungs that failed the self-check, one sentence each.
+    pub fn failures(&self) -> Vec<String> {
+        self.selection.failures()
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target { selection: &self.selection, matrices: &self.specs, binding_limit: self.device.binding_limit() }
     }
 }

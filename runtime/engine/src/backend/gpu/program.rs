@@ -143,6 +143,8 @@ pub struct Program {
     pub table_sequences: u32,
     /// Tiles of prompt rows that there is room for; those beyond the batch's have no rows.
     pub tiles: u32,
+    /// Set where OUT is rows of X as they are: floats between rows of X. No kernel runs; the rows are copied.
+    pub copied_states: Option<u32>,
 }
 
 impl Program {
@@ -175,7 +177,12 @@ impl Program {
             }
             let _ = write!(text, " |");
             for member in dispatch.variant.params.iter().filter(|m| !m.name.starts_with("pad")) {
-                write_member(&mut text, member.name, member.size, dispatch.params.get(member.offset as usize..(member.offset + member.size) as usize));
+                write_member(
+                    &mut text,
+                    member.name,
+                    member.size,
+                    dispatch.params.get(member.offset as usize..(member.offset + member.size) as usize),
+                );
             }
             text.push('\n');
         }

@@ -94,7 +94,10 @@ impl Selection {
     /// Rungs that failed the self-check, one sentence each.
     pub fn failures(&self) -> Vec<String> {
         let name = |format: &Option<Format>| format.map(|f| format!(" {f}")).unwrap_or_default();
-        self.failed.iter().map(|(kernel, format, rung, reason)| format!("{}{} on rung {}: {reason}", kernel.name(), name(format), rung.name())).collect()
+        self.failed
+            .iter()
+            .map(|(kernel, format, rung, reason)| format!("{}{} on rung {}: {reason}", kernel.name(), name(format), rung.name()))
+            .collect()
     }
 
     /// Kernels grouped by the rung they run on, for formats in `formats`.
@@ -150,7 +153,10 @@ impl Selection {
     pub(super) fn attend_prompt(&self, head_dim: u32) -> Result<&'static Variant> {
         let variant = self.fitting((Kernel::AttendPrompt, None), head_dim, Variant::head_dim)?;
         if variant.head_dim() < head_dim {
-            return Err(Error::unsupported(format!("attention heads are {head_dim} wide; GPU kernels take at most {}", variant.head_dim())));
+            return Err(Error::unsupported(format!(
+                "attention heads are {head_dim} wide; GPU kernels take at most {}",
+                variant.head_dim()
+            )));
         }
         Ok(variant)
     }
