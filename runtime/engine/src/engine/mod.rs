@@ -13,9 +13,10 @@ mod event;
 mod options;
 mod request;
 
-pub use event::{Event, FinishReason, Logprobs, Usage};
-pub use options::{CacheSize, EngineOptions};
+pub use event::{Event, FinishReason, Usage};
+pub use options::EngineOptions;
 pub use request::{Embed, Generate, Pooling, Request, Work};
 
-pub use crate::sampling::Sampling;
+pub use crate::kv::CacheSize;
+pub use crate::sampling::{Logprobs, Sampling};
 pub use crate::sequence::SequenceId;

@@ -1,22 +1,6 @@
 //! What an engine is told once, when its model is loaded.
 
-/// How large the KV cache is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CacheSize {
-    /// Room for every sequence at full context, but at most [`CacheSize::AUTO_BYTES`], and at most what one binding of
-    /// the most modest GPU holds a layer.
-    #[default]
-    Auto,
-    /// Room for this many positions, over all sequences together.
-    Positions(u64),
-    /// At most this many bytes, over all layers.
-    Bytes(u64),
-}
-
-impl CacheSize {
-    /// What [`CacheSize::Auto`] never passes: 1 GiB, and 256 MiB where an address has 32 bits.
-    pub const AUTO_BYTES: u64 = if cfg!(target_pointer_width = "64") { 1 << 30 } else { 256 << 20 };
-}
+use crate::kv::CacheSize;
 
 /// How an engine runs: everything here is fixed while it lives, but for the step's budget ([`super::Engine::set_step_rows`]).
 #[derive(Clone, Debug, PartialEq, Eq)]

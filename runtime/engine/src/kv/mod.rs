@@ -3,6 +3,14 @@
 //! Layers belong to KV groups (full attention, or a window W); each group has its own pool of pages, block tables and
 //! allocator. Backends hold, per layer, a K and a V buffer of f16 laid out `[page][kv head][position in page][head dim]`.
 
+mod cache;
+mod pool;
+mod size;
+
+pub use cache::{BlockTables, KvCache};
+pub use pool::PagePool;
+pub use size::{CacheSize, Sizing};
+
 /// Positions in one page.
 pub const PAGE_LEN: usize = 16;
 
@@ -28,4 +36,27 @@ pub struct KvGroup {
     pub head_dim: u32,
     /// Pages in the pool.
     pub pages: u32,
+}
+
+impl KvGroup {
+    /// Bytes one page takes in one layer's K buffer, and as much again in its V buffer.
+    pub fn layer_page_bytes(&self) -> u64 {
+        u64::from(self.kv_heads) * u64::from(self.head_dim) * PAGE_LEN as u64 * 2
+    }
+
+    /// Bytes one page takes over all layers, K and V.
+    pub fn page_bytes(&self) -> u64 {
+        self.layer_page_bytes() * 2 * self.layers.len() as u64
+    }
+}
+
+/// Pages that hold `positions`.
+pub const fn pages_for(positions: u64) -> u64 {
+    positions.div_ceil(PAGE_LEN as u64)
+}
+
+/// Pages with which a window group's sequence can always go on: those that the `window` positions a row sees, its own among them, lie in,
+/// wherever page borders fall.
+const fn window_pages(window: u32) -> u64 {
+    pages_for((window as u64).saturating_sub(1)) + 1
 }
