@@ -1,6 +1,7 @@
 //! What the engine says back.
 
 use crate::error::ErrorCode;
+use crate::sampling::Logprobs;
 use crate::sequence::SequenceId;
 
 /// One thing that happened to a sequence. Events of a sequence come in order, and [`Event::Done`] is its last, always sent.
@@ -97,14 +98,4 @@ pub struct Usage {
     pub generated_tokens: u32,
     /// Positions that were computed again because their pages were taken for an older sequence.
     pub recomputed_tokens: u32,
-}
-
-/// Natural logarithms of probabilities under the model's own distribution: softmax of the raw logits, before bias,
-/// penalties, filters and temperature.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Logprobs {
-    /// Of the token drawn.
-    pub chosen: f32,
-    /// The most probable tokens, most probable first (ties: lowest id first).
-    pub top: Vec<(u32, f32)>,
 }

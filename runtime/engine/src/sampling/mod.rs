@@ -3,13 +3,20 @@
 //! The steps and their order are llama.cpp's: logit bias, penalties, top-k, typical, top-p, min-p, temperature, draw. Every filter
 //! renormalises over what the ones before it left. All of them are exact over the whole vocabulary.
 
+mod candidates;
+mod philox;
+mod sampler;
+
+pub use philox::uniform;
+pub use sampler::{Logprobs, Sampler};
+
 use crate::error::{Error, Result};
 
 /// How the next token is drawn from a row of logits. The default is the model's own distribution: temperature 1, every
 /// filter off, seed 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
-    /// Divides the logits, last of all. 0 takes the most probable token (ties: the lowest id), whatever the filters say.
+    /// Divides the logits, last of all. 0 takes the most probable token that the filters left (ties: the lowest id).
     pub temperature: f32,
     /// Keep the `k` most probable tokens; 0 keeps all.
     pub top_k: u32,
