@@ -5,6 +5,7 @@
 
 pub mod gguf_writer;
 pub mod interpreter;
+pub mod synthetic;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
