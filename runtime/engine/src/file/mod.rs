@@ -12,7 +12,9 @@
 
 mod gguf;
 mod head;
+mod huggingface;
 mod metadata;
+mod safetensors;
 mod split;
 mod tensor;
 
@@ -22,7 +24,7 @@ pub use tensor::TensorInfo;
 use firecrest_weights::ByteSource;
 
 use crate::error::{Error, Result};
-use tensor::Tensors;
+use tensor::{Tensors, Transform};
 
 /// Where a model's tokenizer is.
 pub enum TextAssets {
@@ -57,13 +59,34 @@ impl ModelFile {
         if sources.is_empty() {
             return Err(Error::request("no file was given to open a model from"));
         }
-        let ggufs = sources.len();
-        if ggufs == sources.len() {
-            let (metadata, tensors) = split::read(&sources).await?;
-            let tensors = Tensors::new(tensors, &sources)?;
-            return Ok(ModelFile { metadata, text: TextAssets::Gguf, chat_template: None, sources, tensors });
+        let mut ggufs = 0;
+        let mut safetensors = 0;
+        for source in &sources {
+            // By content, not by name: four bytes tell a GGUF file, and whatever else holds weights must be safetensors.
+            let mut start = [0; 4];
+            if source.len() >= 4 {
+                source.read(0, &mut start).await?;
+            }
+            ggufs += usize::from(gguf::is_gguf(&start));
+            safetensors += usize::from(source.name().ends_with(".safetensors"));
         }
-        Err(Error::unsupported("safetensors"))
+        if safetensors > 0 {
+            return ModelFile::open_folder(sources).await;
+        }
+        if ggufs == 0 {
+            let name = sources[0].name();
+            return Err(Error::malformed(format!("{name}: neither a GGUF file (it does not begin with `GGUF`) nor *.safetensors")));
+        }
+        let (metadata, tensors) = split::read(&sources).await?;
+        let tensors = Tensors::new(tensors, &sources)?;
+        Ok(ModelFile { metadata, text: TextAssets::Gguf, chat_template: None, sources, tensors })
+    }
+
+    async fn open_folder(mut sources: Vec<Box<dyn ByteSource>>) -> Result<ModelFile> {
+        let huggingface::Folder { metadata, tensors, text, chat_template, computed } = huggingface::read(&sources).await?;
+        sources.push(Box::new(computed));
+        let tensors = Tensors::new(tensors, &sources)?;
+        Ok(ModelFile { metadata, text, chat_template, sources, tensors })
     }
 
     /// All tensors, in file order.

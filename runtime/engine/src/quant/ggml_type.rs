@@ -156,6 +156,11 @@ impl GgmlType {
         TABLE.iter().find(|row| row.id == Some(id)).map(|row| row.ty)
     }
 
+    /// The type safetensors means by a `dtype`: a plain element type, which it names as ggml does.
+    pub fn from_safetensors(dtype: &str) -> Option<GgmlType> {
+        TABLE.iter().find(|row| row.block_len == 1 && row.name == dtype).map(|row| row.ty)
+    }
+
     /// The name of a type that ggml once had under `id` and has withdrawn. Files that hold one must be converted again.
     pub const fn withdrawn(id: u32) -> Option<&'static str> {
         match id {
