@@ -1,0 +1,131 @@
+// One head of one row: normalised where asked, rotated, Q back to QKV, K and V to the row's page as f16.
+#import "shared/rows.wgsl"
+
+struct Params {
+    heads: u32,
+    kv_heads: u32,
+    head_dim: u32,
+    kv_stride: u32,
+    qkv_stride: u32,
+    rows: u32,
+    first_row: u32,
+    rotated: u32,
+    table_offset: u32,
+    table_stride: u32,
+    magnitude: f32,
+    eps: f32,
+}
+
+override PAIRS: u32 = 0u;
+override QK_NORM: u32 = 0u;
+
+const NO_PAIRS: u32 = 0u;
+const ADJACENT: u32 = 1u;
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> rows: array<RowInfo>;
+@group(0) @binding(2) var<storage, read> tables: array<u32>;
+@group(0) @binding(3) var<storage, read> frequencies: array<f32>; // [rotated / 2]
+@group(0) @binding(4) var<storage, read> q_gain: array<f32>; // [head_dim]
+@group(0) @binding(5) var<storage, read> k_gain: array<f32>; // [head_dim]
+@group(0) @binding(6) var<storage, read_write> qkv: array<f32>; // [rows, qkv_stride]: Q heads, K heads, V heads
+@group(0) @binding(7) var<storage, read_write> k_pages: array<u32>; // [page][kv head][position][kv_stride / 2]
+@group(0) @binding(8) var<storage, read_write> v_pages: array<u32>;
+
+var<workgroup> head: array<f32, 256>;
+var<workgroup> squares: array<f32, 64>;
+
+// Cosine and sine of p·f. WGSL promises 2^-11 and only within ±π, so the angle is brought to ±π/4 here: its product with the
+// position in two parts, less a multiple of π/2 in three.
+fn rotation(position: f32, frequency: f32) -> vec2<f32> {
+    let angle = position * frequency;
+    let rest = fma(position, frequency, -angle);
+    let quadrant = round(angle * 0.6366197723675814);
+    var r = fma(-quadrant, 1.5703125, angle);
+    r = fma(-quadrant, 4.837512969970703e-4, r);
+    r = fma(-quadrant, 7.549789948768648e-8, r) + rest;
+    let z = r * r;
+    let s = fma(r * z, fma(z, fma(z, -1.9515295891e-4, 8.3321608736e-3), -1.6666654611e-1), r);
+    let c = fma(z * z, fma(z, fma(z, 2.443315711809948e-5, -1.388731625493765e-3), 4.166664568298827e-2), fma(z, -0.5, 1.0));
+    let q = u32(quadrant) & 3u;
+    let swapped = select(vec2<f32>(c, s), vec2<f32>(s, c), (q & 1u) == 1u);
+    return swapped * vec2<f32>(select(1.0, -1.0, q == 1u || q == 2u), select(1.0, -1.0, q >= 2u));
+}
+
+@compute @workgroup_size(64)
+fn rope_write(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+    let row = params.first_row + workgroup.y;
+    let about = rows[row];
+    let h = workgroup.x;
+    let from_column = row * params.qkv_stride + h * params.head_dim;
+    let is_q = h < params.heads;
+    let is_v = h >= params.heads + params.kv_heads;
+
+    for (var i = t; i < 256u; i += 64u) {
+        var v = 0.0;
+        if (i < params.head_dim) {
+            v = qkv[from_column + i];
+        }
+        head[i] = v;
+    }
+    workgroupBarrier();
+
+    if (QK_NORM == 1u && !is_v) {
+        var s = 0.0;
+        for (var i = t; i < params.head_dim; i += 64u) {
+            s = fma(head[i], head[i], s);
+        }
+        squares[t] = s;
+        workgroupBarrier();
+        var sum = 0.0;
+        for (var i = 0u; i < 64u; i++) {
+            sum += squares[i];
+        }
+        let root = inverseSqrt(sum / f32(params.head_dim) + params.eps);
+        for (var i = t; i < params.head_dim; i += 64u) {
+            var g = 0.0;
+            if (is_q) {
+                g = q_gain[i];
+            } else {
+                g = k_gain[i];
+            }
+            head[i] = head[i] * root * g;
+        }
+        workgroupBarrier();
+    }
+
+    if (PAIRS != NO_PAIRS && !is_v) {
+        let pairs = params.rotated / 2u;
+        for (var i = t; i < pairs; i += 64u) {
+            let a = select(i, 2u * i, PAIRS == ADJACENT);
+            let b = select(i + pairs, 2u * i + 1u, PAIRS == ADJACENT);
+            let cs = rotation(f32(about.position), frequencies[i]) * params.magnitude;
+            let u = head[a];
+            let v = head[b];
+            head[a] = fma(u, cs.x, -v * cs.y);
+            head[b] = fma(u, cs.y, v * cs.x);
+        }
+        workgroupBarrier();
+    }
+
+    if (is_q) {
+        for (var i = t; i < params.head_dim; i += 64u) {
+            qkv[from_column + i] = head[i];
+        }
+        return;
+    }
+    let kv_head = h - params.heads - select(0u, params.kv_heads, is_v);
+    let page = tables[params.table_offset + about.sequence * params.table_stride + about.position / PAGE_LEN];
+    if (page == NO_PAGE) {
+        return;
+    }
+    let at = ((page * params.kv_heads + kv_head) * PAGE_LEN + about.position % PAGE_LEN) * (params.kv_stride / 2u);
+    for (var i = t; i < params.kv_stride / 2u; i += 64u) {
+        let pair = pack2x16float(vec2<f32>(head[2u * i], head[2u * i + 1u]));
+        if (is_v) {
+            v_pages[at + i] = pair;
+        } else {
+            k_pages[at + i] = pair;
+        }
+    }
+}
