@@ -1,0 +1,180 @@
+//! The pre-tokenisers that GGUF files name in `tokenizer.ggml.pre`.
+//!
+//! A pre-tokeniser is a list of patterns, each cutting the pieces of the one before into its matches and what lies between.
+//! The patterns are those of the models' own `tokenizer.json`; where a file writes `(?i:'s|…)` the letters are spelled out, because
+//! case folding of all of Unicode would let `'ſ` (long s) match too.
+
+use std::ops::Range;
+
+use super::regex::Regex;
+use crate::error::{Error, Result};
+
+/// What a name stands for, beside its patterns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Behaviour {
+    /// A piece that is itself a token is that token, whatever the merges say.
+    pub(super) ignore_merges: bool,
+    /// BOS is added where the file says nothing.
+    pub(super) add_bos: bool,
+    /// Pieces go to BPE as GPT-2's byte alphabet; otherwise as UTF-8 with "▁" for a space and `<0xNN>` for unknown bytes.
+    pub(super) byte_level: bool,
+    /// A run of newlines that is itself a token is that token.
+    pub(super) whole_newlines: bool,
+}
+
+const PLAIN: Behaviour = Behaviour { ignore_merges: false, add_bos: false, byte_level: true, whole_newlines: false };
+
+/// Patterns by the name of the model that first used them.
+mod pattern {
+    pub(super) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+    pub(super) const LLAMA3: &str = r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    pub(super) const QWEN2: &str = r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    pub(super) const QWEN35: &str = r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    /// Qwen2's without contractions, so that Turkish suffixes keep their apostrophe.
+    pub(super) const UFAKZEKA: &str = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    pub(super) const MINICPM5: &str = r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    pub(super) const JAIS2: &str = r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}";
+    pub(super) const SEED_CODER: &str = r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+";
+    pub(super) const BAILINGMOE: &str =
+        r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
+    pub(super) const EXAONE_MOE: &str = r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+";
+    pub(super) const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    pub(super) const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    pub(super) const YOUTU: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    pub(super) const YOUTU_SCRIPTS: &str = "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥\u{3040}-ゟ゠-ヿ]+";
+    pub(super) const KIMI_K2: &str = r"\p{Han}+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    pub(super) const DEEPSEEK_V3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
+    pub(super) const SPARK: &str =
+        r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+"##;
+    /// Han and Japanese kana.
+    pub(super) const CJK: &str = "[一-龥\u{3040}-ゟ゠-ヿ]+";
+    /// The letters that have case, as DeepSeek lists them.
+    pub(super) const DEEPSEEK_LETTERS: &str = r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+";
+    pub(super) const DEEPSEEK_PUNCTUATION: &str = r"\s?[!-/:-~！-／：-～‘-‟\u{3000}-。]+";
+    pub(super) const DEEPSEEK_CJK: &str = "[一-龥ࠀ-一가-\u{d7ff}]+";
+    pub(super) const BLOOM: &str = r" ?[^(\s|.,!?…。，、।۔،)]+";
+    pub(super) const PUNCTUATION_AND_BACKTICK: &str = r"[\p{P}$+<=>^~|`]+";
+    pub(super) const PUNCTUATION: &str = r"[\p{P}$+<=>^~|]+";
+    pub(super) const DIGIT: &str = r"\p{N}";
+    pub(super) const DIGITS: &str = r"\p{N}+";
+    pub(super) const DIGITS_BY_THREE: &str = r"\p{N}{1,3}";
+    pub(super) const ASCII_DIGITS_BY_THREE: &str = "[0-9][0-9][0-9]";
+    /// Groups of three counted from the right.
+    pub(super) const DIGITS_FROM_RIGHT: &str = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))";
+    pub(super) const AFMOE_SCRIPTS: &str =
+        "[一-鿿㐀-䶿豈-\u{faff}\u{3040}-ゟ゠-ヿ･-ﾟ⼀-\u{2fdf}\u{e00}-\u{e7f}\u{e80}-\u{eff}ក-\u{17ff}က-႟ꩠ-ꩿꧠ-\u{a9ff}가-\u{d7af}ᄀ-ᇿ]+";
+    pub(super) const LINES: &str = r"[^\n]+|[\n]+";
+}
+
+/// GPT-2's own pattern, which `tokenizer.json` files mean without writing it out.
+pub(super) const GPT2: &str = pattern::GPT2;
+
+/// Every name, with what it stands for.
+const TABLE: &[(&[&str], &[&str], Behaviour)] = {
+    use pattern::*;
+    const LLAMA: Behaviour = Behaviour { ignore_merges: true, add_bos: true, ..PLAIN };
+    const WHOLE: Behaviour = Behaviour { ignore_merges: true, ..PLAIN };
+    const SPACES_ESCAPED: Behaviour = Behaviour { byte_level: false, ..PLAIN };
+    &[
+        (&["default"], &[PUNCTUATION, GPT2, DIGITS, ASCII_DIGITS_BY_THREE], PLAIN),
+        (&["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"], &[LLAMA3], LLAMA),
+        (&["dbrx", "smaug-bpe", "chatglm-bpe"], &[LLAMA3], PLAIN),
+        (&["glm4", "glm5"], &[LLAMA3], WHOLE),
+        (&["qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2"], &[QWEN2], PLAIN),
+        (&["qwen35"], &[QWEN35], PLAIN),
+        (&["ufakzeka"], &[UFAKZEKA], PLAIN),
+        (&["laguna"], &[LINES, QWEN2], PLAIN),
+        (&["minicpm5"], &[DIGITS_BY_THREE, MINICPM5], WHOLE),
+        (&["jais-2"], &[JAIS2], PLAIN),
+        (&["seed-coder"], &[SEED_CODER], PLAIN),
+        (&["bailingmoe", "bailingmoe2", "llada-moe"], &[BAILINGMOE], PLAIN),
+        (&["exaone-moe"], &[EXAONE_MOE], PLAIN),
+        (&["tekken"], &[TEKKEN], LLAMA),
+        (&["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"], &[GPT4O], PLAIN),
+        (&["granite-embed-multi-97m"], &[GPT4O], WHOLE),
+        (&["tiny_aya", "cohere2moe"], &[DIGITS_FROM_RIGHT, GPT4O], PLAIN),
+        (&["youtu"], &[YOUTU_SCRIPTS, YOUTU], WHOLE),
+        (&["kimi-k2"], &[KIMI_K2], PLAIN),
+        (&["deepseek-llm"], &["[\r\n]", DEEPSEEK_LETTERS, DEEPSEEK_PUNCTUATION, r"\s+$", DEEPSEEK_CJK, DIGITS], PLAIN),
+        (&["deepseek-coder"], &["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", DEEPSEEK_CJK, DIGIT], PLAIN),
+        (&["deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"], &[DIGITS_BY_THREE, CJK, DEEPSEEK_V3], PLAIN),
+        (&["spark2_5"], &[DIGITS_BY_THREE, CJK, SPARK, DIGIT], PLAIN),
+        (&["afmoe"], &[DIGITS_FROM_RIGHT, AFMOE_SCRIPTS, DEEPSEEK_V3], PLAIN),
+        (&["falcon"], &[PUNCTUATION_AND_BACKTICK, GPT2, ASCII_DIGITS_BY_THREE], PLAIN),
+        (&["starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2"], &[DIGIT, GPT2], PLAIN),
+        (
+            &[
+                "gpt-2",
+                "phi-2",
+                "mpt",
+                "olmo",
+                "jais",
+                "trillion",
+                "granite-docling",
+                "exaone4",
+                "jina-es",
+                "jina-de",
+                "jina-v1-en",
+                "jina-v2-es",
+                "jina-v2-de",
+                "jina-v2-code",
+                "roberta-bpe",
+                "gigachat",
+                "a.x-4.0",
+                "mellum",
+                "modern-bert",
+            ],
+            &[GPT2],
+            PLAIN,
+        ),
+        (&["poro-chat", "bloom", "gpt3-finnish"], &[BLOOM], PLAIN),
+        (&["viking"], &[BLOOM, DIGIT], PLAIN),
+        (&["superbpe"], &[DIGITS, r"(?=(?:\d{3})+(?!\d))"], PLAIN),
+        (
+            &["chameleon"],
+            &["<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", "[\t\n]|    |  ", DIGIT, r"[\p{P}!-/:-@\[-`{-~]", GPT2],
+            Behaviour { add_bos: true, ..PLAIN },
+        ),
+        (&["gemma4", "granite-embed-multi-311m"], &[LINES], Behaviour { add_bos: true, whole_newlines: true, ..SPACES_ESCAPED }),
+        (&["sarvam-moe"], &[LINES], SPACES_ESCAPED),
+    ]
+};
+
+/// The names that are understood.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().flat_map(|(names, _, _)| names.iter().copied())
+}
+
+/// A pre-tokeniser, compiled.
+#[derive(Debug)]
+pub(super) struct PreTokenizer {
+    patterns: Vec<Regex>,
+}
+
+impl PreTokenizer {
+    /// The pre-tokeniser that `name` stands for, and how its tokeniser behaves.
+    pub(super) fn named(name: &str) -> Result<(PreTokenizer, Behaviour)> {
+        let Some((_, patterns, behaviour)) = TABLE.iter().find(|(names, _, _)| names.contains(&name)) else {
+            let known: Vec<&str> = names().collect();
+            return Err(Error::unsupported(format!(
+                "tokenizer.ggml.pre is {name:?}, a pre-tokeniser that Firecrest does not know (it knows {})",
+                known.join(", ")
+            )));
+        };
+        let patterns = patterns.iter().map(|p| Regex::new(p)).collect::<Result<_>>()?;
+        Ok((PreTokenizer { patterns }, *behaviour))
+    }
+
+    /// Cuts `text` into pieces that no token crosses.
+    pub(super) fn split(&self, text: &str) -> Result<Vec<Range<usize>>> {
+        let mut pieces = vec![0..text.len()];
+        for pattern in &self.patterns {
+            let mut finer = Vec::with_capacity(pieces.len());
+            for piece in pieces {
+                pattern.split(&text[piece.clone()], |r, _| finer.push(piece.start + r.start..piece.start + r.end))?;
+            }
+            pieces = finer;
+        }
+        Ok(pieces)
+    }
+}
