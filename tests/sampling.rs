@@ -275,7 +275,7 @@ fn as_llama_cpp() {
     let Some(python) = oracle_python() else {
         return skip(what, "no oracle: run `cargo xtask setup`, or set FIRECREST_PYTHON");
     };
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/oracles/sampling.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/oracle/sampling.py");
     let default = Sampling::default;
     let history: Vec<u32> = (0..90u32).map(|i| i * i % 23).collect();
     let mut cases = Vec::new();

@@ -1,5 +1,278 @@
-//! One request's life: its tokens, phase and stop rules.
+//! One request's life: its tokens, its phase, and what its outputs become.
+//!
+//! `Waiting → Prefilling → Decoding → Draining → Done`, and `Preempted` when an older sequence needed the pages. A sequence is done when it is
+//! no longer there: its last event says why.
+
+mod stop;
+
+pub use stop::StopStrings;
+
+use crate::batch::{Class, Slot};
+use crate::engine::{Embed, Event, FinishReason, Pooling, Request, Usage, Work};
+use crate::error::Error;
+use crate::kv::BlockTables;
+use crate::model::plan::PlanKind;
+use crate::sampling::Sampler;
+use crate::text::TextStream;
 
 /// Names a sequence. Ids rise with the order of submission and are never used twice by one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SequenceId(pub u64);
+
+/// Where a sequence stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Submitted, nothing computed.
+    Waiting,
+    /// Positions before its last token are still to be computed.
+    Prefilling,
+    /// Only its newest token is still to be computed.
+    Decoding,
+    /// It lost its pages to an older sequence; everything is to be computed again, each position in the class it had.
+    Preempted,
+    /// It has ended; its pages and slot are still held.
+    Draining(FinishReason),
+}
+
+/// A request under way.
+pub(crate) struct Sequence {
+    pub(crate) id: SequenceId,
+    pub(crate) phase: Phase,
+    /// The prompt, then what was drawn.
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) prompt_len: u32,
+    /// Positions that are in the cache.
+    pub(crate) computed: u32,
+    pub(crate) tables: BlockTables,
+    /// Held while it runs.
+    pub(crate) slot: Option<Slot>,
+    pub(crate) usage: Usage,
+    work: Work,
+    /// Positions whose outputs were taken, so that none is taken twice after a preemption.
+    taken: u32,
+    /// The sum or the copy of final states that becomes the embedding, `[dim]`. f64, so that a long mean stays exact.
+    pooled: Vec<f64>,
+    /// Where the model has a tokenizer.
+    text: Option<Text>,
+}
+
+/// From tokens to text that is safe to send.
+struct Text {
+    stream: TextStream,
+    stops: StopStrings,
+}
+
+/// What sequences share while they take their outputs.
+pub(crate) struct Taking<'a> {
+    pub(crate) sampler: &'a mut Sampler,
+    /// Tokens that end generation.
+    pub(crate) end_of_generation: &'a [u32],
+    /// Positions a sequence may have.
+    pub(crate) context: u32,
+    /// Width of an output row.
+    pub(crate) width: usize,
+    pub(crate) events: &'a mut Vec<Event>,
+}
+
+impl Sequence {
+    /// A checked request that waits; embeddings name their pooling.
+    pub(crate) fn new(id: SequenceId, request: Request, stream: Option<TextStream>, tables: BlockTables) -> Sequence {
+        let text = match &request.work {
+            Work::Generate(g) => stream.map(|stream| Text { stream, stops: StopStrings::new(&g.stop) }),
+            _ => None,
+        };
+        let prompt_len = request.prompt.len() as u32;
+        Sequence {
+            id,
+            phase: Phase::Waiting,
+            tokens: request.prompt,
+            prompt_len,
+            computed: 0,
+            tables,
+            slot: None,
+            usage: Usage { prompt_tokens: prompt_len, ..Usage::default() },
+            work: request.work,
+            taken: 0,
+            pooled: Vec::new(),
+            text,
+        }
+    }
+
+    /// Whether it may hold pages and be given rows.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Prefilling | Phase::Decoding)
+    }
+
+    /// What its outputs are made by.
+    pub(crate) fn plan_kind(&self) -> PlanKind {
+        match self.work {
+            Work::Generate(_) | Work::Logits => PlanKind::Logits,
+            Work::Embed(_) => PlanKind::States,
+        }
+    }
+
+    /// Positions known, prompt and drawn.
+    pub(crate) fn len(&self) -> u32 {
+        self.tokens.len() as u32
+    }
+
+    /// Which kernel family computes a position: for good, so that computing it again gives the same bits.
+    pub(crate) fn class(&self, position: u32) -> Class {
+        if position < self.prompt_len { Class::Prompt } else { Class::Generated }
+    }
+
+    /// Whether a position's output is wanted.
+    pub(crate) fn wants_output(&self, position: u32) -> bool {
+        match &self.work {
+            Work::Generate(generate) => position + 1 == self.len() && generate.max_tokens != Some(0),
+            Work::Logits | Work::Embed(Embed { pooling: Some(Pooling::Mean), .. }) => position >= self.taken,
+            Work::Embed(Embed { pooling: Some(Pooling::Cls), .. }) => position == 0 && self.taken == 0,
+            Work::Embed(_) => position + 1 == self.len(),
+        }
+    }
+
+    /// How many of its next `rows` want at most `outputs` outputs.
+    pub(crate) fn rows_within(&self, rows: u32, outputs: u32) -> u32 {
+        let mut wanted = 0;
+        let fits = |&position: &u32| {
+            wanted += u32::from(self.wants_output(position));
+            wanted <= outputs
+        };
+        (self.computed..self.computed + rows).take_while(fits).count() as u32
+    }
+
+    /// It is admitted: rows may follow.
+    pub(crate) fn admit(&mut self, slot: Slot) {
+        self.slot = Some(slot);
+        self.phase = Phase::Prefilling;
+    }
+
+    /// Its pages were taken.
+    pub(crate) fn preempt(&mut self) {
+        self.usage.recomputed_tokens += self.computed;
+        self.computed = 0;
+        self.phase = Phase::Preempted;
+    }
+
+    /// Positions up to `computed` are in the cache, and `outputs`, `[rows, width]`, hold the wanted rows' results, the first that of
+    /// position `first`.
+    pub(crate) fn take(&mut self, computed: u32, first: u32, outputs: &[f32], taking: &mut Taking<'_>) {
+        self.computed = computed;
+        let whole = computed == self.len();
+        match &self.work {
+            Work::Generate(generate) if whole => {
+                if generate.max_tokens == Some(0) {
+                    self.drain(FinishReason::MaxTokens, taking.events);
+                } else if let Err(reason) = self.draw(outputs, taking) {
+                    self.drain(reason, taking.events);
+                } else {
+                    self.phase = Phase::Decoding;
+                }
+            }
+            Work::Generate(_) => {}
+            Work::Logits => {
+                if let Some(reason) = not_finite(outputs, first, taking.width) {
+                    return self.drain(reason, taking.events);
+                }
+                if !outputs.is_empty() {
+                    let values = outputs.to_vec();
+                    taking.events.push(Event::Logits { sequence: self.id, position: first, values });
+                }
+                self.taken = self.taken.max(computed);
+                if whole {
+                    self.drain(FinishReason::Complete, taking.events);
+                }
+            }
+            Work::Embed(embed) => {
+                if let Some(reason) = not_finite(outputs, first, taking.width) {
+                    return self.drain(reason, taking.events);
+                }
+                self.pooled.resize(taking.width, 0.0);
+                for row in outputs.chunks_exact(taking.width) {
+                    self.pooled.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+                }
+                self.taken = self.taken.max(computed);
+                if whole {
+                    let values = embedding(&self.pooled, *embed, self.prompt_len);
+                    taking.events.push(Event::Embedding { sequence: self.id, values });
+                    self.drain(FinishReason::Complete, taking.events);
+                }
+            }
+        }
+    }
+
+    /// Draws the next token from its row of logits; an error is the reason to end.
+    fn draw(&mut self, logits: &[f32], taking: &mut Taking<'_>) -> Result<(), FinishReason> {
+        let Work::Generate(generate) = &self.work else { return Ok(()) };
+        let sequence = self.id;
+        let id = taking.sampler.sample(logits, &generate.sampling, &self.tokens).map_err(failed)?;
+        if generate.logits {
+            let position = self.len() - 1;
+            taking.events.push(Event::Logits { sequence, position, values: logits.to_vec() });
+        }
+        self.usage.generated_tokens += 1;
+        if !generate.ignore_eos && taking.end_of_generation.contains(&id) {
+            return Err(FinishReason::EndOfGeneration(id));
+        }
+        let logprobs = generate.logprobs.map(|top| taking.sampler.logprobs(logits, id, top));
+        taking.events.push(Event::Token { sequence, id, logprobs });
+        self.tokens.push(id);
+        if let Some(text) = &mut self.text {
+            let piece = text.stream.push(id);
+            let (certain, stop) = text.stops.push(&piece);
+            if !certain.is_empty() {
+                taking.events.push(Event::Text { sequence, text: certain });
+            }
+            if let Some(index) = stop {
+                return Err(FinishReason::StopString(index));
+            }
+        }
+        if generate.max_tokens == Some(self.usage.generated_tokens) {
+            return Err(FinishReason::MaxTokens);
+        }
+        if self.len() >= taking.context {
+            return Err(FinishReason::ContextFull);
+        }
+        Ok(())
+    }
+
+    /// It has ended. Text that was held back comes out, but for what a stop string or a cancellation cuts.
+    pub(crate) fn drain(&mut self, reason: FinishReason, events: &mut Vec<Event>) {
+        let cut = matches!(reason, FinishReason::StopString(_) | FinishReason::Cancelled);
+        if let Some(text) = self.text.as_mut().filter(|_| !cut) {
+            // The last piece may still complete a stop string, or need no holding back.
+            let (mut rest, stop) = text.stops.push(&text.stream.finish());
+            if stop.is_none() {
+                rest.push_str(&text.stops.finish());
+            }
+            if !rest.is_empty() {
+                events.push(Event::Text { sequence: self.id, text: rest });
+            }
+        }
+        self.phase = Phase::Draining(reason);
+    }
+}
+
+/// The vector that pooled states become.
+fn embedding(pooled: &[f64], embed: Embed, positions: u32) -> Vec<f32> {
+    let count = if embed.pooling == Some(Pooling::Mean) { f64::from(positions) } else { 1.0 };
+    let length = pooled.iter().map(|x| x * x).sum::<f64>().sqrt();
+    // A zero vector has no direction; it stays as it is.
+    let divisor = if embed.normalise && length > 0.0 { length } else { count };
+    pooled.iter().map(|x| (x / divisor) as f32).collect()
+}
+
+/// Why a sequence can't go on with these outputs.
+fn not_finite(outputs: &[f32], first: u32, width: usize) -> Option<FinishReason> {
+    let at = outputs.iter().position(|x| !x.is_finite())?;
+    Some(failed(Error::internal(format!(
+        "output {} at position {} is {}: the model's weights or a kernel are at fault",
+        at % width,
+        first as usize + at / width,
+        outputs[at]
+    ))))
+}
+
+fn failed(error: Error) -> FinishReason {
+    FinishReason::Failed { code: error.code(), message: error.message().to_string() }
+}

@@ -1,12 +1,14 @@
 //! What an engine is told once, when its model is loaded.
 
+use crate::error::{Error, Result};
 use crate::kv::CacheSize;
 
 /// How an engine runs: everything here is fixed while it lives, but for the step's budget ([`super::Engine::set_step_rows`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// Positions one sequence may have, prompt and generated together. `None`: what the model was trained for. Either is
-    /// cut to what the cache holds of one sequence; [`super::Engine::context`] says what came of it.
+    /// Positions one sequence may have, prompt and generated together. `None`: what the model was trained for, but at most
+    /// [`EngineOptions::DEFAULT_CONTEXT`]. Either is cut to what the cache holds of one sequence;
+    /// [`super::Engine::context`] says what came of it.
     pub context: Option<u32>,
     /// Sequences that run at once; more than these wait their turn. At least 1.
     pub max_sequences: u32,
@@ -26,4 +28,34 @@ impl Default for EngineOptions {
         let (max_sequences, step_rows) = if cfg!(target_family = "wasm") { (8, 64) } else { (16, 512) };
         EngineOptions { context: None, max_sequences, max_requests: 256, cache: CacheSize::Auto, step_rows }
     }
+}
+
+/// No step has more rows, no engine more sequences: far beyond any use, and small enough to size buffers by.
+const MOST: u32 = 1 << 16;
+
+impl EngineOptions {
+    /// The context where none is asked for. Models are trained for more, but room for it is dear, and some (longrope) are
+    /// better at short texts where they needn't be ready for long ones.
+    pub const DEFAULT_CONTEXT: u32 = 4096;
+
+    pub(super) fn check(&self) -> Result<()> {
+        if self.max_sequences == 0 || self.max_sequences > MOST {
+            return Err(Error::request(format!("max_sequences is {}; it must be between 1 and {MOST}", self.max_sequences)));
+        }
+        if self.max_requests < self.max_sequences {
+            let message = format!("max_requests is {}, below max_sequences, {}; raise it", self.max_requests, self.max_sequences);
+            return Err(Error::request(message));
+        }
+        check_step_rows(self.step_rows, self.max_sequences)
+    }
+}
+
+/// A budget that leaves room for prompts beside every decoding sequence.
+pub(super) fn check_step_rows(step_rows: u32, max_sequences: u32) -> Result<()> {
+    if step_rows <= max_sequences || step_rows > MOST {
+        return Err(Error::request(format!(
+            "step_rows is {step_rows}; it must be above max_sequences, {max_sequences}, so that prompts always move, and at most {MOST}"
+        )));
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! What is asked of the engine.
 
+use crate::model::Pooling;
 use crate::sampling::Sampling;
 
 /// A request: a prompt of token ids and what to do with it. The host tokenises ([`super::Engine::tokenizer`]), because
@@ -54,17 +55,6 @@ impl Default for Embed {
     fn default() -> Embed {
         Embed { pooling: None, normalise: true }
     }
-}
-
-/// Which final states an embedding is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Pooling {
-    /// The mean over all positions.
-    Mean,
-    /// The first position's.
-    Cls,
-    /// The last position's.
-    Last,
 }
 
 impl Request {

@@ -1,0 +1,356 @@
+//! Which rows the next step runs, and what its outputs change.
+//!
+//! Sequences are served in the order of their submission. Those that decode get a row in every step; prompts are cut into
+//! chunks that fill the rest of the budget. Pages are claimed oldest first: who finds none takes them from the youngest that
+//! runs, or sits the step out. So the oldest always moves, and alone it always fits: no deadlock.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::options::check_step_rows;
+use super::{Embed, Event, FinishReason, Occupancy, Pooling, Request, Work};
+use crate::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
+use crate::error::{Error, ErrorCode, Result};
+use crate::kv::KvCache;
+use crate::model::plan::PlanKind;
+use crate::sampling::Sampler;
+use crate::sequence::{Phase, Sequence, SequenceId, Taking};
+use crate::text::TextStream;
+
+/// What requests and steps are held to.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Token ids are below it.
+    pub(crate) vocab: u32,
+    /// Positions a sequence may have.
+    pub(crate) context: u32,
+    /// Sequences that run at once.
+    pub(crate) max_sequences: u32,
+    /// Requests held at once.
+    pub(crate) max_requests: u32,
+    /// Rows of a step; more than `max_sequences`.
+    pub(crate) step_rows: u32,
+    /// Rows of logits a step may leave; more than `max_sequences`.
+    pub(crate) logits_rows: u32,
+    /// Whether every position sees every other, so that a text can't be cut.
+    pub(crate) encoder: bool,
+    /// Whether the model has a head: without, it only embeds.
+    pub(crate) generates: bool,
+    /// For embeddings that ask for none.
+    pub(crate) pooling: Pooling,
+    /// Tokens that end generation.
+    pub(crate) end_of_generation: Vec<u32>,
+}
+
+/// Every sequence, the pages they hold, and the order they are served in.
+pub(crate) struct Schedule {
+    limits: Limits,
+    /// In order of submission, which is the order of ids.
+    sequences: BTreeMap<SequenceId, Sequence>,
+    cache: KvCache,
+    free_slots: Vec<Slot>,
+    next_id: u64,
+    /// What the last step was of, so that kinds take turns.
+    last: PlanKind,
+    sampler: Sampler,
+    events: Vec<Event>,
+}
+
+/// A step to run.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// Whose outputs.
+    pub(crate) kind: PlanKind,
+    /// Its rows.
+    pub(crate) batch: Batch,
+    spans: Vec<Span>,
+}
+
+/// The rows of one sequence in a step.
+#[derive(Clone, Debug)]
+struct Span {
+    sequence: SequenceId,
+    positions: Range<u32>,
+    /// Its rows among the step's outputs.
+    outputs: Range<usize>,
+    /// The first output's position.
+    first_output: u32,
+}
+
+impl Schedule {
+    pub(crate) fn new(limits: Limits, cache: KvCache) -> Schedule {
+        Schedule {
+            sequences: BTreeMap::new(),
+            cache,
+            free_slots: (0..limits.max_sequences).rev().map(Slot).collect(),
+            next_id: 0,
+            last: PlanKind::States,
+            sampler: Sampler::new(),
+            events: Vec::new(),
+            limits,
+        }
+    }
+
+    /// Takes a request in, or says why not. `stream` makes text of its tokens.
+    pub(crate) fn submit(&mut self, mut request: Request, stream: Option<TextStream>) -> Result<SequenceId> {
+        self.check(&request, stream.is_some())?;
+        if let Work::Embed(Embed { pooling, .. }) = &mut request.work {
+            pooling.get_or_insert(self.limits.pooling);
+        }
+        let id = SequenceId(self.next_id);
+        self.next_id += 1;
+        self.sequences.insert(id, Sequence::new(id, request, stream, self.cache.tables()));
+        Ok(id)
+    }
+
+    fn check(&self, request: &Request, has_text: bool) -> Result<()> {
+        let Limits { vocab, context, generates, .. } = self.limits;
+        if self.sequences.len() >= self.limits.max_requests as usize {
+            let message = format!("{} requests are held already, all that max_requests allows; try again later", self.sequences.len());
+            return Err(Error::new(ErrorCode::Memory, message));
+        }
+        let prompt = &request.prompt;
+        if prompt.is_empty() {
+            return Err(Error::request("the prompt is empty; give at least one token (a BOS token where there is no text)"));
+        }
+        if let Some(at) = prompt.iter().position(|&t| t >= vocab) {
+            return Err(Error::request(format!("token {} at {at} is not among the model's {vocab}", prompt[at])));
+        }
+        if prompt.len() > context as usize {
+            return Err(Error::request(format!("the prompt has {} tokens, the context only {context}; shorten it", prompt.len())));
+        }
+        if !generates && !matches!(request.work, Work::Embed(_)) {
+            return Err(Error::request("this model is an encoder: it makes embeddings and generates nothing"));
+        }
+        let Work::Generate(generate) = &request.work else { return Ok(()) };
+        if prompt.len() == context as usize && generate.max_tokens != Some(0) {
+            return Err(Error::request(format!("the prompt's {context} tokens fill the context, no room is left to generate; shorten it")));
+        }
+        if let Some(at) = generate.stop.iter().position(String::is_empty) {
+            return Err(Error::request(format!("stop string {at} is empty")));
+        }
+        if !generate.stop.is_empty() && !has_text {
+            return Err(Error::request("stop strings need text, but the model's file has no tokenizer"));
+        }
+        if let Some(top) = generate.logprobs.filter(|&top| top > vocab) {
+            return Err(Error::request(format!("{top} logprobs were asked for, but the model has only {vocab} tokens")));
+        }
+        generate.sampling.check(vocab)
+    }
+
+    /// Ends a sequence and frees its pages now; its last event comes with the next step. False where there is no such sequence (any more).
+    pub(crate) fn cancel(&mut self, id: SequenceId) -> bool {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return false };
+        sequence.drain(FinishReason::Cancelled, &mut self.events);
+        self.retire();
+        true
+    }
+
+    /// Whether there is nothing to run and nothing to tell.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.sequences.is_empty() && self.events.is_empty()
+    }
+
+    /// What happened since this was last asked.
+    pub(crate) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Changes the token budget.
+    pub(crate) fn set_step_rows(&mut self, step_rows: u32) -> Result<()> {
+        check_step_rows(step_rows, self.limits.max_sequences)?;
+        self.limits.step_rows = step_rows;
+        Ok(())
+    }
+
+    pub(crate) fn occupancy(&self) -> Occupancy {
+        let running = self.sequences.values().filter(|s| s.is_running()).count() as u32;
+        Occupancy {
+            waiting: self.sequences.len() as u32 - running,
+            running,
+            pages_used: self.cache.used_pages(),
+            pages: self.cache.total_pages(),
+        }
+    }
+
+    /// The next step; `None` where there is nothing to run. Composing changes no sequence's tokens: a step that is never finished
+    /// is composed again.
+    pub(crate) fn compose(&mut self) -> Result<Option<Step>> {
+        if self.sequences.is_empty() {
+            return Ok(None);
+        }
+        let turn = match self.last {
+            PlanKind::Logits => [PlanKind::States, PlanKind::Logits],
+            PlanKind::States => [PlanKind::Logits, PlanKind::States],
+        };
+        for kind in turn {
+            let spans = self.claim(kind);
+            if !spans.is_empty() {
+                self.last = kind;
+                return Ok(Some(self.gather(kind, spans)));
+            }
+        }
+        Err(Error::internal(format!("none of {} sequences can go on", self.sequences.len())))
+    }
+
+    /// Shares the budget out and finds pages for it.
+    fn claim(&mut self, kind: PlanKind) -> Vec<Span> {
+        let ids: Vec<_> = self.sequences.values().filter(|s| s.plan_kind() == kind).map(|s| (s.id, s.phase == Phase::Decoding)).collect();
+        let decoding = ids.iter().filter(|(_, decoding)| *decoding).count() as u32;
+        let mut prompts = ids.len() as u32 - decoding;
+        let mut budget = self.limits.step_rows.saturating_sub(decoding);
+        let mut outputs = match kind {
+            PlanKind::Logits => self.limits.logits_rows.saturating_sub(decoding),
+            PlanKind::States => u32::MAX,
+        };
+        let mut full = false;
+        let mut spans: Vec<Span> = Vec::new();
+        for (id, decoding) in ids {
+            if decoding {
+                // Unless an older one has just taken its pages.
+                if self.sequences[&id].is_running() {
+                    spans.extend(self.claim_rows(id, 1, 1));
+                }
+                continue;
+            }
+            prompts -= 1;
+            // Nobody overtakes in the queue.
+            full = full || budget == 0 || outputs == 0 || !self.admit(id);
+            if full {
+                continue;
+            }
+            let sequence = &self.sequences[&id];
+            let remaining = sequence.len() - sequence.computed;
+            let (most, least) = if self.limits.encoder {
+                // Every position sees every other, so all go together, alone where they pass the budget.
+                full = remaining > budget && !spans.is_empty();
+                if full {
+                    continue;
+                }
+                (remaining, remaining)
+            } else {
+                // A long prompt leaves half of what there is to those behind it.
+                let share = if prompts > 0 { budget.div_ceil(2) } else { budget };
+                (sequence.rows_within(share.min(remaining), outputs), 1)
+            };
+            if let Some(span) = self.claim_rows(id, most, least) {
+                budget = budget.saturating_sub(span.positions.len() as u32);
+                outputs = outputs.saturating_sub(span.outputs.len() as u32);
+                spans.push(span);
+            }
+        }
+        spans
+    }
+
+    /// Lets a waiting sequence run where there are a slot and pages for all it has so far. True where it runs (already).
+    fn admit(&mut self, id: SequenceId) -> bool {
+        let sequence = &self.sequences[&id];
+        if sequence.is_running() {
+            return true;
+        }
+        let running = self.sequences.values().filter(|s| s.is_running()).map(|s| (&s.tables, s.len()));
+        if !self.cache.has_room(sequence.len(), self.limits.step_rows, running) {
+            return false;
+        }
+        let Some(slot) = self.free_slots.pop() else { return false };
+        if let Some(sequence) = self.sequences.get_mut(&id) {
+            sequence.admit(slot);
+        }
+        true
+    }
+
+    /// Between `least` and `most` of a running sequence's next rows, as many as there are pages for, taken from younger sequences where they must be.
+    fn claim_rows(&mut self, id: SequenceId, most: u32, least: u32) -> Option<Span> {
+        loop {
+            let sequence = self.sequences.get_mut(&id)?;
+            let start = sequence.computed;
+            let rows = self.cache.extend(&mut sequence.tables, start, most);
+            if rows >= least {
+                let wanted = (start..start + rows).filter(|&p| sequence.wants_output(p));
+                return Some(Span {
+                    sequence: id,
+                    positions: start..start + rows,
+                    first_output: wanted.clone().next().unwrap_or(start),
+                    outputs: 0..wanted.count(),
+                });
+            }
+            self.preempt_younger(id)?;
+        }
+    }
+
+    /// Takes the pages of the youngest sequence that runs and is younger than `id`, if there is one.
+    fn preempt_younger(&mut self, id: SequenceId) -> Option<()> {
+        let (_, youngest) = self.sequences.range_mut(id..).rfind(|(_, s)| s.is_running() && s.id > id)?;
+        self.cache.release(&mut youngest.tables);
+        self.free_slots.extend(youngest.slot.take());
+        youngest.preempt();
+        Some(())
+    }
+
+    /// The batch of these spans: prompt rows of all, then generated rows of all.
+    fn gather(&self, kind: PlanKind, mut spans: Vec<Span>) -> Step {
+        let mut batch = Batch::default();
+        for span in &spans {
+            let sequence = &self.sequences[&span.sequence];
+            batch.sequences.push(SequenceView {
+                slot: sequence.slot.expect("a running sequence has a slot"),
+                length: span.positions.end,
+                tables: sequence.tables.to_vecs(),
+            });
+        }
+        for class in [Class::Prompt, Class::Generated] {
+            for (index, span) in spans.iter_mut().enumerate() {
+                let sequence = &self.sequences[&span.sequence];
+                let first = batch.outputs.len();
+                for position in span.positions.clone().filter(|&p| sequence.class(p) == class) {
+                    if sequence.wants_output(position) {
+                        batch.outputs.push(batch.rows.len() as u32);
+                    }
+                    let token = RowToken::Known(sequence.tokens[position as usize]);
+                    batch.rows.push(Row { sequence: index as u32, position, token, class, segment: 0 });
+                }
+                // A sequence's outputs are all of one class: requests for many have a prompt only.
+                if batch.outputs.len() > first {
+                    span.outputs = first..batch.outputs.len();
+                }
+            }
+        }
+        Step { kind, batch, spans }
+    }
+
+    /// Gives every sequence of a finished step its rows of `outputs`, `[outputs, width]`.
+    pub(crate) fn absorb(&mut self, step: Step, outputs: &[f32], width: usize) {
+        let mut taking = Taking {
+            sampler: &mut self.sampler,
+            end_of_generation: &self.limits.end_of_generation,
+            context: self.limits.context,
+            width,
+            events: &mut self.events,
+        };
+        for span in step.spans {
+            let Some(sequence) = self.sequences.get_mut(&span.sequence) else { continue };
+            let rows = &outputs[span.outputs.start * width..span.outputs.end * width];
+            sequence.take(span.positions.end, span.first_output, rows, &mut taking);
+            self.cache.release_unseen(&mut sequence.tables, span.positions.end);
+        }
+        self.retire();
+    }
+
+    /// Frees what drained sequences hold, and says their last word.
+    fn retire(&mut self) {
+        self.sequences.retain(|&id, sequence| {
+            let Phase::Draining(reason) = &sequence.phase else { return true };
+            self.cache.release(&mut sequence.tables);
+            self.free_slots.extend(sequence.slot.take());
+            self.events.push(Event::Done { sequence: id, reason: reason.clone(), usage: sequence.usage });
+            false
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

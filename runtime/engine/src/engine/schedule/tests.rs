@@ -1,0 +1,371 @@
+//! Schedules against a made-up model whose every output is a hash of exactly what its row sees through the pages: a token,
+//! class or position out of place changes all that follows. Whatever shares the steps, a sequence must get what it gets alone.
+
+use std::collections::{BTreeMap, HashMap};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::{Generate, Sampling, Usage};
+use crate::kv::{CacheSize, KvGroup, PAGE_LEN, PageId, Sizing};
+
+const VOCAB: u32 = 24;
+const WIDTH: usize = 6;
+
+fn width(kind: PlanKind) -> usize {
+    match kind {
+        PlanKind::Logits => VOCAB as usize,
+        PlanKind::States => WIDTH,
+    }
+}
+
+/// The made-up model: what each page of each group holds.
+struct Pages {
+    windows: Vec<Option<u32>>,
+    causal: bool,
+    cells: HashMap<(usize, PageId, usize), (u32, u32, Class)>,
+}
+
+impl Pages {
+    fn run(&mut self, step: &Step) -> Vec<f32> {
+        let batch = &step.batch;
+        assert!(batch.rows.is_sorted_by_key(|r| r.class), "prompt rows come first");
+        assert!(batch.outputs.is_sorted());
+        for row in &batch.rows {
+            let view = &batch.sequences[row.sequence as usize];
+            assert!(row.position < view.length);
+            let RowToken::Known(token) = row.token else { panic!("the host knows every token here") };
+            for group in 0..self.windows.len() {
+                let page = view.tables[group][row.position as usize / PAGE_LEN];
+                assert_ne!(page, PageId::NONE);
+                self.cells.insert((group, page, row.position as usize % PAGE_LEN), (row.position, token, row.class));
+            }
+        }
+        let width = width(step.kind);
+        batch.outputs.iter().flat_map(|&output| self.output(batch, &batch.rows[output as usize], width)).collect()
+    }
+
+    fn output(&self, batch: &Batch, row: &Row, width: usize) -> Vec<f32> {
+        let view = &batch.sequences[row.sequence as usize];
+        let last = if self.causal { row.position } else { view.length - 1 };
+        let mut hash = 0xcbf2_9ce4_8422_2325u64;
+        for (group, window) in self.windows.iter().enumerate() {
+            let first = window.map_or(0, |w| (row.position + 1).saturating_sub(w));
+            for position in first..=last {
+                let page = view.tables[group][position as usize / PAGE_LEN];
+                let (written, token, class) = self.cells[&(group, page, position as usize % PAGE_LEN)];
+                assert_eq!(written, position, "a page was overwritten by another");
+                hash = (hash ^ (u64::from(token) << 1 | class as u64)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+        (0..width as u64).map(|i| (hash.wrapping_add(i).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32 / (1 << 22) as f32).collect()
+    }
+}
+
+/// A schedule over the made-up model.
+struct Bench {
+    schedule: Schedule,
+    pages: Pages,
+    events: BTreeMap<SequenceId, Vec<Event>>,
+    steps: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Setup {
+    windows: Vec<Option<u32>>,
+    causal: bool,
+    context: u32,
+    sequences: u32,
+    step_rows: u32,
+    logits_rows: u32,
+    cache: CacheSize,
+}
+
+impl Setup {
+    fn wide(windows: Vec<Option<u32>>) -> Setup {
+        let (context, sequences, step_rows) = (160, 4, 400);
+        Setup { windows, causal: true, context, sequences, step_rows, logits_rows: 1000, cache: CacheSize::Auto }
+    }
+
+    fn bench(&self) -> Bench {
+        let group = |window| KvGroup { layers: vec![0], window, kv_heads: 1, head_dim: 8, pages: 0 };
+        let mut groups: Vec<KvGroup> = self.windows.iter().map(|&w| group(w)).collect();
+        let (context, sequences, step_rows) = (self.context, self.sequences, self.step_rows);
+        let context = Sizing { context, sequences, step_rows }.apply(&mut groups, self.cache).unwrap();
+        let limits = Limits {
+            vocab: VOCAB,
+            context,
+            max_sequences: sequences,
+            max_requests: 64,
+            step_rows,
+            logits_rows: self.logits_rows,
+            encoder: !self.causal,
+            generates: self.causal,
+            pooling: Pooling::Mean,
+            end_of_generation: vec![3],
+        };
+        Bench {
+            schedule: Schedule::new(limits, KvCache::new(&groups)),
+            pages: Pages { windows: self.windows.clone(), causal: self.causal, cells: HashMap::new() },
+            events: BTreeMap::new(),
+            steps: 0,
+        }
+    }
+}
+
+impl Bench {
+    fn step(&mut self) {
+        self.steps += 1;
+        assert!(self.steps < 20_000, "no end in sight");
+        if let Some(step) = self.schedule.compose().unwrap() {
+            let limits = &self.schedule.limits;
+            assert!(step.batch.rows.len() <= limits.step_rows as usize || limits.encoder && step.batch.sequences.len() == 1);
+            assert!(step.kind == PlanKind::States || step.batch.outputs.len() <= limits.logits_rows as usize);
+            let outputs = self.pages.run(&step);
+            let width = width(step.kind);
+            self.schedule.absorb(step, &outputs, width);
+        }
+        for event in self.schedule.take_events() {
+            let (Event::Token { sequence, .. }
+            | Event::Text { sequence, .. }
+            | Event::Logits { sequence, .. }
+            | Event::Embedding { sequence, .. }
+            | Event::Done { sequence, .. }) = &event;
+            let events = self.events.entry(*sequence).or_default();
+            assert!(!matches!(events.last(), Some(Event::Done { .. })), "an event after the last");
+            events.push(event);
+        }
+    }
+
+    fn finish(&mut self) {
+        while !self.schedule.is_idle() {
+            self.step();
+        }
+        assert_eq!(self.schedule.cache.used_pages(), 0, "pages leak");
+        assert_eq!(self.schedule.free_slots.len(), self.schedule.limits.max_sequences as usize, "slots leak");
+    }
+}
+
+/// What doesn't depend on how a request was cut into steps: tokens, all its rows of logits, its embedding, why it ended and its counts.
+fn outcome(events: &[Event]) -> (Vec<u32>, Vec<f32>, Vec<f32>, Option<FinishReason>, Usage) {
+    let mut all = (Vec::new(), Vec::new(), Vec::new(), None, Usage::default());
+    let mut expected = None;
+    for event in events {
+        match event {
+            Event::Token { id, .. } => all.0.push(*id),
+            Event::Logits { position, values, .. } => {
+                assert!(expected.is_none_or(|p| p == *position), "rows are missing or come twice");
+                expected = Some(position + (values.len() / VOCAB as usize) as u32);
+                all.1.extend(values);
+            }
+            Event::Embedding { values, .. } => all.2.extend(values),
+            Event::Done { reason, usage, .. } => {
+                all.3 = Some(reason.clone());
+                all.4 = Usage { recomputed_tokens: 0, ..*usage };
+            }
+            Event::Text { .. } => {}
+        }
+    }
+    all
+}
+
+fn request(causal: bool) -> impl Strategy<Value = Request> {
+    let prompt = prop::collection::vec(0..VOCAB, 1..90);
+    let generate = (0..60u32, any::<u64>(), any::<bool>()).prop_map(|(max_tokens, seed, ignore_eos)| {
+        let sampling = Sampling { seed, repeat_penalty: 1.2, ..Sampling::default() };
+        Work::Generate(Generate { max_tokens: Some(max_tokens), sampling, ignore_eos, logits: true, ..Generate::default() })
+    });
+    let pooling = prop_oneof![Just(Pooling::Mean), Just(Pooling::Cls), Just(Pooling::Last)];
+    let embed = (prop::option::of(pooling), any::<bool>()).prop_map(|(pooling, normalise)| Work::Embed(Embed { pooling, normalise }));
+    let work = if causal { prop_oneof![4 => generate, 1 => Just(Work::Logits), 1 => embed].boxed() } else { embed.boxed() };
+    (prompt, work).prop_map(|(prompt, work)| Request { prompt, work })
+}
+
+/// What is done between steps.
+#[derive(Clone, Debug)]
+enum Call {
+    Submit(Request),
+    Cancel(usize),
+    /// A step that is composed and never finished.
+    Drop,
+    Step,
+}
+
+fn calls(causal: bool) -> impl Strategy<Value = Vec<Call>> {
+    let call = prop_oneof![
+        3 => request(causal).prop_map(Call::Submit),
+        1 => any::<usize>().prop_map(Call::Cancel),
+        1 => Just(Call::Drop),
+        8 => Just(Call::Step),
+    ];
+    prop::collection::vec(call, 1..60)
+}
+
+fn setup(causal: bool) -> impl Strategy<Value = Setup> {
+    let windows = if causal {
+        prop_oneof![Just(vec![None]), Just(vec![None, Some(20)]), Just(vec![Some(33)]), Just(vec![Some(5), None, Some(64)])].boxed()
+    } else {
+        Just(vec![None]).boxed()
+    };
+    (windows, 1..6u32, 1..120u32, 1..50u32, 150..700u64).prop_map(move |(windows, sequences, rows, outputs, positions)| Setup {
+        windows,
+        causal,
+        context: 160,
+        sequences,
+        step_rows: sequences + rows,
+        logits_rows: sequences + outputs,
+        cache: CacheSize::Positions(positions),
+    })
+}
+
+/// Every sequence of a schedule gets what it gets alone in an engine with room for everything.
+fn as_alone(setup: Setup, calls: Vec<Call>) -> Result<(), TestCaseError> {
+    let mut bench = setup.bench();
+    let mut requests = BTreeMap::new();
+    for call in calls {
+        match call {
+            Call::Submit(request) => {
+                if let Ok(id) = bench.schedule.submit(request.clone(), None) {
+                    requests.insert(id, request);
+                }
+            }
+            Call::Cancel(n) => {
+                if let Some(&id) = requests.keys().nth(n % requests.len().max(1)) {
+                    bench.schedule.cancel(id);
+                }
+            }
+            Call::Drop => drop(bench.schedule.compose().unwrap()),
+            Call::Step => bench.step(),
+        }
+    }
+    bench.finish();
+    let context = bench.schedule.limits.context;
+    for (id, request) in requests {
+        let mut alone = Setup { causal: setup.causal, context, ..Setup::wide(setup.windows.clone()) }.bench();
+        alone.schedule.submit(request, None).unwrap();
+        alone.finish();
+        let (ours, theirs) = (outcome(&bench.events[&id]), outcome(&alone.events[&SequenceId(0)]));
+        if ours.3 == Some(FinishReason::Cancelled) {
+            prop_assert!(theirs.0.starts_with(&ours.0) && theirs.1.starts_with(&ours.1));
+        } else {
+            prop_assert_eq!(ours, theirs);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn decoders_as_alone(setup in setup(true), calls in calls(true)) {
+        as_alone(setup, calls)?;
+    }
+
+    #[test]
+    fn encoders_as_alone(setup in setup(false), calls in calls(false)) {
+        as_alone(setup, calls)?;
+    }
+}
+
+fn generate(prompt: usize, max_tokens: u32) -> Request {
+    Request::generate(vec![1; prompt], Generate { max_tokens: Some(max_tokens), ignore_eos: true, ..Generate::default() })
+}
+
+#[test]
+fn pages_run_out_and_the_youngest_gives_way() {
+    let mut bench = Setup { cache: CacheSize::Positions(160), ..Setup::wide(vec![None]) }.bench();
+    for _ in 0..3 {
+        bench.schedule.submit(generate(40, 100), None).unwrap();
+    }
+    bench.finish();
+    let recomputed = |id| match bench.events[&SequenceId(id)].last() {
+        Some(Event::Done { usage, .. }) => usage.recomputed_tokens,
+        _ => panic!("no last event"),
+    };
+    assert_eq!(recomputed(0), 0, "the oldest never gives way");
+    assert!(recomputed(2) > 0);
+}
+
+#[test]
+fn cancelling_frees_pages_at_once() {
+    let mut bench = Setup::wide(vec![None, Some(16)]).bench();
+    let id = bench.schedule.submit(generate(100, 50), None).unwrap();
+    bench.step();
+    assert!(bench.schedule.occupancy().pages_used > 0);
+    assert!(bench.schedule.cancel(id));
+    let Occupancy { waiting, running, pages_used, .. } = bench.schedule.occupancy();
+    assert_eq!((waiting, running, pages_used), (0, 0, 0));
+    assert!(!bench.schedule.cancel(id));
+    bench.finish();
+    assert!(matches!(bench.events[&id].last(), Some(Event::Done { reason: FinishReason::Cancelled, .. })));
+}
+
+#[test]
+fn a_short_prompt_is_not_stuck_behind_a_long_one() {
+    let mut bench = Setup { step_rows: 20, ..Setup::wide(vec![None]) }.bench();
+    bench.schedule.submit(generate(150, 1), None).unwrap();
+    let short = bench.schedule.submit(generate(8, 1), None).unwrap();
+    bench.step();
+    assert!(bench.events.contains_key(&short));
+}
+
+#[test]
+fn broken_outputs_end_one_sequence_only() {
+    let mut bench = Setup::wide(vec![None]).bench();
+    let broken = bench.schedule.submit(generate(5, 4), None).unwrap();
+    let whole = bench.schedule.submit(generate(5, 4), None).unwrap();
+    let step = bench.schedule.compose().unwrap().unwrap();
+    let mut outputs = bench.pages.run(&step);
+    outputs[7] = f32::NAN;
+    bench.schedule.absorb(step, &outputs, VOCAB as usize);
+    bench.finish();
+    let reason = |id| outcome(&bench.events[&id]).3.unwrap();
+    assert!(matches!(reason(broken), FinishReason::Failed { message, .. } if message.contains("token 7")));
+    assert_eq!(reason(whole), FinishReason::MaxTokens);
+}
+
+#[test]
+fn generation_ends_where_it_must() {
+    let mut bench = Setup { context: 50, ..Setup::wide(vec![None]) }.bench();
+    let cases = [(generate(10, 0), 0), (generate(10, 1), 1), (generate(10, 1000), 40), (generate(49, 1000), 1), (generate(50, 0), 0)];
+    let ids: Vec<_> = cases.iter().map(|(request, _)| bench.schedule.submit(request.clone(), None).unwrap()).collect();
+    bench.finish();
+    for (id, (_, tokens)) in ids.iter().zip(cases) {
+        let (drawn, .., reason, usage) = outcome(&bench.events[id]);
+        assert_eq!((drawn.len(), usage.generated_tokens as usize), (tokens, tokens));
+        assert_eq!(reason.unwrap().name(), if tokens < 2 && id.0 != 3 { "max_tokens" } else { "context_full" });
+    }
+}
+
+#[test]
+fn impossible_requests_are_refused() {
+    let decoder = || Setup::wide(vec![None]).bench().schedule;
+    let encoder = || Setup { causal: false, ..Setup::wide(vec![None]) }.bench().schedule;
+    let with = |change: fn(&mut Generate)| {
+        let mut generate = Generate::default();
+        change(&mut generate);
+        Request::generate(vec![1], generate)
+    };
+    let cases = [
+        (decoder(), Request::logits(vec![]), "empty"),
+        (decoder(), Request::logits(vec![1, VOCAB]), "token 24 at 1"),
+        (decoder(), Request::logits(vec![1; 161]), "161 tokens"),
+        (decoder(), generate(160, 1), "no room"),
+        (encoder(), generate(1, 1), "encoder"),
+        (encoder(), Request::logits(vec![1]), "encoder"),
+        (decoder(), with(|g| g.stop = vec!["a".into(), String::new()]), "stop string 1 is empty"),
+        (decoder(), with(|g| g.stop = vec!["a".into()]), "no tokenizer"),
+        (decoder(), with(|g| g.logprobs = Some(25)), "25 logprobs"),
+        (decoder(), with(|g| g.sampling.top_p = 2.0), "top_p is 2"),
+    ];
+    for (mut schedule, request, says) in cases {
+        let error = schedule.submit(request, None).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Request);
+        assert!(error.message().contains(says), "{error}");
+        assert!(schedule.is_idle());
+    }
+    let mut full = decoder();
+    for _ in 0..64 {
+        full.submit(generate(1, 1), None).unwrap();
+    }
+    assert_eq!(full.submit(generate(1, 1), None).unwrap_err().code(), ErrorCode::Memory);
+}
