@@ -204,7 +204,9 @@ impl<'a> Walk<'a> {
                 self.is_uniform(*condition) && self.is_uniform(*accept) && self.is_uniform(*reject)
             }
             Expression::Relational { argument, .. } => self.is_uniform(*argument),
-            Expression::Math { arg, arg1, arg2, arg3, .. } => [Some(*arg), *arg1, *arg2, *arg3].into_iter().flatten().all(|a| self.is_uniform(a)),
+            Expression::Math { arg, arg1, arg2, arg3, .. } => {
+                [Some(*arg), *arg1, *arg2, *arg3].into_iter().flatten().all(|a| self.is_uniform(a))
+            }
             Expression::ArrayLength(_) => true,
             Expression::CallResult(_) | Expression::WorkGroupUniformLoadResult { .. } => {
                 self.results.get(&expression).copied().unwrap_or(false)

@@ -12,6 +12,7 @@ pub mod caps;
 pub mod format;
 pub mod params;
 pub mod planes;
+pub mod reference;
 mod table;
 
 pub use caps::{Caps, Needs, Rung};

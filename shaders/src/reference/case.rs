@@ -1,0 +1,583 @@
+//! Dispatches with everything they read, made from a few sizes.
+
+use super::{Random, setting};
+use crate::params::*;
+use crate::planes::{Layout, Planes, repack};
+use crate::{Format, Kernel, Variant};
+use bytemuck::{bytes_of, cast_slice};
+use half::f16;
+
+/// One dispatch: a variant, its overrides, its grid, and what every binding holds before it.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// What is odd about it, for messages.
+    pub what: String,
+    /// The pipeline.
+    pub variant: &'static Variant,
+    /// Overrides to set.
+    pub overrides: Vec<(&'static str, f64)>,
+    /// Workgroups.
+    pub grid: [u32; 3],
+    /// Contents by binding; 0 is the uniform. Where two bindings are one buffer (`weights`, `words`) both hold it.
+    pub buffers: Vec<Vec<u32>>,
+}
+
+impl Case {
+    /// The format of a variant that reads weights.
+    ///
+    /// # Panics
+    /// For a variant that reads none.
+    pub(super) fn format(&self) -> Format {
+        self.variant.format.expect("the row of a kernel that reads weights names a format")
+    }
+
+    /// The same dispatch by another size of the same rung: what must give the same bits.
+    pub fn by(&self, variant: &'static Variant) -> Case {
+        let mut case = Case { variant, ..self.clone() };
+        case.grid = grid(&case);
+        case
+    }
+
+    /// The same dispatch over `rows` rows from `first_row` only.
+    pub fn rows(&self, first_row: u32, rows: u32) -> Case {
+        let mut case = self.clone();
+        let at = match case.variant.kernel {
+            Kernel::Matvec | Kernel::Matmul => 2,
+            Kernel::Embed | Kernel::Norm => 1,
+            Kernel::RopeWrite => 5,
+            Kernel::AttendSplit | Kernel::AttendReduce | Kernel::AttendPrompt => 6,
+        };
+        // `rows` stands before `first_row` in every uniform.
+        case.buffers[0][at] = rows;
+        case.buffers[0][at + 1] = first_row;
+        case.grid = grid(&case);
+        case
+    }
+}
+
+/// The grid that [`Kernel`] states.
+fn grid(case: &Case) -> [u32; 3] {
+    let p = &case.buffers[0];
+    let v = case.variant;
+    let gated = setting(&case.overrides, "EPILOGUE") == epilogue::GATED;
+    match v.kernel {
+        Kernel::Embed => [p[0].div_ceil(CHUNK).div_ceil(64), p[1], 1],
+        Kernel::Norm => [p[1], 1, 1],
+        Kernel::Matvec => [p[1].div_ceil(v.outputs() >> u32::from(gated)), 1, p[2].div_ceil(v.rows())],
+        Kernel::Matmul => [p[1].div_ceil(v.outputs() >> u32::from(gated)), p[2].div_ceil(v.rows()), 1],
+        Kernel::RopeWrite => [p[0] + 2 * p[1], p[5], 1],
+        Kernel::AttendSplit => [p[1] * (p[0] / p[1]).div_ceil(v.group()), p[12], p[6]],
+        Kernel::AttendReduce | Kernel::AttendPrompt => [p[0], p[6], 1],
+    }
+}
+
+fn words<T: bytemuck::NoUninit>(values: &[T]) -> Vec<u32> {
+    let mut words: Vec<u32> =
+        cast_slice::<T, u8>(values).chunks(4).map(|c| c.iter().rev().fold(0, |w, b| w << 8 | u32::from(*b))).collect();
+    words.resize(words.len().next_multiple_of(4).max(16), 0);
+    words
+}
+
+fn uniform<T: bytemuck::NoUninit>(params: &T) -> Vec<u32> {
+    cast_slice::<u8, [u8; 4]>(bytes_of(params)).iter().map(|b| u32::from_le_bytes(*b)).collect()
+}
+
+/// What an unused binding holds.
+fn unused() -> Vec<u32> {
+    vec![0; 16]
+}
+
+/// Rows of `width` random floats, `stride` apart, the rest zero.
+fn rows_of(random: &mut Random, rows: u32, width: u32, stride: u32) -> Vec<f32> {
+    (0..rows * stride).map(|i| if i % stride < width { random.value() } else { 0.0 }).collect()
+}
+
+/// Random GGML blocks whose values stay near ±1, as planes.
+fn weights(random: &mut Random, format: Format, rows: u32, columns: u32) -> (Layout, Vec<u32>) {
+    let (rows, columns) = (rows as usize, columns as usize);
+    let layout = Layout::new(format, rows, columns);
+    let mut blocks = Vec::new();
+    let half = |random: &mut Random, scale: f32| f16::from_f32(random.value() * scale).to_le_bytes();
+    for _ in 0..rows * columns / format.block_len() {
+        let codes = |random: &mut Random, n: usize| (0..n).map(|_| random.bits() as u8).collect::<Vec<u8>>();
+        match format {
+            Format::F32 => blocks.extend(random.value().to_le_bytes()),
+            Format::F16 => blocks.extend(half(random, 1.0)),
+            Format::Q4_0 => {
+                blocks.extend(half(random, 0.12));
+                blocks.extend(codes(random, 16));
+            }
+            Format::Q8_0 => {
+                blocks.extend(half(random, 0.008));
+                blocks.extend(codes(random, 32));
+            }
+            Format::Q4K => {
+                blocks.extend(half(random, 0.002));
+                blocks.extend(half(random, 0.01));
+                blocks.extend(codes(random, 140));
+            }
+            Format::Q6K => {
+                blocks.extend(codes(random, 208));
+                blocks.extend(half(random, 0.0003));
+            }
+        }
+    }
+    let mut planes = Planes::default();
+    repack(format, columns, &blocks, &mut planes);
+    let mut bytes = vec![0u8; layout.bytes];
+    for (plane, part) in layout.planes.iter().zip(&planes.bytes) {
+        bytes[plane.offset..][..part.len()].copy_from_slice(part);
+    }
+    (layout, words(&bytes))
+}
+
+/// A case of `embed`.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbedCase {
+    /// Values in a table row.
+    pub columns: u32,
+    /// First id of the piece.
+    pub first_id: u32,
+    /// Ids of the piece; rows' ids go past both its ends.
+    pub ids: u32,
+    /// Batch rows.
+    pub rows: u32,
+    /// First batch row.
+    pub first_row: u32,
+    /// [`embed_source`].
+    pub source: u32,
+    /// Whether it adds.
+    pub accumulate: bool,
+    /// Multiplies values.
+    pub scale: f32,
+}
+
+impl EmbedCase {
+    /// The dispatch.
+    pub fn case(&self, variant: &'static Variant) -> Case {
+        let mut random = Random::new(1);
+        let format = variant.format.expect("an embed row names a format");
+        let (layout, table) = weights(&mut random, format, self.ids, self.columns);
+        let total = self.first_row + self.rows;
+        let stride = self.columns.next_multiple_of(4) + 4;
+        let id = |random: &mut Random| self.first_id.saturating_sub(2) + random.below(self.ids + 4);
+        let slots: Vec<u32> = (0..8).map(|_| id(&mut random)).collect();
+        let rows: Vec<RowInfo> = (0..total)
+            .map(|r| RowInfo {
+                token: if r % 3 == 1 { TOKEN_IN_SLOT | random.below(8) } else { id(&mut random) },
+                position: id(&mut random),
+                segment: id(&mut random),
+                ..RowInfo::default()
+            })
+            .collect();
+        let params = EmbedParams {
+            columns: self.columns,
+            rows: self.rows,
+            first_row: self.first_row,
+            source: self.source,
+            first_id: self.first_id,
+            ids: self.ids,
+            accumulate: self.accumulate.into(),
+            x_stride: stride,
+            planes: layout.offsets(),
+            scale: self.scale,
+            pad: [0; 3],
+        };
+        let x = random.values((total * stride) as usize);
+        let buffers = vec![uniform(&params), words(&rows), words(&slots), table.clone(), table, words(&x)];
+        let mut case = Case { what: format!("{self:?}"), variant, overrides: vec![], grid: [0; 3], buffers };
+        case.grid = grid(&case);
+        case
+    }
+}
+
+/// A case of `norm`.
+#[derive(Clone, Copy, Debug)]
+pub struct NormCase {
+    /// Values in a row.
+    pub columns: u32,
+    /// Rows.
+    pub rows: u32,
+    /// First row.
+    pub first_row: u32,
+    /// Whether input rows are named by `indices`.
+    pub gather: bool,
+    /// [`norm_kind`].
+    pub kind: u32,
+    /// [`norm_join`].
+    pub join: u32,
+}
+
+impl NormCase {
+    /// The dispatch.
+    pub fn case(&self, variant: &'static Variant) -> Case {
+        let mut random = Random::new(2);
+        let total = self.first_row + self.rows;
+        let (from_rows, stride, out_stride) = (total + 3, self.columns.next_multiple_of(4) + 4, self.columns + 3);
+        let params = NormParams {
+            columns: self.columns,
+            rows: self.rows,
+            first_row: self.first_row,
+            gather: self.gather.into(),
+            input_stride: stride,
+            output_stride: out_stride,
+            eps: 1e-5,
+            pad: 0,
+        };
+        // A mean that a layer norm must see, and what pads a row that no norm may see.
+        let input: Vec<f32> = random.values((from_rows * stride) as usize).iter().map(|v| v + 0.5).collect();
+        let gain = random.values(self.columns as usize);
+        let bias = random.values(self.columns as usize);
+        let indices: Vec<u32> = (0..total).map(|_| random.below(from_rows)).collect();
+        let output = random.values((total * out_stride) as usize);
+        let buffers = vec![uniform(&params), words(&input), words(&gain), words(&bias), words(&indices), words(&output)];
+        let overrides = vec![("KIND", f64::from(self.kind)), ("JOIN", f64::from(self.join))];
+        let mut case = Case { what: format!("{self:?}"), variant, overrides, grid: [0; 3], buffers };
+        case.grid = grid(&case);
+        case
+    }
+}
+
+/// A case of `matvec` or `matmul`.
+#[derive(Clone, Copy, Debug)]
+pub struct MatrixCase {
+    /// K.
+    pub columns: u32,
+    /// Columns of Y.
+    pub outputs: u32,
+    /// Batch rows.
+    pub rows: u32,
+    /// First batch row.
+    pub first_row: u32,
+    /// Whether x rows are named by `indices`.
+    pub gather: bool,
+    /// [`prologue`]; matmul has none.
+    pub prologue: u32,
+    /// [`epilogue`].
+    pub epilogue: u32,
+    /// [`activation`].
+    pub activation: u32,
+    /// Whether there is a bias.
+    pub bias: bool,
+    /// c, or 0.
+    pub softcap: f32,
+}
+
+impl MatrixCase {
+    /// The plain product of these sizes.
+    pub fn product(columns: u32, outputs: u32, rows: u32) -> MatrixCase {
+        MatrixCase {
+            columns,
+            outputs,
+            rows,
+            first_row: 0,
+            gather: false,
+            prologue: 0,
+            epilogue: 0,
+            activation: 0,
+            bias: false,
+            softcap: 0.0,
+        }
+    }
+
+    /// The dispatch.
+    pub fn case(&self, variant: &'static Variant) -> Case {
+        let mut random = Random::new(3);
+        let format = variant.format.expect("a matrix row names a format");
+        let is_matvec = variant.kernel == Kernel::Matvec;
+        let all_outputs = if self.epilogue == epilogue::GATED { 2 * self.outputs } else { self.outputs };
+        let (layout, table) = weights(&mut random, format, all_outputs, self.columns);
+        let total = self.first_row + self.rows;
+        let (from_rows, x_stride) = (total + 2, self.columns.next_multiple_of(4) + 4);
+        let (y_offset, y_stride) = (3, self.outputs + 7);
+        let params = MatrixParams {
+            columns: self.columns,
+            outputs: self.outputs,
+            rows: self.rows,
+            first_row: self.first_row,
+            x_stride,
+            y_stride,
+            y_offset,
+            gather: self.gather.into(),
+            planes: layout.offsets(),
+            eps: 1e-5,
+            softcap: self.softcap,
+            pad: [0; 2],
+        };
+        let x = rows_of(&mut random, from_rows, self.columns, x_stride);
+        let gain: Vec<f32> = random.values(self.columns as usize).iter().map(|v| v + 1.0).collect();
+        let bias = random.values((y_offset + all_outputs) as usize);
+        let indices: Vec<u32> = (0..total).map(|_| random.below(from_rows)).collect();
+        let y = random.values((total * y_stride) as usize);
+        let mut buffers = vec![uniform(&params), table.clone(), table, words(&x)];
+        if is_matvec {
+            buffers.push(if self.prologue == prologue::NONE { unused() } else { words(&gain) });
+        }
+        buffers.push(if self.bias { words(&bias) } else { unused() });
+        buffers.push(if self.gather { words(&indices) } else { unused() });
+        buffers.push(words(&y));
+        let mut overrides = vec![
+            ("EPILOGUE", f64::from(self.epilogue)),
+            ("ACTIVATION", f64::from(self.activation)),
+            ("HAS_BIAS", f64::from(u8::from(self.bias))),
+        ];
+        if is_matvec {
+            overrides.push(("PROLOGUE", f64::from(self.prologue)));
+        }
+        let mut case = Case { what: format!("{self:?}"), variant, overrides, grid: [0; 3], buffers };
+        case.grid = grid(&case);
+        case
+    }
+}
+
+/// A case of `rope_write`. Row r of sequence r % 2 stands at position `position` + 5·r.
+#[derive(Clone, Copy, Debug)]
+pub struct RopeCase {
+    /// Query heads.
+    pub heads: u32,
+    /// Key-value heads.
+    pub kv_heads: u32,
+    /// Width of a head.
+    pub head_dim: u32,
+    /// Elements that rotate.
+    pub rotated: u32,
+    /// [`rope_pairs`].
+    pub pairs: u32,
+    /// Whether Q and K heads are normalised.
+    pub qk_norm: bool,
+    /// Batch rows.
+    pub rows: u32,
+    /// First batch row.
+    pub first_row: u32,
+    /// Position of row 0.
+    pub position: u32,
+    /// Multiplies cosine and sine.
+    pub magnitude: f32,
+}
+
+impl RopeCase {
+    /// The dispatch.
+    pub fn case(&self, variant: &'static Variant) -> Case {
+        let mut random = Random::new(4);
+        let total = self.first_row + self.rows;
+        let stride = (self.heads + 2 * self.kv_heads) * self.head_dim + 5;
+        let table_stride = (self.position + 5 * total) / PAGE_LEN + 1;
+        let rows: Vec<RowInfo> =
+            (0..total).map(|r| RowInfo { position: self.position + 5 * r, sequence: r % 2, ..RowInfo::default() }).collect();
+        // Only pages that rows write to exist.
+        let mut tables = vec![NO_PAGE; (2 + 2 * table_stride) as usize];
+        let mut pages = 0;
+        for row in &rows {
+            let entry = &mut tables[(2 + row.sequence * table_stride + row.position / PAGE_LEN) as usize];
+            if *entry == NO_PAGE {
+                *entry = pages;
+                pages += 1;
+            }
+        }
+        let params = RopeParams {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            kv_stride: kv_stride(self.head_dim),
+            qkv_stride: stride,
+            rows: self.rows,
+            first_row: self.first_row,
+            rotated: self.rotated,
+            table_offset: 2,
+            table_stride,
+            magnitude: self.magnitude,
+            eps: 1e-6,
+        };
+        let frequencies: Vec<f32> = (0..self.rotated / 2).map(|i| 10000f32.powf(-2.0 * i as f32 / self.rotated.max(1) as f32)).collect();
+        let pool = vec![0u32; (u64::from(pages) * page_bytes(self.kv_heads, self.head_dim) / 4) as usize];
+        let buffers = vec![
+            uniform(&params),
+            words(&rows),
+            words(&tables),
+            words(&frequencies),
+            words(&random.values(self.head_dim as usize)),
+            words(&random.values(self.head_dim as usize)),
+            words(&random.values((total * stride) as usize)),
+            pool.clone(),
+            pool,
+        ];
+        let overrides = vec![("PAIRS", f64::from(self.pairs)), ("QK_NORM", f64::from(u8::from(self.qk_norm)))];
+        let mut case = Case { what: format!("{self:?}"), variant, overrides, grid: [0; 3], buffers };
+        case.grid = grid(&case);
+        case
+    }
+}
+
+/// A case of the attention kernels: two sequences, whose rows stand at their ends.
+#[derive(Clone, Copy, Debug)]
+pub struct AttendCase {
+    /// Query heads.
+    pub heads: u32,
+    /// Key-value heads.
+    pub kv_heads: u32,
+    /// Width of a head.
+    pub head_dim: u32,
+    /// Positions a row sees, or 0.
+    pub window: u32,
+    /// Whether rows see only what came before.
+    pub causal: bool,
+    /// c, or 0.
+    pub softcap: f32,
+    /// Positions of each sequence.
+    pub lengths: [u32; 2],
+    /// Rows of each sequence: its last positions.
+    pub rows: [u32; 2],
+}
+
+impl AttendCase {
+    /// The dispatch. Pages lie in no order, those that no row sees are let go, and those that exist hold NaN past the end.
+    pub fn case(&self, variant: &'static Variant) -> Case {
+        let mut random = Random::new(5);
+        let first_row = 1;
+        let mut rows = vec![RowInfo::default()];
+        let mut tiles = vec![];
+        for s in 0..2 {
+            let (length, count) = (self.lengths[s], self.rows[s]);
+            for (i, position) in (length - count..length).enumerate() {
+                if i as u32 % QUERY_TILE == 0 {
+                    tiles.push(Tile { first_row: rows.len() as u32, rows: (count - i as u32).min(QUERY_TILE) });
+                }
+                rows.push(RowInfo { position, sequence: s as u32, length, ..RowInfo::default() });
+            }
+        }
+        let longest = self.lengths[0].max(self.lengths[1]);
+        let table_stride = longest.div_ceil(PAGE_LEN) + 1;
+        let mut tables = vec![NO_PAGE; 1 + 2 * table_stride as usize];
+        let mut pages = 0;
+        for s in 0..2 {
+            let first_position = self.lengths[s] - self.rows[s];
+            let seen_from = if self.window == 0 { 0 } else { (first_position + 1).saturating_sub(self.window) };
+            for block in (seen_from / PAGE_LEN..self.lengths[s].div_ceil(PAGE_LEN)).rev() {
+                tables[1 + s * table_stride as usize + block as usize] = pages;
+                pages += 1;
+            }
+        }
+        let stride = kv_stride(self.head_dim);
+        let page_len = (u64::from(pages) * page_bytes(self.kv_heads, self.head_dim) / 2) as usize;
+        let pool = |random: &mut Random| -> Vec<f16> {
+            let mut pool = vec![f16::NAN; page_len];
+            for (s, &length) in self.lengths.iter().enumerate() {
+                for position in 0..length {
+                    let page = tables[1 + s * table_stride as usize + (position / PAGE_LEN) as usize];
+                    if page == NO_PAGE {
+                        continue;
+                    }
+                    for head in 0..self.kv_heads {
+                        let at = (((page * self.kv_heads + head) * PAGE_LEN + position % PAGE_LEN) * stride) as usize;
+                        for (d, v) in pool[at..][..stride as usize].iter_mut().enumerate() {
+                            *v = if d < self.head_dim as usize { f16::from_f32(random.value()) } else { f16::ZERO };
+                        }
+                    }
+                }
+            }
+            pool
+        };
+        let (k_pages, v_pages) = (pool(&mut random), pool(&mut random));
+        let total = rows.len() as u32;
+        let qkv_stride = (self.heads + 2 * self.kv_heads) * self.head_dim + 3;
+        let att_stride = self.heads * self.head_dim + 4;
+        let mut params = AttendParams {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            kv_stride: stride,
+            qkv_stride,
+            att_stride,
+            rows: total - first_row,
+            first_row,
+            table_offset: 1,
+            table_stride,
+            window: self.window,
+            causal: self.causal.into(),
+            splits: splits(longest, self.window),
+            scale: 2.0 / (self.head_dim as f32).sqrt(),
+            softcap: self.softcap,
+            pad: 0,
+        };
+        let qkv = random.values((total * qkv_stride) as usize);
+        let att = random.values((total * att_stride) as usize);
+        let (k_words, v_words) = (words(&k_pages), words(&v_pages));
+        let partials = vec![0f32; partials_len(params.rows, self.heads, params.splits, self.head_dim) as usize];
+        let buffers = match variant.kernel {
+            Kernel::AttendPrompt => {
+                params.rows = tiles.len() as u32;
+                params.first_row = 0;
+                vec![uniform(&params), words(&rows), words(&tables), words(&tiles), words(&qkv), k_words, v_words, words(&att)]
+            }
+            Kernel::AttendReduce => {
+                let halves = |words: &[u32]| cast_slice::<u32, f16>(words).to_vec();
+                let mut folded = partials;
+                super::attend_split(&params, &rows, &tables, &qkv, &halves(&k_words), &halves(&v_words), &mut folded);
+                vec![uniform(&params), words(&rows), words(&folded), words(&att)]
+            }
+            _ => vec![uniform(&params), words(&rows), words(&tables), words(&qkv), k_words, v_words, words(&partials)],
+        };
+        let mut case = Case { what: format!("{self:?}"), variant, overrides: vec![], grid: [0; 3], buffers };
+        case.grid = grid(&case);
+        case
+    }
+}
+
+/// Few small cases that tell whether a device runs this variant right: what a load-time self-check runs.
+pub fn check_cases(variant: &'static Variant) -> Vec<Case> {
+    match variant.kernel {
+        Kernel::Embed => {
+            let case = EmbedCase { columns: 512, first_id: 3, ids: 9, rows: 4, first_row: 1, source: 0, accumulate: false, scale: 1.5 };
+            vec![case.case(variant)]
+        }
+        Kernel::Norm => {
+            let case = NormCase { columns: 300, rows: 2, first_row: 0, gather: false, kind: norm_kind::RMS, join: norm_join::STORE };
+            vec![
+                case.case(variant),
+                NormCase { kind: norm_kind::LAYER, join: norm_join::ADD_THEN_NORM, ..case }.case(variant),
+                NormCase { join: norm_join::NORM_THEN_ADD, ..case }.case(variant),
+            ]
+        }
+        Kernel::Matvec => {
+            let case = MatrixCase { prologue: prologue::RMS, ..MatrixCase::product(768, 40, variant.rows()) };
+            vec![
+                case.case(variant),
+                MatrixCase { epilogue: epilogue::GATED, ..case }.case(variant),
+                MatrixCase { prologue: prologue::NONE, epilogue: epilogue::ADD, ..case }.case(variant),
+            ]
+        }
+        Kernel::Matmul => {
+            let case = MatrixCase::product(768, 70, variant.rows() + 3);
+            vec![case.case(variant), MatrixCase { epilogue: epilogue::GATED, ..case }.case(variant)]
+        }
+        Kernel::RopeWrite => {
+            let case = RopeCase {
+                heads: 2,
+                kv_heads: 1,
+                head_dim: 64,
+                rotated: 64,
+                pairs: rope_pairs::HALVES,
+                qk_norm: true,
+                rows: 3,
+                first_row: 0,
+                position: 1000,
+                magnitude: 1.0,
+            };
+            vec![case.case(variant), RopeCase { pairs: rope_pairs::ADJACENT, qk_norm: false, ..case }.case(variant)]
+        }
+        Kernel::AttendSplit | Kernel::AttendReduce | Kernel::AttendPrompt => {
+            let heads = 2 * variant.group();
+            let case = AttendCase {
+                heads,
+                kv_heads: 2,
+                head_dim: 64.min(variant.head_dim()),
+                window: 0,
+                causal: true,
+                softcap: 0.0,
+                lengths: [150, 20],
+                rows: [3, 2],
+            };
+            vec![case.case(variant), AttendCase { window: 40, softcap: 5.0, head_dim: variant.head_dim(), ..case }.case(variant)]
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What each kernel means, in plain loops over f64: the oracle of kernel tests and of a device's load-time self-check.
+//!
+//! A twin has its kernel's name and takes what the kernel is bound to: the same parameters, the same planes. Where a rung
+//! rounds on purpose (f16 tiles, 8-bit activations) the twin rounds too, so that bounds can stay tight. [`Case`] is a
+//! dispatch with everything it reads; [`expected`] says what it leaves behind and [`compare`] judges what a device left.
+
+mod attend_prompt;
+mod attend_reduce;
+mod attend_split;
+mod case;
+mod decode;
+mod embed;
+mod matmul;
+mod matrix;
+mod matvec;
+mod norm;
+mod random;
+mod rope_write;
+mod seen;
+
+pub use attend_prompt::attend_prompt;
+pub use attend_reduce::attend_reduce;
+pub use attend_split::attend_split;
+pub use case::{AttendCase, Case, EmbedCase, MatrixCase, NormCase, RopeCase, check_cases};
+pub use decode::Weights;
+pub use embed::embed;
+pub use matmul::matmul;
+pub use matrix::{MatrixInputs, Rounding};
+pub use matvec::matvec;
+pub use norm::{NormInputs, norm};
+pub use random::Random;
+pub use rope_write::{RopeInputs, rope_write};
+
+use crate::params::{AttendParams, EmbedParams, MatrixParams, NormParams, RopeParams};
+use crate::{BindingKind, Kernel, Rung};
+use bytemuck::{cast_slice, cast_slice_mut, from_bytes};
+
+/// The value of an override in a case: what it sets, or 0, which is every override's default but `SHUFFLE_WIDTH`'s.
+fn setting(overrides: &[(&'static str, f64)], name: &str) -> u32 {
+    overrides.iter().find(|(n, _)| *n == name).map_or(0, |&(_, value)| value as u32)
+}
+
+/// What the case leaves in its buffers: all of them, those it only reads unchanged.
+pub fn expected(case: &Case) -> Vec<Vec<u32>> {
+    let mut buffers = case.buffers.clone();
+    let given = &case.buffers;
+    let f = |i: usize| -> &[f32] { cast_slice(&given[i]) };
+    let set = |name: &str| setting(&case.overrides, name);
+    let bytes: &[u8] = cast_slice(&given[0]);
+    let rounding = match case.variant.rung {
+        Rung::Plain | Rung::Subgroup => Rounding::None,
+        Rung::F16 => Rounding::F16,
+        Rung::IntDot | Rung::IntDotSubgroup => Rounding::Int8,
+    };
+    match case.variant.kernel {
+        Kernel::Embed => {
+            let params: &EmbedParams = from_bytes(bytes);
+            let weights = Weights::new(case.format(), params.planes, params.columns, &given[3]);
+            embed(params, cast_slice(&given[1]), &given[2], &weights, cast_slice_mut(&mut buffers[5]));
+        }
+        Kernel::Norm => {
+            let inputs = NormInputs {
+                params: from_bytes::<NormParams>(bytes),
+                kind: set("KIND"),
+                join: set("JOIN"),
+                input: f(1),
+                gain: f(2),
+                bias: f(3),
+                indices: &given[4],
+            };
+            norm(&inputs, cast_slice_mut(&mut buffers[5]));
+        }
+        Kernel::Matvec | Kernel::Matmul => {
+            let params: &MatrixParams = from_bytes(bytes);
+            let is_matvec = case.variant.kernel == Kernel::Matvec;
+            let after = if is_matvec { 5 } else { 4 };
+            let inputs = MatrixInputs {
+                params,
+                prologue: set("PROLOGUE"),
+                epilogue: set("EPILOGUE"),
+                activation: set("ACTIVATION"),
+                has_bias: set("HAS_BIAS") == 1,
+                rounding,
+                weights: Weights::new(case.format(), params.planes, params.columns, &given[1]),
+                x: f(3),
+                gain: if is_matvec { f(4) } else { &[] },
+                bias: f(after),
+                indices: &given[after + 1],
+            };
+            let y = cast_slice_mut(&mut buffers[after + 2]);
+            if is_matvec { matvec(&inputs, y) } else { matmul(&inputs, y) }
+        }
+        Kernel::RopeWrite => {
+            let inputs = RopeInputs {
+                params: from_bytes::<RopeParams>(bytes),
+                pairs: set("PAIRS"),
+                qk_norm: set("QK_NORM") == 1,
+                rows: cast_slice(&given[1]),
+                tables: &given[2],
+                frequencies: f(3),
+                q_gain: f(4),
+                k_gain: f(5),
+            };
+            let [.., qkv, k_pages, v_pages] = buffers.as_mut_slice() else { return buffers };
+            rope_write(&inputs, cast_slice_mut(qkv), cast_slice_mut(k_pages), cast_slice_mut(v_pages));
+        }
+        Kernel::AttendSplit => {
+            let params: &AttendParams = from_bytes(bytes);
+            let (k, v) = (cast_slice(&given[4]), cast_slice(&given[5]));
+            attend_split(params, cast_slice(&given[1]), &given[2], f(3), k, v, cast_slice_mut(&mut buffers[6]));
+        }
+        Kernel::AttendReduce => {
+            let params: &AttendParams = from_bytes(bytes);
+            attend_reduce(params, cast_slice(&given[1]), f(2), cast_slice_mut(&mut buffers[3]));
+        }
+        Kernel::AttendPrompt => {
+            let params: &AttendParams = from_bytes(bytes);
+            let inputs = attend_prompt::PromptInputs {
+                params,
+                rows: cast_slice(&given[1]),
+                tables: &given[2],
+                tiles: cast_slice(&given[3]),
+                qkv: f(4),
+                k_pages: cast_slice(&given[5]),
+                v_pages: cast_slice(&given[6]),
+            };
+            attend_prompt(&inputs, cast_slice_mut(&mut buffers[7]));
+        }
+    }
+    buffers
+}
+
+/// The largest error allowed of a variant, as a share of the largest value in the buffer.
+///
+/// f32 sums of a few thousand products stay below 1e-5. Rungs that round may round a value that lies between two steps the
+/// other way than the twin: one step of one value in a sum.
+pub fn bound(rung: Rung) -> f64 {
+    match rung {
+        Rung::Plain | Rung::Subgroup => 2e-5,
+        Rung::F16 => 1e-3,
+        Rung::IntDot | Rung::IntDotSubgroup => 4e-3,
+    }
+}
+
+/// Judges what a device left in the buffer at `binding` against what [`expected`] says. Pages hold f16 and may differ by a unit
+/// in the last place. What the twin leaves alone must be the same bits. Returns the error as a share of the largest value.
+pub fn compare(case: &Case, binding: usize, expected: &[u32], got: &[u32]) -> Result<f64, String> {
+    let about = &case.variant.bindings[binding];
+    let place = format!("{} ({}), `{}`", case.variant.name, case.what, about.name);
+    if about.kind != BindingKind::ReadWrite {
+        return Err(format!("{place} is not written"));
+    }
+    if expected.len() != got.len() {
+        return Err(format!("{place} has {} words, not {}", got.len(), expected.len()));
+    }
+    let before = &case.buffers[binding];
+    let (wanted, left, limit): (Vec<f64>, Vec<f64>, f64) = if about.name.ends_with("_pages") {
+        let halves = |words: &[u32]| cast_slice::<u32, half::f16>(words).iter().map(|h| h.to_f64()).collect();
+        (halves(expected), halves(got), bound(case.variant.rung).max(1e-3))
+    } else {
+        let floats = |words: &[u32]| cast_slice::<u32, f32>(words).iter().map(|&v| f64::from(v)).collect();
+        (floats(expected), floats(got), bound(case.variant.rung))
+    };
+    for (i, ((&was, &want), &is)) in before.iter().zip(expected).zip(got).enumerate() {
+        if want == was && is != was {
+            return Err(format!("{place}: word {i} should have been left alone: {was:#x} became {is:#x}"));
+        }
+    }
+    let largest = wanted.iter().fold(0.0f64, |m, v| m.max(v.abs())).max(1e-30);
+    let mut worst = (0.0, 0);
+    for (i, (want, is)) in wanted.iter().zip(&left).enumerate() {
+        let error = (want - is).abs() / largest;
+        // Written so that NaN counts as worst.
+        if !(error <= worst.0) {
+            worst = (error, i);
+        }
+    }
+    let (error, at) = worst;
+    if error <= limit {
+        Ok(error)
+    } else {
+        Err(format!(
+            "{place}: element {at} is {} and should be {}: error {error:.2e} of the largest value, allowed {limit:.0e}",
+            left[at], wanted[at]
+        ))
+    }
+}
