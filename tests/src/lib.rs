@@ -6,6 +6,7 @@
 pub mod gguf_writer;
 pub mod interpreter;
 pub mod synthetic;
+pub mod world;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,567 @@
+//! One case table per op, over every backend here, with the float64 interpreter as judge; and invariance, bit for bit.
+//!
+//! A subject states its roundings (whether it takes inputs of quantised matrices in 8 bits), the interpreter makes the same
+//! ones, and what is left must be f32 arithmetic.
+
+use std::collections::BTreeMap;
+
+use firecrest_engine::Format;
+use firecrest_engine::backend::cpu::{CpuBackend, CpuOptions, InstructionSet};
+use firecrest_engine::backend::{Backend, VectorId};
+use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
+use firecrest_engine::kv::{KvGroup, PAGE_LEN, PageId};
+use firecrest_engine::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, PlanKind, Rope, RopePairs, Widths};
+use firecrest_tests::interpreter::{Inputs, KvPrecision, largest_error, nmse};
+use firecrest_tests::world::{Random, World};
+
+/// Something that runs plans.
+struct Subject {
+    name: String,
+    make: Box<dyn Fn() -> Backend>,
+    /// The rounding it makes of inputs to quantised matrices.
+    inputs: Inputs,
+}
+
+/// Every backend, instruction set and adapter that this machine can run.
+fn subjects() -> Vec<Subject> {
+    let mut subjects = Vec::new();
+    for set in InstructionSet::available() {
+        for threads in [1, 2] {
+            let options = CpuOptions { threads: Some(threads), instruction_set: Some(set) };
+            subjects.push(Subject {
+                name: format!("cpu {} × {threads}", set.name()),
+                make: Box::new(move || Backend::Cpu(CpuBackend::new(options).expect("a CPU backend"))),
+                inputs: Inputs::Int8,
+            });
+        }
+    }
+    subjects
+}
+
+fn run(backend: &mut Backend, plan: &Plan, batch: &Batch) -> Vec<f32> {
+    let mut out = Vec::new();
+    pollster::block_on(async {
+        backend.run(plan, batch).await?;
+        backend.read_outputs(&mut out).await
+    })
+    .expect("the step runs");
+    out
+}
+
+/// Runs the batches in order on every subject and on the interpreter, and compares each step's OUT.
+/// `bound` is on max|Δ| / max|want|.
+fn judge(case: &str, world: &World, plan: &Plan, batches: &[Batch], bound: f64) {
+    let mut wants: BTreeMap<bool, Vec<Vec<f64>>> = BTreeMap::new();
+    for subject in subjects() {
+        let wants = wants.entry(subject.inputs == Inputs::Int8).or_insert_with(|| {
+            let mut interpreter = world.interpreter(KvPrecision::F16, subject.inputs);
+            batches.iter().map(|batch| interpreter.run(plan, batch).concat()).collect()
+        });
+        let mut backend = (subject.make)();
+        world.upload(&mut backend).expect("weights upload");
+        for (step, (batch, want)) in batches.iter().zip(wants).enumerate() {
+            let got = run(&mut backend, plan, batch);
+            assert_eq!(got.len(), want.len(), "{case}, {}, step {step}: values in OUT", subject.name);
+            let error = largest_error(&got, want);
+            assert!(
+                error <= bound,
+                "{case}, {}, step {step}: {error:.2e} is past {bound:.2e}, NMSE {:.2e}",
+                subject.name,
+                nmse(&got, want)
+            );
+        }
+    }
+}
+
+/// f32 arithmetic in another order.
+const F32_BOUND: f64 = 3e-6;
+
+/// Rows that feed tokens 0.. of one sequence, all with outputs, no cache.
+fn rows_of_tokens(count: u32) -> Batch {
+    let rows = (0..count).map(|i| Row { sequence: 0, position: i, token: RowToken::Known(i), class: Class::Prompt, segment: 0 }).collect();
+    let sequences = vec![SequenceView { slot: Slot(0), length: count, tables: vec![] }];
+    Batch { rows, sequences, outputs: (0..count).collect() }
+}
+
+fn whole(id: firecrest_engine::backend::MatrixId, rows: usize, columns: usize) -> Linear {
+    Linear { parts: vec![(id, 0)], columns: columns as u32, rows: rows as u32, bias: None }
+}
+
+fn widths(dim: usize, out: usize) -> Widths {
+    Widths { dim: dim as u32, qkv: 0, attention: 0, ff: 0, out: out as u32 }
+}
+
+/// An F32 table whose rows are the inputs of a case.
+fn embed(world: &mut World, rows: usize, dim: usize, random: &mut Random) -> Op {
+    let values = random.values(rows * dim, 2.0).iter().flat_map(|v| v.to_le_bytes()).collect();
+    let table = world.blocks(Format::F32, rows, dim, values);
+    Op::Embed { table, scale: 1.0, segments: None, positions: None, norm: None }
+}
+
+#[test]
+fn products_of_every_format_size_and_row_count() {
+    let mut random = Random::new(1);
+    let sizes = |format: Format| -> &[(usize, usize)] {
+        match format.block_len() {
+            1 => &[(1, 1), (7, 3), (16, 32), (19, 33), (40, 100), (129, 64)],
+            32 => &[(1, 32), (16, 64), (17, 96), (33, 256), (129, 160)],
+            _ => &[(1, 256), (16, 512), (33, 768), (129, 256)],
+        }
+    };
+    for format in Format::ALL {
+        for &(rows, columns) in sizes(format) {
+            let counts: &[u32] = if rows == 33 || rows == 40 { &[1, 2, 3, 4, 5, 6, 7, 8, 9, 31, 33, 100, 130] } else { &[1, 3, 6] };
+            let mut world = World::default();
+            let most = counts.iter().copied().max().unwrap_or(1);
+            let embed = embed(&mut world, most as usize, columns, &mut random);
+            let matrix = world.matrix(format, rows, columns, &mut random);
+            let head = Op::Head { norm: None, linear: whole(matrix, rows, columns), softcap: None };
+            let plan = Plan { kind: PlanKind::Logits, ops: vec![embed, head], widths: widths(columns, rows) };
+            let batches: Vec<Batch> = counts.iter().map(|&n| rows_of_tokens(n)).collect();
+            judge(&format!("{format} {rows}×{columns}"), &world, &plan, &batches, F32_BOUND);
+        }
+    }
+}
+
+#[test]
+fn products_in_parts_with_bias_norm_and_softcap() {
+    let mut random = Random::new(2);
+    for norm in [false, true] {
+        for formats in [[Format::Q4_0, Format::Q6K, Format::F16], [Format::F32, Format::Q4K, Format::Q8_0]] {
+            let (dim, rows) = (512, [21, 16, 35]);
+            let mut world = World::default();
+            let embed = embed(&mut world, 9, dim, &mut random);
+            let mut parts = Vec::new();
+            let mut first = 0;
+            for (format, rows) in formats.into_iter().zip(rows) {
+                parts.push((world.matrix(format, rows, dim, &mut random), first));
+                first += rows as u32;
+            }
+            let bias = world.vector(random.values(first as usize, 1.0));
+            let linear = Linear { parts, columns: dim as u32, rows: first, bias: Some(bias) };
+            let gain = world.vector(random.values(dim, 1.0));
+            let norm = norm.then_some(Norm::Rms { gain, eps: 1e-5 });
+            let head = Op::Head { norm, linear, softcap: Some(1.5) };
+            let plan = Plan { kind: PlanKind::Logits, ops: vec![embed, head], widths: widths(dim, first as usize) };
+            let mut batch = rows_of_tokens(9);
+            batch.outputs = vec![1, 2, 4, 8];
+            // A rounding to 8 bits may flip where the norm's last bit differs: one step of one input.
+            let bound = if norm.is_some() { 2e-3 } else { F32_BOUND };
+            judge(&format!("parts {formats:?} {norm:?}"), &world, &plan, &[batch], bound);
+        }
+    }
+}
+
+#[test]
+fn embeddings_of_every_format() {
+    let mut random = Random::new(3);
+    for format in Format::ALL {
+        let (vocabulary, dim) = (37, 256);
+        let mut world = World::default();
+        let table = world.matrix(format, vocabulary, dim, &mut random);
+        let segments = world.matrix(Format::F32, 2, dim, &mut random);
+        let positions = world.matrix(Format::F16, 40, dim, &mut random);
+        let (gain, bias) = (world.vector(random.values(dim, 1.0)), world.vector(random.values(dim, 1.0)));
+        let mut batch = rows_of_tokens(37);
+        batch.rows.iter_mut().for_each(|row| row.segment = row.position % 2);
+        let plain = Op::Embed { table, scale: 3.5, segments: None, positions: None, norm: None };
+        let norm = Some(Norm::Layer { gain, bias, eps: 1e-12 });
+        let bert = Op::Embed { table, scale: 1.0, segments: Some(segments), positions: Some(positions), norm };
+        for op in [plain, bert] {
+            let plan = Plan { kind: PlanKind::States, ops: vec![op, Op::States { norm: None }], widths: widths(dim, dim) };
+            judge(&format!("embedding {format}"), &world, &plan, std::slice::from_ref(&batch), F32_BOUND);
+        }
+    }
+}
+
+#[test]
+fn norms_of_odd_widths() {
+    let mut random = Random::new(4);
+    for dim in [1, 7, 16, 31, 48, 100, 1000] {
+        let mut world = World::default();
+        let embed = embed(&mut world, 5, dim, &mut random);
+        let (gain, bias) = (world.vector(random.values(dim, 1.0)), world.vector(random.values(dim, 1.0)));
+        for norm in [Norm::Rms { gain, eps: 1e-5 }, Norm::Layer { gain, bias, eps: 1e-5 }] {
+            let ops = vec![embed.clone(), Op::States { norm: Some(norm) }];
+            let plan = Plan { kind: PlanKind::States, ops, widths: widths(dim, dim) };
+            judge(&format!("{norm:?} of {dim}"), &world, &plan, &[rows_of_tokens(5)], 1e-5);
+        }
+    }
+}
+
+#[test]
+fn gates_activations_and_joins() {
+    let mut random = Random::new(5);
+    let every = [Activation::Silu, Activation::GeluTanh, Activation::GeluErf];
+    for (dim, ff, formats) in [(48, 100, [Format::F32; 2]), (256, 512, [Format::Q4_0, Format::Q6K]), (64, 288, [Format::F16, Format::Q8_0])]
+    {
+        for activation in every {
+            for gated in [false, true] {
+                for join in 0..3 {
+                    let mut world = World::default();
+                    let embed = embed(&mut world, 7, dim, &mut random);
+                    let up_rows = if gated { 2 * ff } else { ff };
+                    let mut up = whole(world.matrix(formats[0], up_rows, dim, &mut random), up_rows, dim);
+                    up.bias = Some(world.vector(random.values(up_rows, 4.0)));
+                    let mut down = whole(world.matrix(formats[1], dim, ff, &mut random), dim, ff);
+                    down.bias = Some(world.vector(random.values(dim, 1.0)));
+                    let (gain, bias) = (world.vector(random.values(dim, 1.0)), world.vector(random.values(dim, 1.0)));
+                    let join = match join {
+                        0 => Join::Add,
+                        1 => Join::NormThenAdd(Norm::Rms { gain, eps: 1e-6 }),
+                        _ => Join::AddThenNorm(Norm::Layer { gain, bias, eps: 1e-6 }),
+                    };
+                    let ops = vec![
+                        embed,
+                        Op::NormGatedUp { norm: None, linear: up, activation, gated },
+                        Op::DownResidual { linear: down, join },
+                        Op::States { norm: None },
+                    ];
+                    let widths = Widths { ff: ff as u32, ..widths(dim, dim) };
+                    let plan = Plan { kind: PlanKind::States, ops, widths };
+                    let bound = if formats[1].is_quantised() { 2e-3 } else { 1e-5 };
+                    let case = format!("{activation:?} gated={gated} {join:?} {formats:?}");
+                    judge(&case, &world, &plan, &[rows_of_tokens(7)], bound);
+                }
+            }
+        }
+    }
+}
+
+/// Sequences over scattered pages of one or more KV groups.
+struct Sequences {
+    views: Vec<SequenceView>,
+    free: Vec<Vec<PageId>>,
+    vocabulary: u32,
+}
+
+impl Sequences {
+    fn new(count: usize, groups: &[KvGroup], vocabulary: u32, random: &mut Random) -> Sequences {
+        let free = groups.iter().map(|group| {
+            let mut pages: Vec<PageId> = (0..group.pages).map(PageId).collect();
+            for i in (1..pages.len()).rev() {
+                pages.swap(i, random.below(i + 1));
+            }
+            pages
+        });
+        let view = |i| SequenceView { slot: Slot(i as u32), length: 0, tables: vec![vec![]; groups.len()] };
+        Sequences { views: (0..count).map(view).collect(), free: free.collect(), vocabulary }
+    }
+
+    /// A batch that adds `lengths[i]` positions to sequence i, prompt rows of several before generated ones.
+    fn step(&mut self, lengths: &[u32]) -> Batch {
+        let mut batch = Batch::default();
+        for class in [Class::Prompt, Class::Generated] {
+            for (index, &length) in lengths.iter().enumerate() {
+                if length == 0 || (length == 1) != (class == Class::Generated) {
+                    continue;
+                }
+                let view = &mut self.views[index];
+                for position in view.length..view.length + length {
+                    let token = RowToken::Known((position * 7 + index as u32 * 13) % self.vocabulary);
+                    batch.rows.push(Row { sequence: index as u32, position, token, class, segment: 0 });
+                }
+                view.length += length;
+                for (table, free) in view.tables.iter_mut().zip(&mut self.free) {
+                    while table.len() * PAGE_LEN < view.length as usize {
+                        table.push(free.pop().expect("the case has pages enough"));
+                    }
+                }
+            }
+        }
+        batch.sequences = self.views.clone();
+        batch.outputs = (0..batch.rows.len() as u32).collect();
+        batch
+    }
+}
+
+/// One attention layer between an embedding and states.
+fn attention_plan(
+    world: &mut World,
+    a: Attention,
+    dim: usize,
+    rope: Option<(u32, RopePairs, f32)>,
+    qk_norm: bool,
+    random: &mut Random,
+) -> Plan {
+    let (heads, kv_heads, head_dim) = (a.heads as usize, a.kv_heads as usize, a.head_dim as usize);
+    let (qkv, attention) = ((heads + 2 * kv_heads) * head_dim, heads * head_dim);
+    let embed = embed(world, 50, dim, random);
+    let linear = whole(world.matrix(Format::F32, qkv, dim, random), qkv, dim);
+    let project = whole(world.matrix(Format::F32, dim, attention, random), dim, attention);
+    let rope = rope.map(|(rotated, pairs, magnitude)| {
+        let frequencies = (0..rotated / 2).map(|i| 10_000f32.powf(-2.0 * i as f32 / rotated as f32)).collect();
+        Rope { frequencies: world.vector(frequencies), rotated, pairs, magnitude }
+    });
+    let qk_norm = qk_norm.then(|| (world.vector(random.values(head_dim, 2.0)), world.vector(random.values(head_dim, 2.0)), 1e-6));
+    Plan {
+        kind: PlanKind::States,
+        ops: vec![
+            embed,
+            Op::NormQkv { norm: None, linear },
+            Op::RopeWrite { rope, qk_norm, attention: a },
+            Op::Attend { attention: a },
+            Op::ProjectResidual { linear: project, join: Join::Add },
+            Op::States { norm: None },
+        ],
+        widths: Widths { dim: dim as u32, qkv: qkv as u32, attention: attention as u32, ff: 0, out: dim as u32 },
+    }
+}
+
+fn group_of(a: &Attention, pages: u32) -> KvGroup {
+    KvGroup { layers: vec![a.layer], window: a.window, kv_heads: a.kv_heads, head_dim: a.head_dim, pages }
+}
+
+/// Keys and values are rounded to f16 from f32 here, from f64 in the interpreter: now and then to a neighbour.
+const KV_BOUND: f64 = 2e-4;
+
+#[test]
+fn attention_of_every_geometry() {
+    let mut random = Random::new(6);
+    let base =
+        Attention { layer: 3, group: 0, heads: 4, kv_heads: 2, head_dim: 64, window: None, scale: 0.125, softcap: None, causal: true };
+    let mut cases = Vec::new();
+    for head_dim in [8, 20, 33, 64, 80, 96, 128, 256] {
+        cases.push(Attention { head_dim, scale: 1.0 / (head_dim as f32).sqrt(), ..base });
+    }
+    for (heads, kv_heads) in [(1, 1), (3, 3), (4, 4), (6, 2), (8, 1), (12, 2)] {
+        cases.push(Attention { heads, kv_heads, head_dim: 16, scale: 0.25, ..base });
+    }
+    for window in [1, 2, 15, 16, 17, 40, 64, 65] {
+        cases.push(Attention { window: Some(window), head_dim: 16, scale: 0.5, ..base });
+    }
+    cases.push(Attention { softcap: Some(2.0), scale: 1.0, ..base });
+    cases.push(Attention { softcap: Some(2.0), window: Some(20), scale: 1.0, ..base });
+    cases.push(Attention { causal: false, ..base });
+    for a in cases {
+        let mut world = World::default();
+        let group = group_of(&a, 40);
+        let plan = attention_plan(&mut world, a, 32, None, false, &mut random);
+        world.kv(vec![group.clone()]);
+        let mut sequences = Sequences::new(4, &[group], 50, &mut random);
+        // Encoders see a whole sequence at once; others grow, mixed with decode rows of their neighbours.
+        let steps: &[[u32; 4]] = if a.causal { &[[5, 100, 1, 0], [1, 1, 1, 33], [1, 31, 17, 1], [1, 1, 1, 1]] } else { &[[5, 100, 17, 1]] };
+        let batches: Vec<Batch> = steps.iter().map(|lengths| sequences.step(lengths)).collect();
+        judge(&format!("{a:?}"), &world, &plan, &batches, KV_BOUND);
+    }
+}
+
+#[test]
+fn ropes_and_head_norms() {
+    let mut random = Random::new(7);
+    let base = Attention { layer: 0, group: 0, heads: 4, kv_heads: 2, head_dim: 32, window: None, scale: 0.3, softcap: None, causal: true };
+    for pairs in [RopePairs::Adjacent, RopePairs::Halves] {
+        for (rotated, magnitude, qk_norm) in [(32, 1.0, false), (32, 1.0, true), (20, 1.19, false), (2, 1.0, true)] {
+            let mut world = World::default();
+            let group = group_of(&base, 20);
+            let plan = attention_plan(&mut world, base, 32, Some((rotated, pairs, magnitude)), qk_norm, &mut random);
+            world.kv(vec![group.clone()]);
+            let mut sequences = Sequences::new(2, &[group], 50, &mut random);
+            let batches = [sequences.step(&[40, 9]), sequences.step(&[1, 1]), sequences.step(&[3, 1])];
+            judge(&format!("{pairs:?} {rotated} × {magnitude}, norm {qk_norm}"), &world, &plan, &batches, KV_BOUND);
+        }
+    }
+}
+
+#[test]
+fn ropes_stay_exact_at_far_positions() {
+    let mut random = Random::new(8);
+    let a =
+        Attention { layer: 0, group: 0, heads: 2, kv_heads: 1, head_dim: 64, window: Some(24), scale: 0.4, softcap: None, causal: true };
+    let mut world = World::default();
+    let plan = attention_plan(&mut world, a, 32, Some((64, RopePairs::Halves, 1.0)), false, &mut random);
+    world.kv(vec![group_of(&a, 9)]);
+    let mut batches = Vec::new();
+    let start = 131_000u32 / PAGE_LEN as u32 * PAGE_LEN as u32;
+    let mut table = vec![PageId::NONE; start as usize / PAGE_LEN];
+    table.extend([PageId(7), PageId(2), PageId(5)]);
+    for (first, count) in [(0, 23), (23, 2), (25, 1)] {
+        let row = |i: u32| Row { sequence: 0, position: start + i, token: RowToken::Known(i), class: Class::Prompt, segment: 0 };
+        batches.push(Batch {
+            rows: (first..first + count).map(row).collect(),
+            sequences: vec![SequenceView { slot: Slot(0), length: start + first + count, tables: vec![table.clone()] }],
+            outputs: (0..count).collect(),
+        });
+    }
+    // The first rows look at positions that were never written: start where the window is full.
+    let mut opened = a;
+    opened.window = Some(1);
+    let mut warm = plan.clone();
+    warm.ops.iter_mut().for_each(|op| {
+        if let Op::Attend { attention } = op {
+            *attention = opened;
+        }
+    });
+    let mut interpreter = world.interpreter(KvPrecision::F16, Inputs::Int8);
+    interpreter.run(&warm, &batches[0]);
+    let wants: Vec<Vec<f64>> = batches[1..].iter().map(|batch| interpreter.run(&plan, batch).concat()).collect();
+    for subject in subjects() {
+        let mut backend = (subject.make)();
+        world.upload(&mut backend).expect("weights upload");
+        run(&mut backend, &warm, &batches[0]);
+        for (batch, want) in batches[1..].iter().zip(&wants) {
+            let error = largest_error(&run(&mut backend, &plan, batch), want);
+            assert!(error <= KV_BOUND, "{}: {error:.2e}", subject.name);
+        }
+    }
+}
+
+/// A model of two layers in two KV groups, one with a window, and mixed formats.
+fn small_model(world: &mut World, random: &mut Random) -> Plan {
+    let (dim, ff, vocabulary, heads, kv_heads, head_dim) = (256, 512, 101, 4, 2, 64);
+    let (qkv, attention) = ((heads + 2 * kv_heads) * head_dim, heads * head_dim);
+    let table = world.matrix(Format::Q6K, vocabulary, dim, random);
+    let frequencies = world.vector((0..head_dim / 2).map(|i| 10_000f32.powf(-2.0 * i as f32 / head_dim as f32)).collect());
+    let rope = Some(Rope { frequencies, rotated: head_dim as u32, pairs: RopePairs::Adjacent, magnitude: 1.0 });
+    let gain = |world: &mut World, random: &mut Random| -> VectorId {
+        world.vector(random.values(dim, 1.0).iter().map(|v| 1.0 + 0.2 * v).collect())
+    };
+    let mut ops = vec![Op::Embed { table, scale: 16.0, segments: None, positions: None, norm: None }];
+    let mut groups = Vec::new();
+    for (layer, formats) in [[Format::Q4_0, Format::Q8_0], [Format::Q4K, Format::F16]].into_iter().enumerate() {
+        let window = (layer == 1).then_some(24);
+        let a = Attention {
+            layer: layer as u32,
+            group: layer as u32,
+            heads: heads as u32,
+            kv_heads: kv_heads as u32,
+            head_dim: head_dim as u32,
+            window,
+            scale: 0.125,
+            softcap: None,
+            causal: true,
+        };
+        groups.push(group_of(&a, 400));
+        let norm = Some(Norm::Rms { gain: gain(world, random), eps: 1e-5 });
+        ops.push(Op::NormQkv { norm, linear: whole(world.matrix(formats[0], qkv, dim, random), qkv, dim) });
+        ops.push(Op::RopeWrite { rope, qk_norm: None, attention: a });
+        ops.push(Op::Attend { attention: a });
+        ops.push(Op::ProjectResidual { linear: whole(world.matrix(formats[1], dim, attention, random), dim, attention), join: Join::Add });
+        let norm = Some(Norm::Rms { gain: gain(world, random), eps: 1e-5 });
+        let linear = whole(world.matrix(formats[1], 2 * ff, dim, random), 2 * ff, dim);
+        ops.push(Op::NormGatedUp { norm, linear, activation: Activation::Silu, gated: true });
+        ops.push(Op::DownResidual { linear: whole(world.matrix(formats[0], dim, ff, random), dim, ff), join: Join::Add });
+    }
+    let norm = Some(Norm::Rms { gain: gain(world, random), eps: 1e-5 });
+    ops.push(Op::Head { norm, linear: whole(table, vocabulary, dim), softcap: None });
+    world.kv(groups);
+    let widths = Widths { dim: dim as u32, qkv: qkv as u32, attention: attention as u32, ff: ff as u32, out: vocabulary as u32 };
+    Plan { kind: PlanKind::Logits, ops, widths }
+}
+
+/// The small model's groups, for block tables.
+fn small_groups() -> Vec<KvGroup> {
+    (0..2).map(|layer| KvGroup { layers: vec![layer], window: None, kv_heads: 2, head_dim: 64, pages: 400 }).collect()
+}
+
+#[test]
+fn a_sequence_has_the_same_bits_alone_among_others_and_cut_anywhere() {
+    const VOCABULARY: u32 = 101;
+    let mut world = World::default();
+    let plan = small_model(&mut world, &mut Random::new(9));
+    let total = 90u32;
+    // A sequence's logits by position, given in pieces, with `others` sequences that also move in every step.
+    let logits_of = |options: CpuOptions, pieces: &[u32], others: usize, seed: u64| -> Vec<Vec<u32>> {
+        let mut random = Random::new(seed);
+        let mut backend = Backend::Cpu(CpuBackend::new(options).expect("a CPU backend"));
+        world.upload(&mut backend).expect("weights upload");
+        let mut sequences = Sequences::new(1 + others, &small_groups(), VOCABULARY, &mut random);
+        let mut logits = Vec::new();
+        for &piece in pieces {
+            let mut lengths = vec![piece];
+            lengths.extend((0..others).map(|_| [1, 1, 0, 3, 5][random.below(5)]));
+            let batch = sequences.step(&lengths);
+            let out = run(&mut backend, &plan, &batch);
+            for (row, values) in batch.rows.iter().zip(out.chunks_exact(VOCABULARY as usize)) {
+                if row.sequence == 0 {
+                    logits.push(values.iter().map(|v| v.to_bits()).collect());
+                }
+            }
+        }
+        logits
+    };
+    for set in InstructionSet::available() {
+        let options = |threads| CpuOptions { threads: Some(threads), instruction_set: Some(set) };
+        let want = logits_of(options(1), &[total], 0, 1);
+        assert_eq!(want.len(), total as usize);
+        let ones = vec![1; total as usize];
+        let mixed = [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 11, 1];
+        for (threads, pieces, others, seed) in
+            [(1, &ones[..], 0, 2), (1, &mixed, 0, 3), (1, &mixed, 31, 4), (2, &mixed, 31, 5), (3, &[total][..], 7, 6), (3, &ones, 3, 7)]
+        {
+            let got = logits_of(options(threads), pieces, others, seed);
+            let differs = got.iter().zip(&want).position(|(g, w)| g != w);
+            assert_eq!(differs, None, "{}: {threads} threads, {others} others: the first position whose bits differ", set.name());
+            assert_eq!(got.len(), want.len());
+        }
+    }
+}
+
+#[test]
+fn a_small_model_agrees_with_the_interpreter() {
+    let mut world = World::default();
+    let mut random = Random::new(10);
+    let plan = small_model(&mut world, &mut random);
+    let mut sequences = Sequences::new(3, &small_groups(), 101, &mut random);
+    let batches: Vec<Batch> = [[40, 3, 0], [1, 1, 17], [1, 30, 1], [2, 1, 1]].iter().map(|l| sequences.step(l)).collect();
+    let mut exact = world.interpreter(KvPrecision::F64, Inputs::Exact);
+    let wants: Vec<Vec<f64>> = batches.iter().map(|batch| exact.run(&plan, batch).concat()).collect();
+    for subject in subjects() {
+        let mut backend = (subject.make)();
+        world.upload(&mut backend).expect("weights upload");
+        for (step, (batch, want)) in batches.iter().zip(&wants).enumerate() {
+            let error = nmse(&run(&mut backend, &plan, batch), want);
+            assert!(error <= 5e-3, "{}, step {step}: NMSE {error:.2e} against exact arithmetic", subject.name);
+        }
+    }
+}
+
+#[test]
+fn what_was_uploaded_reads_back_bit_for_bit() {
+    let mut random = Random::new(11);
+    let mut world = World::default();
+    let ids: Vec<_> = Format::ALL.into_iter().map(|format| world.matrix(format, 37, 512, &mut random)).collect();
+    let mut backend = Backend::Cpu(CpuBackend::new(CpuOptions::default()).expect("a CPU backend"));
+    world.upload(&mut backend).expect("weights upload");
+    #[allow(irrefutable_let_patterns, reason = "refutable where the GPU backend is compiled in")]
+    let Backend::Cpu(cpu) = &backend else { unreachable!("made as CPU above") };
+    for id in ids {
+        let (spec, _, want) = world.matrix_of(id);
+        let (read_spec, got) = cpu.matrix_values(id).expect("it is there");
+        assert_eq!(&read_spec, spec);
+        let differs = got.iter().zip(want).position(|(g, w)| g.to_bits() != w.to_bits());
+        assert_eq!(differs, None, "{}: the first value that differs", spec.name);
+    }
+}
+
+#[test]
+fn broken_batches_and_plans_are_errors() {
+    let mut random = Random::new(12);
+    let mut world = World::default();
+    let plan = small_model(&mut world, &mut random);
+    let mut sequences = Sequences::new(1, &small_groups(), 101, &mut random);
+    let good = sequences.step(&[20]);
+    let mut backend = Backend::Cpu(CpuBackend::new(CpuOptions::default()).expect("a CPU backend"));
+    world.upload(&mut backend).expect("weights upload");
+    let mut fails = |what: &str, plan: &Plan, change: &dyn Fn(&mut Batch)| {
+        let mut batch = good.clone();
+        change(&mut batch);
+        let result = pollster::block_on(backend.run(plan, &batch));
+        let message = result.err().unwrap_or_else(|| panic!("{what} was accepted")).to_string();
+        assert!(!message.is_empty());
+    };
+    fails("a token past the vocabulary", &plan, &|b| b.rows[3].token = RowToken::Known(101));
+    fails("an empty slot", &plan, &|b| b.rows[3].token = RowToken::Slot(Slot(9)));
+    fails("a sequence that isn't there", &plan, &|b| b.rows[3].sequence = 1);
+    fails("a position past the length", &plan, &|b| b.rows[3].position = 20);
+    fails("a missing block", &plan, &|b| b.sequences[0].tables[0].truncate(1));
+    fails("a missing group", &plan, &|b| b.sequences[0].tables.truncate(1));
+    fails("a page past the pool", &plan, &|b| b.sequences[0].tables[1][1] = PageId(400));
+    fails("a page let go", &plan, &|b| b.sequences[0].tables[0][0] = PageId::NONE);
+    fails("an output past the rows", &plan, &|b| b.outputs = vec![20]);
+    fails("outputs out of order", &plan, &|b| b.outputs = vec![1, 1]);
+    let mut narrow = plan.clone();
+    narrow.widths.qkv -= 1;
+    fails("a plan whose widths disagree", &narrow, &|_| ());
+    assert!(pollster::block_on(backend.run(&plan, &good)).is_ok());
+}
