@@ -146,7 +146,8 @@ impl GgufWriter {
 
     /// The file's bytes.
     pub fn finish(self) -> Vec<u8> {
-        let alignment = self.alignment.unwrap_or(32) as usize;
+        // A file may claim an alignment of 0, to be refused for it.
+        let alignment = self.alignment.unwrap_or(32).max(1) as usize;
         let mut out = b"GGUF".to_vec();
         out.extend_from_slice(&self.version.unwrap_or(3).to_le_bytes());
         out.extend_from_slice(&(self.tensors.len() as u64).to_le_bytes());

@@ -5,6 +5,7 @@
 
 pub mod gguf_writer;
 pub mod interpreter;
+pub mod safetensors_writer;
 pub mod synthetic;
 pub mod world;
 
@@ -12,6 +13,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub use gguf_writer::GgufWriter;
+pub use safetensors_writer::SafetensorsWriter;
 
 /// The root of the checkout.
 pub fn repository() -> &'static Path {

@@ -437,11 +437,6 @@ impl MetadataWriter {
         values.iter().for_each(|v| self.bytes.extend_from_slice(&v.to_le_bytes()));
     }
 
-    pub(super) fn bools(&mut self, key: &str, values: &[bool]) {
-        self.array(key, ValueType::Bool, values.len());
-        self.bytes.extend(values.iter().map(|&v| u8::from(v)));
-    }
-
     pub(super) fn finish(self, origin: &str) -> Result<Metadata> {
         Metadata::new(origin, self.bytes, self.entries)
     }

@@ -13,6 +13,7 @@
 mod gguf;
 mod head;
 mod huggingface;
+mod json;
 mod metadata;
 mod safetensors;
 mod split;

@@ -9,6 +9,7 @@ use firecrest_weights::ByteSource;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::head::{Head, quoted};
+use super::json;
 use super::tensor::{MOST_TENSORS, TensorInfo};
 use crate::error::{Error, Result};
 use crate::quant::GgmlType;
@@ -28,16 +29,17 @@ pub(super) async fn read(source: &dyn ByteSource, index: u32) -> Result<Vec<Tens
             .malformed(format_args!("not a safetensors file: its header would be {length} bytes long, and {LONGEST_HEADER} is the most")));
     }
     let mut list = List { tensors: Vec::new(), unknown: None, index };
-    let json = head.take(length, "the header").await?;
-    if json.first() != Some(&b'{') {
+    let text = head.take(length, "the header").await?;
+    if text.first() != Some(&b'{') {
         return Err(head.malformed("not a safetensors file: its header does not begin with `{`"));
     }
+    json::check(source.name(), text)?;
     let parsed = {
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        let mut deserializer = serde_json::Deserializer::from_slice(text);
         (&mut list).deserialize(&mut deserializer).and_then(|()| deserializer.end())
     };
     if let Err(error) = parsed {
-        return Err(head.malformed(format_args!("the header is wrong: {error}")));
+        return Err(json::wrong(source.name(), &error));
     }
     if let Some((name, dtype)) = list.unknown {
         let message = format!("{}: tensor {name} has the unknown type {dtype}", source.name());

@@ -13,6 +13,7 @@ use firecrest_weights::{ByteSource, MemorySource};
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::head::quoted;
+use super::json;
 use super::metadata::{Metadata, MetadataWriter};
 use super::safetensors;
 use super::tensor::{MOST_TENSORS, TensorInfo};
@@ -75,7 +76,8 @@ async fn read_optional(sources: &[Box<dyn ByteSource>], name: &str, limit: u64) 
 
 async fn parse<T: serde::de::DeserializeOwned>(source: &dyn ByteSource, limit: u64) -> Result<T> {
     let bytes = read_all(source, limit).await?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::malformed(format!("{}: {e}", source.name())))
+    json::check(source.name(), &bytes)?;
+    serde_json::from_slice(&bytes).map_err(|e| json::wrong(source.name(), &e))
 }
 
 /// Reads everything but the weights of a folder.
@@ -170,7 +172,7 @@ async fn check_index(sources: &[Box<dyn ByteSource>], list: &[TensorInfo]) -> Re
 }
 
 /// Calls `visit(tensor, file)` for each entry of an index's `weight_map`, holding one at a time.
-fn each_weight(origin: &str, json: &[u8], visit: impl FnMut(&str, &str) -> Result<(), String>) -> Result<()> {
+fn each_weight(origin: &str, text: &[u8], visit: impl FnMut(&str, &str) -> Result<(), String>) -> Result<()> {
     struct Map<F>(F);
     impl<'de, F: FnMut(&str, &str) -> Result<(), String>> Visitor<'de> for Map<F> {
         type Value = ();
@@ -212,9 +214,10 @@ fn each_weight(origin: &str, json: &[u8], visit: impl FnMut(&str, &str) -> Resul
             }
         }
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    json::check(origin, text)?;
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
     let parsed = deserializer.deserialize_map(Index(visit)).and_then(|()| deserializer.end());
-    parsed.map_err(|e| Error::malformed(format!("{origin}: {e}")))
+    parsed.map_err(|e| json::wrong(origin, &e))
 }
 
 /// Gives tensors their GGUF names and drops those that inference has no use for.
@@ -252,8 +255,9 @@ async fn chat_template(sources: &[Box<dyn ByteSource>], tokenizer_config: Option
     if let Some(bytes) = read_optional(sources, "chat_template.jinja", LARGEST_TEXT).await? {
         return String::from_utf8(bytes).map(Some).map_err(|_| Error::malformed("chat_template.jinja: not UTF-8"));
     }
-    let field = |origin: &str, json: &[u8]| -> Result<Option<String>> {
-        let holder: TemplateHolder = serde_json::from_slice(json).map_err(|e| Error::malformed(format!("{origin}: {e}")))?;
+    let field = |origin: &str, text: &[u8]| -> Result<Option<String>> {
+        json::check(origin, text)?;
+        let holder: TemplateHolder = serde_json::from_slice(text).map_err(|e| json::wrong(origin, &e))?;
         Ok(holder.chat_template.and_then(|t| t.0))
     };
     if let Some(bytes) = read_optional(sources, "chat_template.json", LARGEST_TEXT).await?

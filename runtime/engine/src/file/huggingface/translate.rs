@@ -204,22 +204,21 @@ fn windows(origin: &str, keys: &mut Keys, c: &Config, kind: &Kind, layers: u32) 
     if !mixed {
         return Ok(());
     }
-    let pattern: Vec<bool> = match &c.layer_types {
+    let period = match &c.layer_types {
+        None => c.sliding_window_pattern.unwrap_or(if kind.arch == "gemma2" { 2 } else { 6 }).max(1),
         Some(types) => {
-            if types.len() != layers as usize || types.contains(&LayerType::Other) {
-                let message = format!("{origin}: layer_types should say full_attention or sliding_attention for each of {layers} layers");
-                return Err(Error::malformed(message));
+            let period = types.iter().position(|&ty| ty == LayerType::FullAttention).unwrap_or(types.len()) + 1;
+            let expected = |i: usize| if (i + 1) % period == 0 { LayerType::FullAttention } else { LayerType::SlidingAttention };
+            if types.len() != layers as usize || types.iter().enumerate().any(|(i, &ty)| ty != expected(i)) {
+                return Err(Error::unsupported(format!(
+                    "{origin}: layer_types must be {layers} of sliding_attention, with full_attention at every so manieth"
+                )));
             }
-            types.iter().map(|&ty| ty == LayerType::SlidingAttention).collect()
-        }
-        // Every so manieth layer, counted from 1, sees everything.
-        None => {
-            let period = c.sliding_window_pattern.unwrap_or(if kind.arch == "gemma2" { 2 } else { 6 }).max(1);
-            (1..=layers).map(|layer| layer % period != 0).collect()
+            period as u32
         }
     };
-    let key = keys.key("attention.sliding_window_pattern");
-    keys.writer.bools(&key, &pattern);
+    // Every so manieth layer, counted from 1, sees everything.
+    keys.u32("attention.sliding_window_pattern", period);
     Ok(())
 }
 
