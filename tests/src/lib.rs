@@ -3,11 +3,9 @@
 //! A skip is loud. It is printed, written to the file that `cargo xtask test` lists at its end, and where `CI=true` it is a
 //! failure.
 
-pub mod backends;
+pub mod adapters;
 pub mod gguf_writer;
 pub mod interpreter;
-pub mod random_models;
-pub mod runner;
 pub mod safetensors_writer;
 pub mod synthetic;
 pub mod world;

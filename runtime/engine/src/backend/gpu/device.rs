@@ -25,8 +25,14 @@ impl Faults {
     }
 }
 
-/// An error scope's answer that a browser has not given yet.
-type PendingScope = (String, Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>);
+/// An error scope's answer. Natively it may be sent between threads, and so may a backend.
+#[cfg(not(target_family = "wasm"))]
+type ScopeAnswer = Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>;
+#[cfg(target_family = "wasm")]
+type ScopeAnswer = Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>;
+
+/// An answer that a browser has not given yet, and what it is about.
+type PendingScope = (String, ScopeAnswer);
 
 /// A wgpu device and queue that never panic and never lose an error.
 pub(super) struct Device {
@@ -85,7 +91,7 @@ impl Device {
         // Scopes pop in the reverse order of their pushes.
         let mut first = None;
         for scope in scopes.into_iter().rev() {
-            let mut answer: Pin<Box<dyn Future<Output = Option<wgpu::Error>>>> = Box::pin(scope.pop());
+            let mut answer: ScopeAnswer = Box::pin(scope.pop());
             match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(Some(error)) => first = first.or(Some(translate(what, &error))),
                 Poll::Ready(None) => {}

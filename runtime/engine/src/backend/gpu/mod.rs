@@ -7,6 +7,7 @@
 mod adapter;
 mod arena;
 mod buffers;
+mod check;
 mod device;
 mod lower;
 mod pipelines;
@@ -76,6 +77,10 @@ pub struct GpuBackend {
     /// Bytes of OUT that the last step copied to staging.
     copied: u64,
     clock: Option<Clock>,
+    /// Whether weights are whole and their kernels checked.
+    ready: bool,
+    /// Kernels that passed the self-check.
+    checked: Vec<select::Key>,
 }
 
 impl GpuBackend {
@@ -124,6 +129,8 @@ impl GpuBackend {
             staging: Growing::new("read back", wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
             copied: 0,
             clock: options.clock,
+            ready: false,
+            checked: Vec::new(),
         })
     }
 
@@ -135,6 +142,7 @@ impl GpuBackend {
         self.device.check()?;
         let matrix = Matrix::new(spec, &mut self.device, &mut self.allocator)?;
         self.matrices.push(matrix);
+        self.ready = false;
         self.specs.push(spec.clone());
         Ok(MatrixId(self.matrices.len() as u32 - 1))
     }
@@ -196,6 +204,21 @@ impl GpuBackend {
         Ok(())
     }
 
+    /// Lets go of weights, vectors and KV cache. The device, its kernels and what the self-check found of them stay, and ids begin
+    /// at 0 again: another model may be loaded.
+    pub fn unload(&mut self) {
+        self.programs.clear();
+        self.arena.clear();
+        self.pipelines.forget_bind_groups();
+        self.specs.clear();
+        self.matrices.clear();
+        self.vectors.clear();
+        self.uploads.finish();
+        self.groups.clear();
+        self.pages.clear();
+        self.ready = false;
+    }
+
     /// Puts a token into a slot, behind the steps already issued.
     ///
     /// # Errors
@@ -221,6 +244,14 @@ impl GpuBackend {
     /// # Errors
     /// `Internal` for a batch that contradicts itself, `Memory` where the step does not fit, `Device` where the device failed.
     pub async fn run(&mut self, plan: &Plan, batch: &Batch) -> Result<()> {
+        if !self.ready {
+            if let Some(spec) = self.specs.iter().zip(&self.matrices).find(|(spec, matrix)| !matrix.is_complete(spec)).map(|(spec, _)| spec)
+            {
+                return Err(Error::internal(format!("not every row of `{}` was written", spec.name)));
+            }
+            self.check_kernels(&self.formats()).await?;
+            self.ready = true;
+        }
         self.issue(plan, batch)?;
         self.device.settle().await
     }
@@ -257,10 +288,21 @@ impl GpuBackend {
 
     /// Who this is.
     pub fn describe(&self) -> Description {
+        let adapter = format!("{} ({})", self.report.name, self.report.api);
+        Description { backend: "gpu", adapter, rung: self.rungs(&self.formats()) }
+    }
+
+    /// Which rung each kernel runs on for matrices of these formats, as text.
+    pub fn rungs(&self, formats: &[Format]) -> String {
+        self.selection.text(formats)
+    }
+
+    /// Formats of the uploaded matrices.
+    fn formats(&self) -> Vec<Format> {
         let mut formats: Vec<Format> = self.specs.iter().map(|spec| spec.format).collect();
         formats.sort_unstable();
         formats.dedup();
-        Description { backend: "gpu", adapter: format!("{} ({})", self.report.name, self.report.api), rung: self.selection.text(&formats) }
+        formats
     }
 
     /// The adapter.

@@ -114,6 +114,18 @@ impl Pipelines {
         if let Some(group) = self.bind_groups.get(&key) {
             return Ok(group.clone());
         }
+        let made = self.bind_group_once(device, variant, bound)?;
+        self.bind_groups.insert(key, made.clone());
+        Ok(made)
+    }
+
+    /// [`Pipelines::bind_group`], not kept.
+    pub(super) fn bind_group_once(
+        &mut self,
+        device: &mut Device,
+        variant: &'static Variant,
+        bound: &[(Buffer, u64)],
+    ) -> Result<wgpu::BindGroup> {
         // A buffer may be larger than what one binding may span.
         let limit = device.binding_limit() / 16 * 16;
         let entries: Vec<wgpu::BindGroupEntry<'_>> = variant
@@ -136,11 +148,9 @@ impl Pipelines {
             })
             .collect();
         let layout = self.module(device, variant)?.bindings.clone();
-        let made = device.scoped(&format!("binding buffers to kernel `{}`", variant.name), |device| {
+        device.scoped(&format!("binding buffers to kernel `{}`", variant.name), |device| {
             device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(variant.name), layout: &layout, entries: &entries })
-        })?;
-        self.bind_groups.insert(key, made.clone());
-        Ok(made)
+        })
     }
 
     /// Forgets bind groups, which keep alive what they bind: buffers were replaced.

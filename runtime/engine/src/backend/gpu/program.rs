@@ -160,7 +160,7 @@ impl Program {
             let name = plan.ops.get(dispatch.op).map_or("", op_name);
             let [x, y, z] = dispatch.grid;
             let _ = write!(text, "{:>3} {name:<15} {} ({x},{y},{z})", dispatch.op, dispatch.variant.name);
-            for (constant, value) in &dispatch.overrides {
+            for (constant, value) in dispatch.overrides.iter().filter(|(_, value)| *value != 0) {
                 let _ = write!(text, " {constant}={value}");
             }
             let _ = write!(text, " |");

@@ -55,9 +55,7 @@ impl Selection {
     pub(super) fn rungs(&self, (kernel, format): Key) -> Vec<Rung> {
         let rest = [Rung::F16, Rung::IntDotSubgroup, Rung::IntDot];
         let possible = |rung: Rung| {
-            let mut rows = variants(kernel, format, rung).peekable();
-            rows.peek().is_some()
-                && rows.all(|variant| self.allows(variant))
+            variants(kernel, format, rung).any(|variant| self.allows(variant))
                 && !self.failed.iter().any(|(k, f, r, _)| (*k, *f, *r) == (kernel, format, rung))
         };
         PREFERENCE.into_iter().chain(rest).filter(|&rung| possible(rung)).collect()
@@ -119,9 +117,9 @@ impl Selection {
         }
     }
 
-    /// Variants of the chosen rung.
+    /// Variants of the chosen rung that can run here.
     fn sizes(&self, key: Key) -> Result<impl Iterator<Item = &'static Variant>> {
-        Ok(variants(key.0, key.1, self.rung(key)?))
+        Ok(variants(key.0, key.1, self.rung(key)?).filter(|variant| self.allows(variant)))
     }
 
     /// The one whose `size` is the smallest that holds `wanted`, or the largest there is.
