@@ -10,7 +10,7 @@ pub enum CacheSize {
     /// the most modest GPU holds of a layer.
     #[default]
     Auto,
-    /// Room for this many positions, over all sequences together.
+    /// Room for this many positions, over all sequences together, however they are spread.
     Positions(u64),
     /// At most this many bytes, over all layers.
     Bytes(u64),
@@ -45,7 +45,11 @@ impl Sizing {
         let bytes = |blocks: u64| -> u128 { groups.iter().map(|g| u128::from(self.pages(g, blocks)) * u128::from(g.page_bytes())).sum() };
         let within = |limit: u64| largest(wanted, |blocks| bytes(blocks) <= u128::from(limit));
         let blocks = match size {
-            CacheSize::Positions(positions) => pages_for(positions).min(wanted),
+            // However they are spread: each sequence's last page may hold a single one.
+            CacheSize::Positions(positions) => {
+                let slack = u64::from(self.sequences.saturating_sub(1)) * (PAGE_LEN as u64 - 1);
+                pages_for(positions.saturating_add(slack)).min(positions).min(wanted)
+            }
             CacheSize::Bytes(limit) => within(limit),
             CacheSize::Auto => {
                 let bound = |blocks| groups.iter().all(|g| self.pages(g, blocks) * g.layer_page_bytes() <= BINDING_BYTES);

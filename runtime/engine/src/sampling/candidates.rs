@@ -19,7 +19,12 @@ fn by_probability(a: &Candidate, b: &Candidate) -> Ordering {
 
 /// Keeps the `k` most probable.
 pub(super) fn top_k(candidates: &mut Vec<Candidate>, k: usize) {
-    if k < candidates.len() {
+    if k == 1 {
+        // Selecting in place would move candidates about for nothing.
+        let best = candidates.iter().copied().min_by(by_probability);
+        candidates.clear();
+        candidates.extend(best);
+    } else if k < candidates.len() {
         candidates.select_nth_unstable_by(k, by_probability);
         candidates.truncate(k);
     }

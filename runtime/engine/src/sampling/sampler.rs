@@ -55,7 +55,9 @@ impl Sampler {
 
     /// Leaves in `candidates` what may be drawn, at least one, by id.
     fn filter(&mut self, logits: &[f32], sampling: &Sampling, history: &[u32]) -> Result<()> {
-        if let Some(id) = logits.iter().position(|l| !l.is_finite()) {
+        // Without an early exit, so that the compiler makes it vector code.
+        if !logits.iter().fold(true, |finite, l| finite & l.is_finite()) {
+            let id = logits.iter().position(|l| !l.is_finite()).unwrap_or_default();
             return Err(Error::internal(format!(
                 "the logit of token {id} at position {} is {}: the model's weights or a kernel are at fault",
                 history.len().saturating_sub(1),
@@ -68,6 +70,11 @@ impl Sampler {
         let candidates = &mut self.candidates;
         if candidates.is_empty() {
             return Err(Error::request("logit_bias forbids every token; leave at least one"));
+        }
+        if sampling.temperature == 0.0 && sampling.typical_p >= 1.0 {
+            // The other filters all keep the most probable.
+            candidates::top_k(candidates, 1);
+            return Ok(());
         }
         if sampling.top_k > 0 {
             candidates::top_k(candidates, sampling.top_k as usize);
