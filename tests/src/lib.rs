@@ -4,8 +4,11 @@
 //! failure.
 
 pub mod adapters;
+pub mod backends;
 pub mod gguf_writer;
 pub mod interpreter;
+pub mod random_models;
+pub mod runner;
 pub mod safetensors_writer;
 pub mod synthetic;
 pub mod world;

@@ -8,7 +8,7 @@ use crate::file::{Metadata, ModelFile};
 
 use super::families;
 use super::plan::{Activation, RopePairs};
-use super::rope::{Divisors, RopeConfig, RopeScaling};
+use super::rope::{RopeConfig, RopeScaling};
 
 /// The most layers, and the widest anything, that is believed. Real models are far below; a wrong header is far above.
 const MAX_LAYERS: u32 = 1024;
@@ -398,14 +398,6 @@ impl Keys<'_> {
     /// `attention.sliding_window`; 0 means none.
     pub(super) fn window(&self) -> Result<Option<u32>> {
         Ok(self.optional("attention.sliding_window")?.filter(|w| *w > 0))
-    }
-
-    /// Values under a key, or in a tensor, that divide rope frequencies.
-    pub(super) fn divisors(&self, tensor: &str, suffix: &str) -> Result<Option<Divisors>> {
-        if self.has(tensor) {
-            return Ok(Some(Divisors::Tensor(tensor.to_owned())));
-        }
-        Ok(self.metadata().f32s(&self.key(suffix))?.map(|values| Divisors::Values(values.to_vec())))
     }
 
     /// `pooling_type`, as llama.cpp numbers it.

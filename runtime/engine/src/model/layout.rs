@@ -8,7 +8,6 @@ use crate::error::{Error, Result};
 use crate::file::{ModelFile, TensorInfo};
 
 use super::config::{Config, NormKind, NormPlacement};
-use super::rope::Divisors;
 
 /// A tensor that is wanted, and how many rows it must have.
 pub(super) struct Want {
@@ -68,7 +67,7 @@ pub(super) struct Layout<'a> {
     pub(super) layers: Vec<LayerLayout<'a>>,
     pub(super) final_norm: Option<NormLayout<'a>>,
     pub(super) head: Option<LinearLayout<'a>>,
-    /// Divisors of each of the configuration's ropes, where a tensor holds them.
+    /// Divisors of each of the configuration's ropes, where it has any.
     pub(super) rope_divisors: Vec<Option<&'a TensorInfo>>,
 }
 
@@ -101,8 +100,8 @@ impl<'a> Layout<'a> {
                 .ropes
                 .iter()
                 .map(|rope| match rope.divisors(config.context) {
-                    Some(Divisors::Tensor(name)) => find.vector(name, rope.rotated / 2).map(Some),
-                    _ => Ok(None),
+                    Some(name) => find.vector(name, rope.rotated / 2).map(Some),
+                    None => Ok(None),
                 })
                 .collect::<Result<_>>()?,
         })

@@ -9,7 +9,6 @@ use crate::file::{ModelFile, TensorInfo};
 use super::config::Config;
 use super::layout::{LayerLayout, Layout, LinearLayout, MatrixLayout, NormLayout};
 use super::plan::{Attention, Join, Linear, Norm, Op, Plan, PlanKind, Rope, Widths};
-use super::rope::Divisors;
 use super::{NormKind, NormPlacement, kv_group_of_layers};
 
 /// Bytes that one read brings, about: large enough that requests are few, small enough that three of them are nothing
@@ -158,12 +157,11 @@ impl<T: WeightTarget> Loader<'_, T> {
     async fn ropes(&mut self, layout: &Layout<'_>) -> Result<Vec<Rope>> {
         let mut ropes = Vec::with_capacity(self.config.ropes.len());
         for (index, rope) in self.config.ropes.iter().enumerate() {
-            let divisors = match (rope.divisors(self.config.context), layout.rope_divisors[index]) {
-                (_, Some(tensor)) => Some(self.file.read_f32(tensor).await?),
-                (Some(Divisors::Values(values)), None) => Some(values.clone()),
-                _ => None,
+            let divisors = match layout.rope_divisors[index] {
+                None => None,
+                Some(tensor) => Some(self.file.read_f32(tensor).await?),
             };
-            let frequencies = rope.checked_frequencies(divisors.as_deref())?;
+            let frequencies = rope.frequencies(divisors.as_deref())?;
             ropes.push(Rope {
                 frequencies: self.target.vector(&format!("rope {index}"), &frequencies)?,
                 rotated: rope.rotated,

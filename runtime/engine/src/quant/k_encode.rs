@@ -91,9 +91,12 @@ fn fit_symmetric(x: &[f32]) -> f32 {
 }
 
 /// The nearest integer (ties to even) within bounds, as a float.
+///
+/// Bounded first, so that adding and taking away 1.5·2²³, which leaves no bits for a fraction, rounds as the hardware does.
 #[inline(always)]
 fn code(v: f32, low: f32, high: f32) -> f32 {
-    v.round_ties_even().clamp(low, high)
+    const SHIFT: f32 = 12_582_912.0;
+    (v.clamp(low, high) + SHIFT) - SHIFT
 }
 
 /// 256 values to one Q4_K block; layout in [`super::k::q4`].

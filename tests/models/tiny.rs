@@ -1,0 +1,110 @@
+//! Tiny files of every family through the whole way: file, configuration, layout, plan, backend; the reference judges.
+
+use firecrest_engine::model::plan::Op;
+use firecrest_engine::model::{Config, Model, PlanKind, Runs};
+use firecrest_engine::quant::Format;
+use firecrest_tests::backends::backends;
+use firecrest_tests::interpreter::{Inputs, KvPrecision, largest_error, nmse};
+use firecrest_tests::random_models::{CONTEXT, FAMILIES, RandomModel, VOCAB, open_bytes};
+use firecrest_tests::runner::{Reference, Runner, Session};
+
+fn prompt() -> Vec<u32> {
+    (0..52u32).map(|i| (i * 37 + 11) % VOCAB as u32).collect()
+}
+
+fn generated() -> Vec<u32> {
+    (0..6u32).map(|i| (i * 29 + 5) % VOCAB as u32).collect()
+}
+
+fn answer<R: Runner>(runner: R, family: &str, format: Format, mixed: bool, chunk: usize) -> Vec<f32> {
+    let file = open_bytes(family, RandomModel::of(family, format, mixed).finish()).unwrap();
+    let config = Config::from_file(&file).unwrap();
+    assert_eq!(config.context, CONTEXT);
+    let (head, causal) = (config.head, config.causal);
+    let mut session = Session::open(runner, &file, config).unwrap();
+    if !causal {
+        return session.states(&prompt()).unwrap();
+    }
+    assert!(head, "{family} is causal and has no head");
+    session.logits(&prompt(), &generated(), chunk).unwrap()
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|v| f64::from(*v)).collect()
+}
+
+#[test]
+fn every_family_agrees_with_the_reference_on_every_backend() {
+    let mut failures = Vec::new();
+    for backend in backends("tiny models on GPU backends") {
+        for family in FAMILIES {
+            for (format, mixed) in [(Format::F32, false), (Format::F16, false), (Format::Q8_0, true), (Format::Q4_0, true)] {
+                let inputs = if format.is_quantised() || mixed { Inputs::Int8 } else { Inputs::Exact };
+                let want = wide(&answer(Reference::new(KvPrecision::F16, inputs), family, format, mixed, 64));
+                let got = answer(backend.open().unwrap(), family, format, mixed, 19);
+                let (error, largest) = (nmse(&got, &want), largest_error(&got, &want));
+                println!("{backend:24} {family:12} {format:5} nmse {error:9.2e}  largest {largest:9.2e}");
+                let good = if format.is_quantised() { error <= 5e-3 } else { error <= 1e-5 && largest <= 3e-3 };
+                if !good {
+                    failures.push(format!("{backend}: {family} {format}: nmse {error:e}, largest {largest:e}"));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn chunks_of_a_prompt_do_not_change_the_reference() {
+    for family in FAMILIES.iter().filter(|f| !f.ends_with("bert")) {
+        let whole = answer(Reference::new(KvPrecision::F16, Inputs::Exact), family, Format::F32, false, 64);
+        let cut = answer(Reference::new(KvPrecision::F16, Inputs::Exact), family, Format::F32, false, 7);
+        assert!(whole == cut, "{family}");
+    }
+}
+
+#[test]
+fn equal_formats_share_a_matrix_and_tied_heads_the_table() {
+    let plan = |family: &str, mixed: bool| {
+        let file = open_bytes(family, RandomModel::of(family, Format::Q4_0, mixed).finish()).unwrap();
+        let config = Config::from_file(&file).unwrap();
+        let runner = Reference::new(KvPrecision::F16, Inputs::Exact);
+        Session::open(runner, &file, config).unwrap().model.plan(PlanKind::Logits).unwrap().clone()
+    };
+    let parts = |ops: &[Op]| -> Vec<usize> {
+        let qkv = ops.iter().filter_map(|op| match op {
+            Op::NormQkv { linear, .. } => Some(linear.parts.len()),
+            _ => None,
+        });
+        qkv.collect()
+    };
+    assert_eq!(parts(&plan("llama", false).ops), [1, 1]);
+    assert_eq!(parts(&plan("llama", true).ops), [1, 2]); // V of the second layer is Q8_0
+    let tied = |ops: &[Op]| match (&ops[0], &ops[ops.len() - 1]) {
+        (Op::Embed { table, .. }, Op::Head { linear, .. }) => linear.parts[0].0 == *table,
+        _ => panic!("a plan of logits begins with Embed and ends with Head"),
+    };
+    assert!(tied(&plan("llama", false).ops));
+    assert!(!tied(&plan("mistral", false).ops));
+}
+
+#[test]
+fn inspect_says_what_runs_how() {
+    let writer = RandomModel::of("llama", Format::Q4_0, true).tensor_f32("spare.weight", &[3], Format::F32, &[0.0; 3]);
+    let file = open_bytes("llama", writer.finish()).unwrap();
+    let description = Model::describe(&file, Some(32)).unwrap();
+    let runs = |name: &str| description.tensors.iter().find(|t| t.name == name).unwrap().runs;
+    assert_eq!(runs("blk.0.ffn_gate.weight"), Runs::Native(Format::Q4_0));
+    // Gate (F16) and up (Q4_0) of the second layer differ: both run as Q8_0.
+    assert_eq!(runs("blk.1.ffn_gate.weight"), Runs::Requantised(Format::Q8_0));
+    assert_eq!(runs("blk.1.ffn_up.weight"), Runs::Requantised(Format::Q8_0));
+    assert_eq!(runs("blk.1.attn_v.weight"), Runs::Native(Format::Q8_0));
+    assert_eq!(runs("output_norm.weight"), Runs::Vector);
+    assert_eq!(runs("spare.weight"), Runs::Unused);
+    assert_eq!(description.kv_bytes_per_position, 2 * 2 * 2 * 2 * 16);
+
+    let file = open_bytes("gemma3", RandomModel::of("gemma3", Format::F16, false).finish()).unwrap();
+    let description = Model::describe(&file, None).unwrap();
+    assert_eq!(description.windows, [(Some(6), 5), (None, 1)]);
+    assert_eq!(description.kv_bytes(CONTEXT), u64::from(5 * 6 + CONTEXT) * 2 * 2 * 2 * 16);
+}

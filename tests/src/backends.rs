@@ -1,0 +1,55 @@
+//! Every backend that this machine has, for suites that hold for all of them.
+
+use firecrest_engine::Result;
+use firecrest_engine::backend::Backend;
+use firecrest_engine::backend::cpu::{CpuBackend, CpuOptions};
+use firecrest_engine::backend::gpu::{self, GpuBackend, GpuOptions};
+
+use crate::skip;
+
+/// A backend that can be opened, any number of times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// This processor.
+    Cpu,
+    /// A GPU adapter, software ones included, by its name.
+    Gpu(String),
+}
+
+impl BackendChoice {
+    /// A fresh backend.
+    pub fn open(&self) -> Result<Backend> {
+        match self {
+            BackendChoice::Cpu => Ok(Backend::Cpu(CpuBackend::new(CpuOptions { threads: Some(1), ..CpuOptions::default() })?)),
+            BackendChoice::Gpu(name) => {
+                let options = GpuOptions { adapter: Some(name.clone()), accept_software: true, ..GpuOptions::default() };
+                Ok(Backend::Gpu(pollster::block_on(GpuBackend::new(options))?))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for BackendChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BackendChoice::Cpu => f.write_str("cpu"),
+            BackendChoice::Gpu(name) => write!(f, "gpu {name}"),
+        }
+    }
+}
+
+/// The CPU and one GPU backend an adapter. `FIRECREST_BACKEND` keeps those whose name contains it.
+///
+/// Which Vulkan drivers are seen is the loader's affair: `VK_ADD_DRIVER_FILES` adds SwiftShader to lavapipe.
+pub fn backends(what: &str) -> Vec<BackendChoice> {
+    let adapters = pollster::block_on(gpu::adapters());
+    if adapters.is_empty() {
+        skip(what, "no GPU adapter here, not even a software one: only the CPU is tested");
+    }
+    let mut all = vec![BackendChoice::Cpu];
+    all.extend(adapters.into_iter().map(|adapter| BackendChoice::Gpu(adapter.name)));
+    all.dedup();
+    let only = std::env::var("FIRECREST_BACKEND").unwrap_or_default().to_lowercase();
+    all.retain(|b| b.to_string().to_lowercase().contains(&only));
+    all
+}

@@ -1,0 +1,102 @@
+//! Requests and load options as JSON: what crosses a worker's border is text either way, and unknown fields are refused by name.
+
+use firecrest_engine::engine::{CacheSize, EngineOptions, Generate, Sampling};
+use firecrest_engine::{Error, Result};
+use serde::Deserialize;
+
+/// Which backend runs a model.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BackendKind {
+    Cpu,
+    Gpu,
+}
+
+/// How a model is loaded.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LoadOptions {
+    pub(crate) backend: BackendKind,
+    /// GPU only. `false` stays on kernels without subgroup operations.
+    #[serde(default = "yes")]
+    pub(crate) subgroups: bool,
+    /// GPU only. Whether a software adapter may be taken.
+    #[serde(default)]
+    pub(crate) accept_software: bool,
+    context: Option<u32>,
+    max_sequences: Option<u32>,
+    cache_positions: Option<u64>,
+    step_rows: Option<u32>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl LoadOptions {
+    pub(crate) fn parse(json: &str) -> Result<LoadOptions> {
+        serde_json::from_str(json).map_err(|e| Error::request(format!("the load options are not understood: {e}")))
+    }
+
+    /// What the engine is told.
+    pub(crate) fn engine(&self) -> EngineOptions {
+        let default = EngineOptions::default();
+        EngineOptions {
+            context: self.context,
+            max_sequences: self.max_sequences.unwrap_or(default.max_sequences),
+            cache: self.cache_positions.map_or(default.cache, CacheSize::Positions),
+            step_rows: self.step_rows.unwrap_or(default.step_rows),
+            ..default
+        }
+    }
+}
+
+/// Text to be tokenised, or token ids as they are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Prompt {
+    Text(String),
+    Tokens(Vec<u32>),
+}
+
+/// A request to generate. Sampling's defaults are the engine's.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ask {
+    pub(crate) prompt: Prompt,
+    /// Whether text may name special tokens, as a rendered chat template does.
+    #[serde(default)]
+    pub(crate) parse_special: bool,
+    max_tokens: Option<u32>,
+    #[serde(default)]
+    stop: Vec<String>,
+    #[serde(default)]
+    ignore_eos: bool,
+    temperature: Option<f32>,
+    top_k: Option<u32>,
+    top_p: Option<f32>,
+    min_p: Option<f32>,
+    repeat_penalty: Option<f32>,
+    seed: Option<u64>,
+}
+
+impl Ask {
+    pub(crate) fn parse(json: &str) -> Result<Ask> {
+        serde_json::from_str(json).map_err(|e| Error::request(format!("the request is not understood: {e}")))
+    }
+
+    /// How the engine is to go on from the prompt.
+    pub(crate) fn generate(&self) -> Generate {
+        let default = Sampling::default();
+        let sampling = Sampling {
+            temperature: self.temperature.unwrap_or(default.temperature),
+            top_k: self.top_k.unwrap_or(default.top_k),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            min_p: self.min_p.unwrap_or(default.min_p),
+            repeat_penalty: self.repeat_penalty.unwrap_or(default.repeat_penalty),
+            seed: self.seed.unwrap_or(default.seed),
+            ..default
+        };
+        Generate { max_tokens: self.max_tokens, stop: self.stop.clone(), ignore_eos: self.ignore_eos, sampling, ..Generate::default() }
+    }
+}
