@@ -1,0 +1,97 @@
+//! The command line: arguments, one file a command, and how errors are shown.
+
+mod bench;
+mod devices;
+mod embed;
+mod generate;
+mod inspect;
+mod logits;
+mod open;
+mod pull;
+mod show;
+mod tokenize;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use firecrest::engine::Error;
+
+/// Run quantised transformers next to the person who asks.
+#[derive(Parser)]
+#[command(name = "firecrest", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Chat: one answer to a message, or a conversation where none is given.
+    /// Go on from a text or from token ids.
+    Generate(generate::Generate),
+    /// One vector for a text.
+    Embed(embed::Embed),
+    /// Text to token ids.
+    Tokenize(tokenize::Tokenize),
+    /// Render a chat template.
+    /// The logits of every position, as safetensors.
+    Logits(logits::Logits),
+    /// What a model file holds, what will run how, and what memory it needs.
+    Inspect(inspect::Inspect),
+    /// Adapters, what they can do, and the rung chosen on each.
+    Devices(devices::Devices),
+    /// Measure prefill and decode.
+    Bench(bench::Bench),
+    /// Download a model from the Hugging Face hub; goes on where it stopped.
+    Pull(pull::Pull),
+}
+
+/// Runs the command that the arguments name. Errors go to stderr with a code that stays the same between versions.
+pub(crate) fn run() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Generate(c) => c.run(),
+        Command::Embed(c) => c.run(),
+        Command::Tokenize(c) => c.run(),
+        Command::Logits(c) => c.run(),
+        Command::Inspect(c) => c.run(),
+        Command::Devices(c) => c.run(),
+        Command::Bench(c) => c.run(),
+        Command::Pull(c) => c.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Closed) => ExitCode::SUCCESS,
+        Err(Failure::Engine(error)) => {
+            let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
+            // Nothing is left to do where even stderr is closed.
+            let _ = writeln!(anstream::stderr(), "{style}error[{}]{style:#}: {error}", error.code().name());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why a command ended early.
+enum Failure {
+    /// Ours to report.
+    Engine(Error),
+    /// Whoever read our output went away (`firecrest … | head`): no error.
+    Closed,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Engine(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Failure::Closed;
+        }
+        Failure::Engine(Error::new(firecrest::engine::ErrorCode::Source, error.to_string()))
+    }
+}
+
+type Outcome<T = ()> = Result<T, Failure>;

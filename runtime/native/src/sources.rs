@@ -1,0 +1,80 @@
+//! From what a person names to byte sources: a file, the first of split files, a folder, a pulled repository, or the embedded model.
+
+use std::path::{Path, PathBuf};
+
+use firecrest_engine::error::{Error, ErrorCode, Result};
+use firecrest_engine::file::ModelFile;
+use firecrest_weights::ByteSource;
+
+/// The name of the model inside the binary.
+pub const EMBEDDED: &str = "embedded";
+
+/// Opens a model by name: a path to a GGUF file, to a folder of safetensors as Hugging Face lays them out, `hf:owner/repo[/file]` once
+/// pulled, or [`EMBEDDED`].
+///
+/// # Errors
+/// Where nothing is there, or what is there is no model; the message says what to do.
+pub async fn open(model: &str) -> Result<ModelFile> {
+    ModelFile::open(sources(model)?).await
+}
+
+/// The byte sources of a model by name.
+///
+/// # Errors
+/// As [`open`], short of looking into the files.
+pub fn sources(model: &str) -> Result<Vec<Box<dyn ByteSource>>> {
+    if model == EMBEDDED {
+        return embedded();
+    }
+    let path = match model.strip_prefix("hf:") {
+        Some(name) => pulled(name)?,
+        None => PathBuf::from(model),
+    };
+    if !path.exists() {
+        let why = "there is no such file; give the path of a GGUF file or of a Hugging Face folder, or `embedded`";
+        return Err(Error::new(ErrorCode::Source, format!("{model}: {why}")));
+    }
+    Ok(firecrest_weights::native::open_model(path)?)
+}
+
+#[cfg(feature = "embedded")]
+fn embedded() -> Result<Vec<Box<dyn ByteSource>>> {
+    let source = firecrest_weights::MemorySource::new("the embedded model", firecrest_models::CHAT);
+    Ok(vec![Box::new(source)])
+}
+
+#[cfg(not(feature = "embedded"))]
+fn embedded() -> Result<Vec<Box<dyn ByteSource>>> {
+    Err(Error::new(ErrorCode::Unsupported, "this build carries no model: give --model PATH, or build with the feature `embedded`"))
+}
+
+/// Where `firecrest pull` put `owner/repo[/file]`.
+fn pulled(name: &str) -> Result<PathBuf> {
+    let absent = || Error::new(ErrorCode::Source, format!("hf:{name} has not been pulled yet: run `firecrest pull hf:{name}`"));
+    let mut parts = name.splitn(3, '/');
+    let (Some(owner), Some(repository)) = (parts.next(), parts.next()) else {
+        return Err(Error::request(format!("hf:{name}: write hf:owner/repository, or hf:owner/repository/file.gguf")));
+    };
+    let cache = hf_hub::Cache::from_env().repo(hf_hub::Repo::model(format!("{owner}/{repository}")));
+    match parts.next() {
+        Some(file) => cache.get(file).ok_or_else(absent),
+        None => {
+            // Every file of a snapshot stands in one folder; config.json is in each that can be loaded as a folder.
+            let known = ["config.json", "model.safetensors", "README.md"].iter().find_map(|f| cache.get(f));
+            known.and_then(|f| f.parent().map(Path::to_path_buf)).ok_or_else(absent)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let message = sources("no/such.gguf").err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(message.starts_with("no/such.gguf: there is no such file"), "{message}");
+        let message = sources("hf:nobody/nothing").err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(message.contains("firecrest pull hf:nobody/nothing"), "{message}");
+    }
+}
