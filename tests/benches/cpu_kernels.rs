@@ -120,14 +120,15 @@ fn main() {
                 let batch = batch(sequences, prompt);
                 let step = best(|| pollster::block_on(backend.run(&plan, &batch)).expect("the step runs"));
                 let (rows, outputs) = (batch.rows.len(), batch.outputs.len());
-                let products = in_layers * rows + DIM * VOCABULARY * outputs;
+                // As floats: a prompt's products don't fit the 32 bits of a wasm usize.
+                let products = in_layers as f64 * rows as f64 + (DIM * VOCABULARY * outputs) as f64;
                 let bytes = format.row_bytes(in_layers + DIM * VOCABULARY);
                 println!(
                     "{:<13} {:<6} {name:>22} {:>10.1} {:>8.1} {:>7.2}",
                     set.name(),
                     format.name(),
                     rows as f64 / step,
-                    products as f64 / step / 1e9,
+                    products / step / 1e9,
                     bytes as f64 / step / 1e9
                 );
             }

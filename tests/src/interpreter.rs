@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use firecrest_engine::Format;
+use firecrest_engine::backend::cpu::CpuBackend;
 use firecrest_engine::backend::{MatrixId, VectorId};
 use firecrest_engine::batch::{Batch, Row, RowToken, Slot};
 use firecrest_engine::kv::{KvGroup, PAGE_LEN, PageId};
@@ -79,6 +80,22 @@ impl Interpreter {
     /// An interpreter without weights.
     pub fn new(kv: KvPrecision, inputs: Inputs) -> Interpreter {
         Interpreter { matrices: BTreeMap::new(), vectors: BTreeMap::new(), layers: BTreeMap::new(), slots: BTreeMap::new(), kv, inputs }
+    }
+
+    /// An interpreter that holds all weights of a backend under their ids, as the backend's blocks mean them. What a model
+    /// loaded can so be judged without reading its file again.
+    pub fn of(backend: &CpuBackend, kv: KvPrecision, inputs: Inputs) -> Interpreter {
+        let mut interpreter = Interpreter::new(kv, inputs);
+        for id in (0..).map(MatrixId) {
+            let Some((spec, values)) = backend.matrix_values(id) else { break };
+            let matrix = Matrix { format: spec.format, rows: spec.rows, columns: spec.columns, values };
+            interpreter.set_matrix(id, matrix);
+        }
+        for id in (0..).map(VectorId) {
+            let Some(values) = backend.vector_values(id) else { break };
+            interpreter.set_vector(id, values);
+        }
+        interpreter
     }
 
     /// Gives the matrix that plans call `id`.

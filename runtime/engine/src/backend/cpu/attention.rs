@@ -4,6 +4,7 @@
 //! lanes, and its values as `[16 positions][head_dim padded to 16]`; both f16. Scores are taken in chunks of 64 positions that
 //! start at multiples of 64, always in the same order; what a query does not see weighs exactly zero. So its result depends on
 //! its own position and sequence only, not on which queries share the pass over the pages.
+#![allow(clippy::needless_range_loop, reason = "several register arrays go by one index, and iterators over them are less plain")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "each function's obligations are stated on it")]
 
 use super::isa::{Isa, LANES};

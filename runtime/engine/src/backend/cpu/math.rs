@@ -66,7 +66,7 @@ pub(super) unsafe fn silu<S: Isa>(x: S::F) -> S::F {
 pub(super) unsafe fn gelu_tanh<S: Isa>(x: S::F) -> S::F {
     let cubed = S::mul(S::mul(x, x), x);
     let inner = S::fma(cubed, S::splat(0.044_715), x);
-    S::mul(x, sigmoid::<S>(S::mul(inner, S::splat(1.595_769_1))))
+    S::mul(x, sigmoid::<S>(S::mul(inner, S::splat(1.595_769_2))))
 }
 
 /// GELU by erf: ½x(1 + erf(x / √2)).
@@ -74,4 +74,54 @@ pub(super) unsafe fn gelu_tanh<S: Isa>(x: S::F) -> S::F {
 pub(super) unsafe fn gelu_erf<S: Isa>(x: S::F) -> S::F {
     let half = S::mul(x, S::splat(0.5));
     S::fma(half, erf::<S>(S::mul(x, S::splat(std::f32::consts::FRAC_1_SQRT_2))), half)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::isa::scalar::Scalar;
+    use super::*;
+
+    /// The largest |got − want| / (floor + |want|) over a sweep of x.
+    fn worst(from: f32, to: f32, floor: f64, got: impl Fn(f32) -> f32, want: impl Fn(f64) -> f64) -> f64 {
+        let steps = 200_000;
+        (0..=steps)
+            .map(|i| {
+                let x = from + (to - from) * i as f32 / steps as f32;
+                let want = want(x as f64);
+                (got(x) as f64 - want).abs() / (floor + want.abs())
+            })
+            .fold(0.0, f64::max)
+    }
+
+    /// One lane of a function.
+    macro_rules! lane {
+        ($function:ident) => {
+            // SAFETY: Scalar needs no features.
+            |x: f32| unsafe { $function::<Scalar>([x; 16])[3] }
+        };
+    }
+
+    #[test]
+    fn errors_are_as_documented() {
+        assert!(worst(-87.0, 88.0, 0.0, lane!(exp), f64::exp) < 2e-7);
+        assert!(worst(-20.0, 20.0, 1.0, lane!(tanh), f64::tanh) < 2e-7);
+        assert!(worst(-20.0, 20.0, 1.0, lane!(sigmoid), |x| 1.0 / (1.0 + (-x).exp())) < 2e-7);
+        let gelu = |x: f64| x / (1.0 + (-1.595_769_121_605_731 * (x + 0.044715 * x * x * x)).exp());
+        assert!(worst(-20.0, 20.0, 1.0, lane!(gelu_tanh), gelu) < 1e-6);
+    }
+
+    #[test]
+    fn ends_of_the_range() {
+        let (exp, erf, silu) = (lane!(exp), lane!(erf), lane!(silu));
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(-200.0), 0.0);
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(f32::INFINITY).is_finite());
+        assert!(exp(f32::NAN).is_nan() && silu(f32::NAN).is_nan());
+        assert_eq!((erf(10.0), erf(-10.0)), (1.0, -1.0));
+        // Abramowitz and Stegun, table 7.1.
+        for (x, want) in [(0.5, 0.520_499_9), (1.0, 0.842_700_8), (2.0, 0.995_322_3), (-1.0, -0.842_700_8)] {
+            assert!((erf(x) - want).abs() < 5e-7, "erf({x})");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! A tile is up to six rows × up to two panels. Whatever the tile, one (row, output) sees the same arithmetic: per block of
 //! 32 inputs one exact integer sum, turned to f32 and added to a single running sum in order of the blocks. So a row's
 //! results don't depend on what else is in the batch, nor on how panels are dealt to workers.
+#![allow(clippy::needless_range_loop, reason = "several register arrays go by one index, and iterators over them are less plain")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "each function's obligations are stated on it and passed down")]
 
 use std::array::from_fn;

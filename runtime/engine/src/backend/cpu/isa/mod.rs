@@ -199,7 +199,8 @@ impl InstructionSet {
     /// The kernels compiled for this set.
     pub(super) fn kernels(self) -> Result<&'static Kernels> {
         if !InstructionSet::available().contains(&self) {
-            let message = format!("this processor cannot run {} kernels; leave the instruction set unset to take the best it can", self.name());
+            let message =
+                format!("this processor cannot run {} kernels; leave the instruction set unset to take the best it can", self.name());
             return Err(Error::new(ErrorCode::Device, message));
         }
         Ok(match self {
