@@ -33,8 +33,10 @@ pub(super) struct Config {
     pub(super) rms_norm_eps: Option<f32>,
     #[serde(alias = "layer_norm_epsilon")]
     pub(super) layer_norm_eps: Option<f32>,
-    #[serde(alias = "hidden_activation", alias = "activation_function")]
+    #[serde(alias = "activation_function")]
     pub(super) hidden_act: Option<String>,
+    /// Gemma's files give this beside `hidden_act`, and it is the one that counts.
+    pub(super) hidden_activation: Option<String>,
 
     #[serde(alias = "rotary_emb_base")]
     pub(super) rope_theta: Option<f32>,

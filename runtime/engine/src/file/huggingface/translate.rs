@@ -131,7 +131,7 @@ pub(super) fn translate(
         return Err(unsupported("quantised safetensors are not read; take the original weights, or a GGUF file".into()));
     }
     let c = config.text_config.as_deref().unwrap_or(config);
-    if let Some(activation) = &c.hidden_act
+    if let Some(activation) = c.hidden_activation.as_ref().or(c.hidden_act.as_ref())
         && !kind.activations.contains(&activation.as_str())
     {
         let wanted = kind.activations.join(" or ");
