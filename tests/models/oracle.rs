@@ -128,8 +128,12 @@ impl Case {
     }
 
     fn ask_reference(&self, config: Config, file: &ModelFile) -> Vec<f32> {
+        self.ask_reference_with(KvPrecision::F16, config, file)
+    }
+
+    fn ask_reference_with(&self, kv: KvPrecision, config: Config, file: &ModelFile) -> Vec<f32> {
         let inputs = if self.is_float() { Inputs::Exact } else { Inputs::Int8 };
-        let mut session = Session::open(Reference::new(KvPrecision::F16, inputs), file, config).unwrap();
+        let mut session = Session::open(Reference::new(kv, inputs), file, config).unwrap();
         self.ask(&mut session, 20)
     }
 }
@@ -208,8 +212,9 @@ fn a_feature_switched_off_is_seen() {
         }
     }
     assert!(failures.is_empty(), "{failures:#?}");
-    for (feature, _) in CONTROLS {
-        assert!(seen.iter().any(|(_, f)| *f == feature), "no family shows {feature}");
+    let filtered = std::env::var_os("FIRECREST_CASE").is_some();
+    for (feature, _) in CONTROLS.iter().filter(|_| !filtered) {
+        assert!(seen.iter().any(|(_, f)| f == feature), "no family shows {feature}");
     }
 }
 
@@ -267,12 +272,12 @@ fn a_hugging_face_folder_gives_the_logits_of_its_gguf() {
         let answer = |file: &ModelFile| {
             let mut config = case.config(file);
             config.pooling = Some(Pooling::Mean); // config.json does not say
-            case.ask_reference(config, file)
+            case.ask_reference_with(KvPrecision::F64, config, file)
         };
         let want: Vec<f64> = answer(&case.file()).into_iter().map(f64::from).collect();
         let error = nmse(&answer(&open(&path).unwrap()), &want);
         println!("{name:24} folder against GGUF: nmse {error:9.2e}");
-        // Gemma's norms are kept as g − 1, which rounds; all else is the same numbers in another order.
+        // Gemma's norms are kept as g − 1, which rounds; where pairs are halves instead of adjacent, sums run in another order.
         if !(error <= 1e-9) {
             failures.push(format!("{name}: nmse {error:e}"));
         }

@@ -14,7 +14,7 @@ struct Story {
     /// The prompt and its continuation.
     greedy: Vec<u32>,
     text: String,
-    /// By step: logits after the prompt and so many tokens more.
+    /// By position: logits of its row.
     logits: Vec<(usize, Vec<f64>)>,
 }
 
@@ -48,17 +48,14 @@ fn largest(row: &[f32]) -> u32 {
 /// Tells a story greedily and holds it against the given one.
 fn tell<R: Runner>(what: &str, story: &Story, mut session: Session<R>, bound: f64) {
     let vocab = session.model.config.vocab as usize;
-    let out = session.feed(PlanKind::Logits, &story.prompt, Class::Prompt).unwrap();
-    let mut row = out[out.len() - vocab..].to_vec();
     let mut ids = story.prompt.clone();
-    let mut worst: f64 = 0.0;
-    for step in 0..story.greedy.len() - story.prompt.len() {
-        if let Some((_, want)) = story.logits.iter().find(|(s, _)| *s == step) {
-            worst = worst.max(largest_error(&row, want));
-        }
-        ids.push(largest(&row));
-        row = session.feed(PlanKind::Logits, &ids[ids.len() - 1..], Class::Generated).unwrap();
+    let mut rows = session.feed(PlanKind::Logits, &ids, Class::Prompt).unwrap();
+    while ids.len() < story.greedy.len() {
+        ids.push(largest(&rows[rows.len() - vocab..]));
+        rows.extend(session.feed(PlanKind::Logits, &ids[ids.len() - 1..], Class::Generated).unwrap());
     }
+    let error = |(position, want): &(usize, Vec<f64>)| largest_error(&rows[position * vocab..][..vocab], want);
+    let worst = story.logits.iter().map(error).fold(0.0, f64::max);
     println!("{what:24} largest error {worst:9.2e}");
     assert_eq!(ids, story.greedy, "{what}");
     assert!(worst <= bound, "{what}: largest error {worst:e} of the largest logit; the bound is {bound:e}");

@@ -97,7 +97,7 @@ def write(family, weights, folder: Path, vocab: int, context: int) -> None:
     else:
         config.update(rms_norm_eps=1e-5, rope_theta=family.rope_base)
     if family.post_norms:
-        config.update(hidden_activation="gelu_pytorch_tanh")
+        config.update(hidden_act="gelu_pytorch_tanh", hidden_activation="gelu_pytorch_tanh")
     if family.window:
         config.update(sliding_window=family.window)
     config.update(family.hf)

@@ -98,13 +98,13 @@ FAMILIES = [
     Family("yarn", "qwen3", qk_norm=True, rope_base=1e4, formats=("F16",),
            keys={"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 32}),
     Family(
-        "gemma2", "gemma2", tied=True, post_norms=True, head_dim=64, heads=4, window=16, query_gain=2.5,
+        "gemma2", "gemma2", tied=True, post_norms=True, head_dim=64, heads=4, window=16, query_gain=2.0,
         embedding_gain=0.15,
         keys={"attn_logit_softcapping": 3.0, "final_logit_softcapping": 3.0},
         hf=dict(query_pre_attn_scalar=64, attn_logit_softcapping=3.0, final_logit_softcapping=3.0),
     ),
     Family(
-        "gemma3", "gemma3", layers=6, tied=True, post_norms=True, qk_norm=True, head_dim=64, heads=4, kv_heads=1, window=8,
+        "gemma3", "gemma3", layers=12, tied=True, post_norms=True, qk_norm=True, head_dim=64, heads=4, kv_heads=1, window=8,
         rope_base=1e6, embedding_gain=0.1,
         keys={"rope.scaling.type": "linear", "rope.scaling.factor": 32.0},
         hf=dict(query_pre_attn_scalar=64, rope_local_base_freq=10000.0, sliding_window_pattern=6,
@@ -175,8 +175,8 @@ def tensors(family: Family) -> dict:
                 if family.qkv_bias or family.arch == "bert":
                     out[f"{b}{part}.bias"] = vector(rows, -1.0, 1.0)
         if family.qk_norm:
-            out[b + "attn_q_norm.weight"] = vector(family.head_dim, 0.8, 2.5)
-            out[b + "attn_k_norm.weight"] = vector(family.head_dim, 0.8, 2.5)
+            out[b + "attn_q_norm.weight"] = vector(family.head_dim, 0.7, 2.1)
+            out[b + "attn_k_norm.weight"] = vector(family.head_dim, 0.7, 2.1)
         out[b + "attn_output.weight"] = matrix(dim, q)
         if family.fused:
             out[b + "ffn_up.weight"] = matrix(2 * ff, dim)
