@@ -35,19 +35,28 @@ const ADJACENT: u32 = 1u;
 var<workgroup> head: array<f32, 256>;
 var<workgroup> squares: array<f32, 64>;
 
-// Cosine and sine of p·f. WGSL promises 2^-11 and only within ±π, so the angle is brought to ±π/4 here: its product with the
-// position in two parts, less a multiple of π/2 in three.
-fn rotation(position: f32, frequency: f32) -> vec2<f32> {
-    let angle = position * frequency;
-    let rest = fma(position, frequency, -angle);
-    let quadrant = round(angle * 0.6366197723675814);
-    var r = fma(-quadrant, 1.5703125, angle);
-    r = fma(-quadrant, 4.837512969970703e-4, r);
-    r = fma(-quadrant, 7.549789948768648e-8, r) + rest;
+// An angle less the nearest multiple of π/2, and that multiple. π/2 comes in four parts, the first three so short that their
+// products with a multiple below 2^17 are exact.
+fn reduced(angle: f32) -> vec2<f32> {
+    let k = round(angle * 0.6366197723675814);
+    let r = ((angle - k * 1.5625) - k * 0.0081787109375) - k * 0.00011730194091796875;
+    return vec2<f32>(r - k * 3.1391647865e-7, k);
+}
+
+// Cosine and sine of position · frequency. WGSL promises 2^-11 and only within ±π, and the product alone would be off by a
+// hundredth of a radian at position 100000. So it is taken apart into four exact products, each brought to ±π/4.
+fn rotation(position: u32, frequency: f32) -> vec2<f32> {
+    let near = f32(position & 255u);
+    let far = f32(position & ~255u);
+    let high = bitcast<f32>(bitcast<u32>(frequency) & 0xfffff000u);
+    let low = frequency - high;
+    let parts = (reduced(far * high) + reduced(near * high)) + reduced(far * low);
+    let last = reduced(parts.x + near * low);
+    let r = last.x;
     let z = r * r;
     let s = fma(r * z, fma(z, fma(z, -1.9515295891e-4, 8.3321608736e-3), -1.6666654611e-1), r);
     let c = fma(z * z, fma(z, fma(z, 2.443315711809948e-5, -1.388731625493765e-3), 4.166664568298827e-2), fma(z, -0.5, 1.0));
-    let q = u32(quadrant) & 3u;
+    let q = bitcast<u32>(i32(parts.y + last.y)) & 3u;
     let swapped = select(vec2<f32>(c, s), vec2<f32>(s, c), (q & 1u) == 1u);
     return swapped * vec2<f32>(select(1.0, -1.0, q == 1u || q == 2u), select(1.0, -1.0, q >= 2u));
 }
@@ -99,7 +108,7 @@ fn rope_write(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
         for (var i = t; i < pairs; i += 64u) {
             let a = select(i, 2u * i, PAIRS == ADJACENT);
             let b = select(i + pairs, 2u * i + 1u, PAIRS == ADJACENT);
-            let cs = rotation(f32(about.position), frequencies[i]) * params.magnitude;
+            let cs = rotation(about.position, frequencies[i]) * params.magnitude;
             let u = head[a];
             let v = head[b];
             head[a] = fma(u, cs.x, -v * cs.y);
