@@ -376,6 +376,8 @@ fn what_is_not_run_is_said() {
         (json!({"model_type": "llama", "hidden_size": -1}), "line 1"),
         (config("llama", json!({"num_hidden_layers": 4_000_000_000u32})), "layers"),
         (config("llama", json!({"num_attention_heads": 0})), "heads"),
+        (config("llama", json!({"hidden_size": 4_000_000_000u32})), "1000000000 values"),
+        (config("llama", json!({"head_dim": 0})), "0 values"),
     ] {
         let error = folder(&config, &names).err().unwrap();
         assert_eq!(error.code(), ErrorCode::Malformed, "{error}");

@@ -185,7 +185,7 @@ async fn tensor(head: &mut Head<'_>, source: &dyn ByteSource, index: u32) -> Res
 
 /// Turns an offset into the data section into one into the file, and checks that the tensor lies there.
 fn place(tensor: &mut TensorInfo, source: &dyn ByteSource, data: u64, alignment: u64) -> Result<()> {
-    if tensor.offset % alignment != 0 {
+    if !tensor.offset.is_multiple_of(alignment) {
         let message = format!(
             "{}: tensor {} starts at offset {}, which is not a multiple of the alignment {alignment}",
             source.name(),

@@ -67,7 +67,7 @@ impl TensorInfo {
     /// Checks that shape and type agree, that the size is no absurdity, and that the tensor lies within its source.
     pub(super) fn check(&self, source: &dyn ByteSource) -> Result<()> {
         let malformed = |message: String| Error::malformed(format!("{}: tensor {} {message}", source.name(), quoted(&self.name)));
-        if self.columns() % self.ty.block_len() != 0 {
+        if !self.columns().is_multiple_of(self.ty.block_len()) {
             let (columns, block) = (self.columns(), self.ty.block_len());
             return Err(malformed(format!("has rows of {columns} values, not whole {} blocks of {block}", self.ty)));
         }
@@ -141,7 +141,7 @@ impl ModelFile {
             let message = format!("rows {first_row}.. + {rows} of tensor {}, which has {}", quoted(&tensor.name), tensor.rows());
             return Err(Error::request(message));
         }
-        if columns % format.block_len() != 0 {
+        if !columns.is_multiple_of(format.block_len()) {
             let message = format!(
                 "{}: tensor {} has rows of {columns} values, which are not whole {format} blocks of {}",
                 self.origin(tensor),

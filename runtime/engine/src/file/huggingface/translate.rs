@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 /// More layers than any model has; bounds the per-layer arrays written here.
 const MOST_LAYERS: u32 = 4_096;
 
+/// Wider heads than any model has; bounds the vectors that are computed here.
+const WIDEST_HEAD: u32 = 8_192;
+
 /// A configuration, translated.
 pub(super) struct Translated {
     pub(super) metadata: Metadata,
@@ -146,6 +149,9 @@ pub(super) fn translate(
         return Err(Error::malformed(format!("{origin}: a model of {layers} layers and {heads} heads can't be")));
     }
     let head_dim = c.head_dim.or(kind.head_dim).unwrap_or(hidden / heads);
+    if head_dim == 0 || head_dim > WIDEST_HEAD {
+        return Err(Error::malformed(format!("{origin}: heads of {head_dim} values can't be; {WIDEST_HEAD} is the most")));
+    }
     let context = c.max_position_embeddings.unwrap_or(kind.context);
 
     let mut keys = Keys { arch: kind.arch, writer: MetadataWriter::default() };
@@ -208,7 +214,7 @@ fn windows(origin: &str, keys: &mut Keys, c: &Config, kind: &Kind, layers: u32) 
         None => c.sliding_window_pattern.unwrap_or(if kind.arch == "gemma2" { 2 } else { 6 }).max(1),
         Some(types) => {
             let period = types.iter().position(|&ty| ty == LayerType::FullAttention).unwrap_or(types.len()) + 1;
-            let expected = |i: usize| if (i + 1) % period == 0 { LayerType::FullAttention } else { LayerType::SlidingAttention };
+            let expected = |i: usize| if (i + 1).is_multiple_of(period) { LayerType::FullAttention } else { LayerType::SlidingAttention };
             if types.len() != layers as usize || types.iter().enumerate().any(|(i, &ty)| ty != expected(i)) {
                 return Err(Error::unsupported(format!(
                     "{origin}: layer_types must be {layers} of sliding_attention, with full_attention at every so manieth"
