@@ -50,10 +50,6 @@ impl MergedBpe {
         Ok(MergedBpe { pre_tokenizer, behaviour, model })
     }
 
-    pub(super) fn behaviour(&self) -> Behaviour {
-        self.behaviour
-    }
-
     pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
         let escaped = (!self.behaviour.byte_level).then(|| text.replace(' ', "▁"));
         let text = escaped.as_deref().unwrap_or(text);

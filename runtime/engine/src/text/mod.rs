@@ -12,11 +12,13 @@ mod pre_tokenizer;
 mod regex;
 mod special;
 mod stream;
+mod template;
 mod tokenizer;
 mod vocabulary;
 mod word_piece;
 
 pub use pre_tokenizer::names as pre_tokenizer_names;
 pub use stream::TextStream;
+pub use template::{ChatTemplate, TemplateLimits, WallTime};
 pub use tokenizer::{EncodeOptions, Tokenizer};
 pub use vocabulary::TokenKind;

@@ -59,8 +59,11 @@ mod pattern {
     pub(super) const DIGITS: &str = r"\p{N}+";
     pub(super) const DIGITS_BY_THREE: &str = r"\p{N}{1,3}";
     pub(super) const ASCII_DIGITS_BY_THREE: &str = "[0-9][0-9][0-9]";
-    /// Groups of three counted from the right.
+    /// Numbers in groups of three counted from the right. The look-ahead would read the rest of the number again for each group, so
+    /// it is done by hand.
     pub(super) const DIGITS_FROM_RIGHT: &str = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))";
+    /// The same where a first group of one or two digits is not cut off from what stands before it.
+    pub(super) const THOUSANDS: &str = r"(?=(?:\d{3})+(?!\d))";
     pub(super) const AFMOE_SCRIPTS: &str =
         "[一-鿿㐀-䶿豈-\u{faff}\u{3040}-ゟ゠-ヿ･-ﾟ⼀-\u{2fdf}\u{e00}-\u{e7f}\u{e80}-\u{eff}ក-\u{17ff}က-႟ꩠ-ꩿꧠ-\u{a9ff}가-\u{d7af}ᄀ-ᇿ]+";
     pub(super) const LINES: &str = r"[^\n]+|[\n]+";
@@ -129,7 +132,7 @@ const TABLE: &[(&[&str], &[&str], Behaviour)] = {
         ),
         (&["poro-chat", "bloom", "gpt3-finnish"], &[BLOOM], PLAIN),
         (&["viking"], &[BLOOM, DIGIT], PLAIN),
-        (&["superbpe"], &[DIGITS, r"(?=(?:\d{3})+(?!\d))"], PLAIN),
+        (&["superbpe"], &[DIGITS, THOUSANDS], PLAIN),
         (
             &["chameleon"],
             &["<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", "[\t\n]|    |  ", DIGIT, r"[\p{P}!-/:-@\[-`{-~]", GPT2],
@@ -148,7 +151,17 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// A pre-tokeniser, compiled.
 #[derive(Debug)]
 pub(super) struct PreTokenizer {
-    patterns: Vec<Regex>,
+    cuts: Vec<Cut>,
+}
+
+#[derive(Debug)]
+enum Cut {
+    Pattern(Regex),
+    /// Runs of what the pattern matches, in groups of three characters from the right.
+    FromRight {
+        digit: Regex,
+        cut_before_run: bool,
+    },
 }
 
 impl PreTokenizer {
@@ -161,20 +174,90 @@ impl PreTokenizer {
                 known.join(", ")
             )));
         };
-        let patterns = patterns.iter().map(|p| Regex::new(p)).collect::<Result<_>>()?;
-        Ok((PreTokenizer { patterns }, *behaviour))
+        let cut = |pattern: &&str| match *pattern {
+            pattern::DIGITS_FROM_RIGHT => Ok(Cut::FromRight { digit: Regex::new(r"\p{N}+")?, cut_before_run: true }),
+            pattern::THOUSANDS => Ok(Cut::FromRight { digit: Regex::new(r"\d+")?, cut_before_run: false }),
+            pattern => Regex::new(pattern).map(Cut::Pattern),
+        };
+        Ok((PreTokenizer { cuts: patterns.iter().map(cut).collect::<Result<_>>()? }, *behaviour))
     }
 
     /// Cuts `text` into pieces that no token crosses.
     pub(super) fn split(&self, text: &str) -> Result<Vec<Range<usize>>> {
         let mut pieces = vec![0..text.len()];
-        for pattern in &self.patterns {
+        for cut in &self.cuts {
             let mut finer = Vec::with_capacity(pieces.len());
             for piece in pieces {
-                pattern.split(&text[piece.clone()], |r, _| finer.push(piece.start + r.start..piece.start + r.end))?;
+                cut.split(text, piece, &mut finer)?;
             }
             pieces = finer;
         }
         Ok(pieces)
+    }
+}
+
+impl Cut {
+    fn split(&self, text: &str, piece: Range<usize>, finer: &mut Vec<Range<usize>>) -> Result<()> {
+        let at = |r: Range<usize>| piece.start + r.start..piece.start + r.end;
+        match self {
+            Cut::Pattern(pattern) => pattern.split(&text[piece.clone()], |r, _| finer.push(at(r))),
+            Cut::FromRight { digit, cut_before_run } => {
+                let mut start = piece.start;
+                let mut cut = |end: usize| {
+                    if start < end {
+                        finer.push(start..end);
+                        start = end;
+                    }
+                };
+                digit.split(&text[piece.clone()], |r, is_run| {
+                    let run = at(r);
+                    if !is_run {
+                        return;
+                    }
+                    let characters = text[run.clone()].chars().count();
+                    if *cut_before_run {
+                        cut(run.start);
+                    }
+                    for (index, (offset, _)) in text[run.clone()].char_indices().enumerate() {
+                        if (characters - index).is_multiple_of(3) {
+                            cut(run.start + offset);
+                        }
+                    }
+                    if *cut_before_run {
+                        cut(run.end);
+                    }
+                })?;
+                cut(piece.end);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_compiles_and_stands_once() {
+        let mut all: Vec<&str> = names().collect();
+        for name in &all {
+            PreTokenizer::named(name).unwrap();
+        }
+        all.sort_unstable();
+        assert!(all.is_sorted_by(|a, b| a < b), "a name stands twice");
+        assert!(PreTokenizer::named("no-such").unwrap_err().message().contains("no-such"));
+    }
+
+    #[test]
+    fn groups_from_the_right_are_those_of_the_look_ahead() {
+        for name in ["tiny_aya", "superbpe"] {
+            let (pre_tokenizer, _) = PreTokenizer::named(name).unwrap();
+            let patterns = TABLE.iter().find(|(names, _, _)| names.contains(&name)).unwrap().1;
+            let by_regex = PreTokenizer { cuts: patterns.iter().map(|p| Cut::Pattern(Regex::new(p).unwrap())).collect() };
+            for text in ["1", "12", "123", "1234", "a12345b", "½1234567½12 99 1000", "x 123456", "12½", "½123", "٣٤٥٦"] {
+                assert_eq!(pre_tokenizer.split(text).unwrap(), by_regex.split(text).unwrap(), "{name}: {text}");
+            }
+        }
     }
 }

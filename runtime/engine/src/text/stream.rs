@@ -35,11 +35,8 @@ impl TextStream {
         if kind == TokenKind::Control && !self.control {
             return String::new();
         }
-        if self.at_start && kind != TokenKind::Control {
-            self.at_start = false;
-            if self.vocabulary.strip_first_space {
-                piece = piece.strip_prefix(b" ").unwrap_or(piece);
-            }
+        if std::mem::take(&mut self.at_start) && self.vocabulary.strip_first_space {
+            piece = piece.strip_prefix(b" ").unwrap_or(piece);
         }
         self.partial.extend_from_slice(piece);
         self.take(false)
