@@ -32,15 +32,15 @@ fn file(case: usize) -> Vec<u8> {
 }
 
 fn entry(writer: GgufWriter, i: usize, random: &mut Random) -> GgufWriter {
-    let key = match random.below(8) {
+    let key = match random.below(24) {
         0 => "general.architecture".to_owned(),
         1 => "tokenizer.ggml.tokens".to_owned(),
         2 => (*random.pick(&["split.count", "split.no", "split.tensors.count", "general.alignment"])).to_owned(),
-        3 => "k".repeat(random.below(300)),
+        3..6 => "k".repeat(random.below(300)),
         _ => format!("llama.key_{i}"),
     };
-    match random.below(12) {
-        0 => writer.u32(&key, random.next() as u32),
+    match random.below(24) {
+        0 | 12..23 => writer.u32(&key, random.next() as u32),
         1 => writer.f32(&key, f32::from_bits(random.next() as u32)),
         2 => writer.bool(&key, random.one_in(2)),
         3 => writer.str(&key, &"text \u{1b} ✓ ".repeat(random.below(40))),
@@ -71,24 +71,24 @@ fn entry(writer: GgufWriter, i: usize, random: &mut Random) -> GgufWriter {
 }
 
 fn tensor(writer: GgufWriter, i: usize, random: &mut Random) -> GgufWriter {
-    let name = match random.below(6) {
+    let name = match random.below(24) {
         0 => "token_embd.weight".to_owned(),
-        1 => "t".repeat(random.below(300)),
+        1..3 => "t".repeat(random.below(300)),
         _ => format!("blk.{i}.ffn_up.weight"),
     };
     let rows = random.below(4);
-    match random.below(4) {
-        0 => {
+    match random.below(12) {
+        0..6 => {
             let format = *random.pick(&Format::ALL);
             let values: Vec<f32> = (0..rows * 256).map(|v| v as f32 * 0.01 - 1.0).collect();
             writer.tensor_f32(&name, &[rows, 256], format, &values)
         }
-        1 => {
+        6..10 => {
             let ty = *random.pick(&GgmlType::SUPPORTED);
             let bytes = (0..ty.row_bytes(256) * rows).map(|_| random.next() as u8 & 0x7b).collect();
             writer.tensor(&name, &[rows, 256], ty, bytes)
         }
-        2 => {
+        10 => {
             // Any type number, and any bytes: scales will be NaN now and then.
             let bytes = (0..random.below(400)).map(|_| random.next() as u8).collect();
             writer.tensor_of_id(&name, &[rows, 32 * random.below(9)], random.below(48) as u32, bytes)

@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 const FIRST_WINDOW: usize = 64 << 10;
 /// The most that is read ahead of need.
 const LAST_WINDOW: usize = 512 << 10;
-/// The longest head that is believed. The largest vocabularies in use take about 20 MB.
-const LONGEST: u64 = 256 << 20;
+/// The longest head that is believed. The largest in use, with a whole tokenizer.json among the metadata, take about 50 MB.
+const LONGEST: u64 = 128 << 20;
 
 /// A cursor over the head of a source.
 pub(super) struct Head<'a> {
