@@ -1,6 +1,7 @@
 //! The command line: arguments, one file a command, and how errors are shown.
 
 mod bench;
+mod chat;
 mod devices;
 mod embed;
 mod generate;
@@ -9,6 +10,7 @@ mod logits;
 mod open;
 mod pull;
 mod show;
+mod template;
 mod tokenize;
 
 use std::io::Write;
@@ -28,6 +30,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Chat: one answer to a message, or a conversation where none is given.
+    Chat(chat::Chat),
     /// Go on from a text or from token ids.
     Generate(generate::Generate),
     /// One vector for a text.
@@ -35,6 +38,7 @@ enum Command {
     /// Text to token ids.
     Tokenize(tokenize::Tokenize),
     /// Render a chat template.
+    Template(template::Template),
     /// The logits of every position, as safetensors.
     Logits(logits::Logits),
     /// What a model file holds, what will run how, and what memory it needs.
@@ -50,9 +54,11 @@ enum Command {
 /// Runs the command that the arguments name. Errors go to stderr with a code that stays the same between versions.
 pub(crate) fn run() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Chat(c) => c.run(),
         Command::Generate(c) => c.run(),
         Command::Embed(c) => c.run(),
         Command::Tokenize(c) => c.run(),
+        Command::Template(c) => c.run(),
         Command::Logits(c) => c.run(),
         Command::Inspect(c) => c.run(),
         Command::Devices(c) => c.run(),

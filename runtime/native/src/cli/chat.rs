@@ -1,0 +1,156 @@
+//! `firecrest chat`: one answer to a message, or a conversation where none is given.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use clap::Args;
+use firecrest::engine::engine::{self, Engine, Request};
+use firecrest::engine::file::ModelFile;
+use firecrest::engine::text::{ChatTemplate, EncodeOptions, WallTime};
+use firecrest::engine::{Error, ErrorCode};
+use serde_json::{Value, json};
+
+use super::generate::{SamplingArguments, drive};
+use super::open::{DeviceArguments, ModelArguments, Opened, Room, open};
+use super::tokenize::read_text;
+use super::{Outcome, show};
+
+/// Chat: one answer to a message, or a conversation where none is given.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  firecrest chat \"Tell me a story\"\n  firecrest chat --model m.gguf --system \"Answer in one sentence.\"\n\nIn a conversation: /clear forgets it, /quit or end of input leaves."
+)]
+pub(crate) struct Chat {
+    /// The message; without one, a conversation begins.
+    message: Option<String>,
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    device: DeviceArguments,
+    /// A system message before everything.
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// A Jinja template instead of the model's own.
+    #[arg(long, value_name = "F")]
+    template: Option<std::path::PathBuf>,
+    /// Tokens of an answer at most.
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    max_tokens: u32,
+    #[command(flatten)]
+    sampling: SamplingArguments,
+    /// Positions of context; the model's own, within reason, if not given.
+    #[arg(long, value_name = "N")]
+    context: Option<u32>,
+    /// One JSON object for each answer instead of streamed text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Now, as templates are told it (UTC).
+pub(crate) fn wall_time() -> WallTime {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    WallTime { unix_seconds: since.map_or(0, |d| d.as_secs() as i64), utc_offset_seconds: 0 }
+}
+
+/// The template that the model brings.
+pub(crate) fn model_template(file: &ModelFile) -> Outcome<ChatTemplate> {
+    let source = file.chat_template()?.ok_or_else(|| {
+        Error::unsupported(format!("{} brings no chat template: give one with --template, or use `firecrest generate`", file.name()))
+    })?;
+    Ok(ChatTemplate::new(source)?)
+}
+
+struct Conversation {
+    engine: Engine,
+    template: ChatTemplate,
+    messages: Vec<Value>,
+    system: usize,
+}
+
+impl Chat {
+    pub(crate) fn run(self) -> Outcome {
+        let Opened { engine, file, .. } = open(&self.model, &self.device, Room { context: self.context, sequences: Some(1) })?;
+        let template = match &self.template {
+            Some(path) => ChatTemplate::new(&read_text(path)?)?,
+            None => model_template(&file)?,
+        };
+        let messages: Vec<Value> = self.system.iter().map(|text| json!({"role": "system", "content": text})).collect();
+        let mut conversation = Conversation { engine, template, system: messages.len(), messages };
+        match &self.message {
+            Some(message) => self.answer(&mut conversation, message),
+            None => self.converse(&mut conversation),
+        }
+    }
+
+    fn converse(&self, conversation: &mut Conversation) -> Outcome {
+        let person = std::io::stdin().is_terminal();
+        let mut lines = std::io::stdin().lock().lines();
+        loop {
+            if person {
+                let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Cyan.into()));
+                write!(anstream::stderr(), "{style}>{style:#} ")?;
+                std::io::stderr().flush()?;
+            }
+            let Some(line) = lines.next() else { break };
+            let line = line?;
+            match line.trim() {
+                "" => {}
+                "/quit" | "/exit" => break,
+                "/clear" => conversation.messages.truncate(conversation.system),
+                message => self.answer(conversation, message)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&self, conversation: &mut Conversation, message: &str) -> Outcome {
+        conversation.messages.push(json!({"role": "user", "content": message}));
+        let prompt = conversation.prompt(self.max_tokens)?;
+        let work = engine::Generate { max_tokens: Some(self.max_tokens), sampling: self.sampling.sampling(), ..Default::default() };
+        let mut out = std::io::stdout().lock();
+        let live = !self.json;
+        let generated = drive(&mut conversation.engine, Request::generate(prompt.clone(), work), &mut |text| {
+            if live {
+                out.write_all(text.as_bytes())?;
+                out.flush()?;
+            }
+            Ok(())
+        })?;
+        if live {
+            writeln!(out)?;
+        }
+        drop(out);
+        let text = generated.text.trim().to_owned();
+        conversation.messages.push(json!({"role": "assistant", "content": text}));
+        if self.json {
+            let usage = json!({"prompt_tokens": prompt.len(), "generated_tokens": generated.tokens.len()});
+            return show::json(&json!({"text": text, "stop_reason": generated.reason, "usage": usage}));
+        }
+        Ok(())
+    }
+}
+
+impl Conversation {
+    /// The conversation as token ids. Where it no longer fits the context, the oldest turns are left out.
+    fn prompt(&mut self, answer: u32) -> Outcome<Vec<u32>> {
+        let tokenizer = self
+            .engine
+            .tokenizer()
+            .ok_or_else(|| Error::new(ErrorCode::Unsupported, "the model has no tokenizer, so it can't chat; use generate --tokens"))?;
+        let room = self.engine.context().saturating_sub(answer.min(self.engine.context() / 2)) as usize;
+        loop {
+            let context = json!({
+                "messages": self.messages, "add_generation_prompt": true,
+                "bos_token": tokenizer.bos_text(), "eos_token": tokenizer.eos_text(),
+            });
+            let rendered = self.template.render(&context, Some(wall_time()))?;
+            // The template writes the special tokens itself.
+            let prompt = tokenizer.encode(&rendered, EncodeOptions { add_special: false, parse_special: true })?;
+            if prompt.len() <= room || self.messages.len() <= self.system + 1 {
+                return Ok(prompt);
+            }
+            // A question leaves together with its answer.
+            let drop = if self.messages.len() > self.system + 2 { 2 } else { 1 };
+            self.messages.drain(self.system..self.system + drop);
+        }
+    }
+}

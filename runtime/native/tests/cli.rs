@@ -1,0 +1,194 @@
+//! The command line as a person or a script meets it: real processes, real files.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn firecrest(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_firecrest")).args(arguments).output().expect("the binary starts")
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).expect("UTF-8 output")
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = text(&firecrest(arguments));
+    serde_json::from_str(&output).unwrap_or_else(|e| panic!("{arguments:?} printed no JSON ({e}): {output}"))
+}
+
+/// A failed command's message.
+fn error(arguments: &[&str]) -> String {
+    let output = firecrest(arguments);
+    assert!(!output.status.success(), "{arguments:?} should fail");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A file of this process's own.
+fn scratch(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("temporary folder");
+    folder.join(name)
+}
+
+/// stories260K and what a float64 forward pass says of it.
+fn stories() -> Option<(String, Value)> {
+    let folder = firecrest_tests::shared_data_or_skip("the command line on stories260K")?.join("models");
+    let expected = std::fs::read_to_string(folder.join("stories260K.expected.json")).expect("expected.json");
+    Some((folder.join("stories260K.gguf").display().to_string(), serde_json::from_str(&expected).expect("JSON")))
+}
+
+fn ids(value: &Value) -> Vec<u64> {
+    value.as_array().map(|a| a.iter().filter_map(Value::as_u64).collect()).unwrap_or_default()
+}
+
+#[test]
+fn chat_answers_from_the_model_that_ships() {
+    let answer = text(&firecrest(&["chat", "Tell me a story", "--temperature", "0", "--max-tokens", "48", "--backend", "cpu"]));
+    assert!(answer.split_whitespace().count() >= 10, "no story: {answer:?}");
+    let object = json(&["chat", "Hello", "--temperature", "0", "--max-tokens", "16", "--backend", "cpu", "--json"]);
+    assert!(object["usage"]["prompt_tokens"].as_u64().is_some_and(|n| n > 0), "{object}");
+}
+
+#[test]
+fn generate_gives_the_oracle_s_ids() {
+    let Some((model, expected)) = stories() else { return };
+    for case in expected["cases"].as_array().expect("cases") {
+        let (prompt, greedy) = (ids(&case["prompt_ids"]), ids(&case["greedy_ids"]));
+        let list = prompt.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+        let n = (greedy.len() - prompt.len()).to_string();
+        let object = json(&[
+            "generate",
+            "--model",
+            &model,
+            "--tokens",
+            &list,
+            "--max-tokens",
+            &n,
+            "--temperature",
+            "0",
+            "--seed",
+            "1",
+            "--ignore-eos",
+            "--backend",
+            "cpu",
+            "--threads",
+            "1",
+            "--json",
+        ]);
+        assert_eq!(ids(&object["prompt_tokens"]), prompt);
+        assert_eq!(ids(&object["tokens"]), greedy[prompt.len()..]);
+        assert_eq!(object["stop_reason"], "max_tokens");
+        assert_eq!(object["backend"], "cpu");
+        for timing in ["load_s", "prefill_tps", "decode_tps"] {
+            assert!(object["timings"][timing].is_number(), "{object}");
+        }
+    }
+}
+
+#[test]
+fn generate_reads_text_and_stops_at_strings() {
+    let Some((model, _)) = stories() else { return };
+    let arguments =
+        ["generate", "--model", &model, "--prompt", "Once upon a time", "--max-tokens", "40", "--temperature", "0", "--backend", "cpu"];
+    let whole = text(&firecrest(&arguments));
+    assert!(whole.starts_with(','), "{whole:?}");
+    let stop = [&arguments[..], &["--stop", " girl"]].concat();
+    let cut = text(&firecrest(&stop));
+    assert_eq!(cut.trim_end_matches('\n'), whole.split(" girl").next().unwrap_or_default());
+    let seeded =
+        ["generate", "--model", &model, "--prompt", "Once", "--max-tokens", "20", "--temperature", "1", "--seed", "7", "--backend", "cpu"];
+    assert_eq!(text(&firecrest(&seeded)), text(&firecrest(&seeded)), "the same seed gives the same text");
+}
+
+#[test]
+fn logits_are_written_as_safetensors() {
+    let Some((model, _)) = stories() else { return };
+    let output = scratch("logits.safetensors");
+    let path = output.display().to_string();
+    let object = json(&["logits", "--model", &model, "--tokens", "1,403,407", "--output", &path, "--backend", "cpu", "--json"]);
+    assert_eq!(object["shape"], serde_json::json!([3, 512]));
+    let bytes = std::fs::read(&output).expect("the file");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+    let logits = tensors.tensor("logits").expect("a tensor `logits`");
+    assert_eq!(logits.shape(), [3, 512]);
+    assert_eq!(logits.dtype(), safetensors::Dtype::F32);
+}
+
+#[test]
+fn tokenize_takes_files_byte_for_byte() {
+    let Some((model, _)) = stories() else { return };
+    let file = scratch("text.txt");
+    std::fs::write(&file, "Once upon a time\n").expect("temporary file");
+    let path = file.display().to_string();
+    let from_file = json(&["tokenize", "--model", &model, "--file", &path, "--json"]);
+    let from_text = json(&["tokenize", "--model", &model, "--text", "Once upon a time\n", "--json"]);
+    assert_eq!(from_file, from_text);
+    assert!(!ids(&from_file["tokens"]).contains(&1), "no BOS unless --special: {from_file}");
+    let special = json(&["tokenize", "--model", &model, "--text", "Once", "--special", "--json"]);
+    assert_eq!(ids(&special["tokens"])[0], 1, "{special}");
+    std::fs::write(&file, [b'a', 0xff]).expect("temporary file");
+    assert!(error(&["tokenize", "--model", &model, "--file", &path]).contains("byte 1 begins no UTF-8 character"));
+}
+
+#[test]
+fn template_renders_a_context() {
+    let (template, context) = (scratch("t.jinja"), scratch("c.json"));
+    std::fs::write(&template, "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}").expect("temporary file");
+    std::fs::write(&context, r#"{"messages":[{"role":"user","content":"hi"}]}"#).expect("temporary file");
+    let (t, c) = (template.display().to_string(), context.display().to_string());
+    assert_eq!(text(&firecrest(&["template", "--template", &t, "--context", &c])), "<user>hi");
+    std::fs::write(&template, "{% for m in messages %}\n{{ raise_exception('no system please') }}{% endfor %}").expect("temporary file");
+    assert!(error(&["template", "--template", &t, "--context", &c]).contains("no system please"));
+}
+
+#[test]
+fn embed_gives_a_unit_vector() {
+    let Some((model, _)) = stories() else { return };
+    let object = json(&["embed", "--model", &model, "--text", "a small bird", "--backend", "cpu", "--json"]);
+    let vector: Vec<f64> = object["embedding"].as_array().expect("a vector").iter().filter_map(Value::as_f64).collect();
+    assert_eq!(vector.len(), 64);
+    let length = vector.iter().map(|x| x * x).sum::<f64>().sqrt();
+    assert!((length - 1.0).abs() < 1e-5, "{length}");
+}
+
+#[test]
+fn inspect_devices_and_bench_speak_json() {
+    let Some((model, _)) = stories() else { return };
+    let inspected = json(&["inspect", "--model", &model, "--json"]);
+    assert_eq!(inspected["architecture"], "llama");
+    assert!(inspected["tensors"].as_array().is_some_and(|t| t.iter().any(|t| t["name"] == "token_embd.weight")), "{inspected}");
+    assert!(inspected["memory"]["weights_bytes"].as_u64().is_some_and(|n| n > 500_000), "{inspected}");
+
+    let devices = json(&["devices", "--json"]);
+    assert!(devices.as_array().is_some_and(|d| d.iter().any(|d| d["backend"] == "cpu" && d["rung"].is_string())), "{devices}");
+
+    let bench = json(&["bench", "--model", &model, "--prompt", "8", "--gen", "4", "--sequences", "1,3", "--backend", "cpu", "--json"]);
+    let rows = bench.as_array().expect("an array");
+    assert_eq!(rows.iter().map(|r| r["sequences"].as_u64()).collect::<Vec<_>>(), [Some(1), Some(3)]);
+    assert!(rows.iter().all(|r| r["prefill_tps"].as_f64().is_some_and(|t| t > 0.0) && r["decode_tps"].as_f64().is_some_and(|t| t > 0.0)));
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    assert!(
+        error(&["generate", "--model", "no/such.gguf", "--prompt", "x"]).contains("error[source]: no/such.gguf: there is no such file")
+    );
+    assert!(error(&["pull", "nonsense"]).contains("write hf:owner/repo"));
+    assert!(error(&["generate", "--prompt", "x", "--adapter", "no such adapter"]).contains("no such adapter"));
+    let file = scratch("not-a-model.gguf");
+    std::fs::write(&file, b"hello, this is no model at all").expect("temporary file");
+    let message = error(&["inspect", "--model", &file.display().to_string()]);
+    assert!(message.contains("error[malformed]") && message.contains("not-a-model.gguf"), "{message}");
+    let Some((model, _)) = stories() else { return };
+    let message = error(&["generate", "--model", &model, "--tokens", "99999", "--backend", "cpu"]);
+    assert!(message.contains("99999") && message.contains("512"), "{message}");
+}
+
+#[test]
+fn colours_are_off_when_piped() {
+    let message = error(&["generate", "--model", "no/such.gguf", "--prompt", "x"]);
+    assert!(!message.contains('\u{1b}'), "{message:?}");
+}
