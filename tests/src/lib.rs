@@ -7,6 +7,7 @@ pub mod adapters;
 pub mod backends;
 pub mod gguf_writer;
 pub mod interpreter;
+pub mod kernel_runner;
 pub mod random_models;
 pub mod runner;
 pub mod safetensors_writer;

@@ -159,10 +159,7 @@ pub fn compare(case: &Case, binding: usize, expected: &[u32], got: &[u32]) -> Re
         (halves(expected), halves(got), bound(case.variant.rung).max(1e-3))
     } else {
         let floats = |words: &[u32]| cast_slice::<u32, f32>(words).iter().map(|&v| f64::from(v)).collect();
-        // A device whose fma is not fused rounds the angle p·f of a rotation to f32: half a unit in the last place of 1024 at the
-        // positions that cases use.
-        let angle = if case.variant.kernel == Kernel::RopeWrite { 6e-5 } else { 0.0 };
-        (floats(expected), floats(got), bound(case.variant.rung) + angle)
+        (floats(expected), floats(got), bound(case.variant.rung))
     };
     for (i, ((&was, &want), &is)) in before.iter().zip(expected).zip(got).enumerate() {
         if want == was && is != was {
