@@ -289,7 +289,10 @@ impl GpuBackend {
     /// Who this is.
     pub fn describe(&self) -> Description {
         let adapter = format!("{} ({})", self.report.name, self.report.api);
-        Description { backend: "gpu", adapter, rung: self.rungs(&self.formats()) }
+        let formats = self.formats();
+        // Before a model is loaded: what any model would run on.
+        let formats = if formats.is_empty() { &Format::ALL[..] } else { &formats[..] };
+        Description { backend: "gpu", adapter, rung: self.rungs(formats) }
     }
 
     /// Which rung each kernel runs on for matrices of these formats, as text.

@@ -77,7 +77,10 @@ impl Pipelines {
         variant: &'static Variant,
         constants: &[(&'static str, u32)],
     ) -> Result<wgpu::ComputePipeline> {
-        let key = (variant.name, constants.to_vec());
+        // What only says what is so anyway makes no pipeline of its own.
+        let is_default = |(name, value): &(&str, u32)| variant.overrides.iter().any(|o| o.name == *name && o.default == f64::from(*value));
+        let constants: Vec<(&'static str, u32)> = constants.iter().copied().filter(|constant| !is_default(constant)).collect();
+        let key = (variant.name, constants.clone());
         if let Some(pipeline) = self.pipelines.get(&key) {
             return Ok(pipeline.clone());
         }

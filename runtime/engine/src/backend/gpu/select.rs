@@ -40,6 +40,11 @@ impl Selection {
         &self.caps
     }
 
+    /// What is kept off.
+    pub(super) fn without(&self) -> Without {
+        self.without
+    }
+
     /// Whether a pipeline can be made of the variant here, and is wanted.
     pub(super) fn allows(&self, variant: &Variant) -> bool {
         self.caps.meets(variant.needs)
