@@ -80,16 +80,13 @@ fn llama(backend: &mut Backend, format: Format, random: &mut Random) -> Plan {
     Plan { kind: PlanKind::Logits, ops, widths }
 }
 
-/// Positions a case's sequences already have.
-const BEFORE: usize = 128;
-
-/// A step of `sequences` decode rows after 128 positions, or of one prompt of `prompt` rows.
-fn batch(sequences: usize, prompt: usize) -> Batch {
+/// A step of `sequences` decode rows after `before` positions, or of one prompt of `prompt` rows.
+fn batch(sequences: usize, before: usize, prompt: usize) -> Batch {
     let mut batch = Batch::default();
-    let blocks = (BEFORE + 1).div_ceil(PAGE_LEN);
+    let blocks = (before + prompt + 1).div_ceil(PAGE_LEN);
     for s in 0..sequences {
         let table = (0..blocks).map(|b| PageId((s * blocks + b) as u32)).collect();
-        let length = if prompt > 0 { prompt } else { BEFORE + 1 } as u32;
+        let length = if prompt > 0 { prompt } else { before + 1 } as u32;
         batch.sequences.push(SequenceView { slot: Slot(s as u32), length, tables: vec![table] });
         let (positions, class) = if prompt > 0 { (0..length, Class::Prompt) } else { (length - 1..length, Class::Generated) };
         for position in positions {
@@ -116,8 +113,15 @@ fn main() {
             let group = KvGroup { layers: (0..LAYERS).collect(), window: None, kv_heads: 12, head_dim: 64, pages: 256 };
             backend.allocate_kv(&[group]).expect("memory for the cache");
             let in_layers = LAYERS as usize * (3 * DIM * DIM + DIM * DIM + 3 * DIM * FF);
-            for (sequences, prompt, name) in [(1, 0, "decode"), (8, 0, "decode 8 sequences"), (1, 128, "prompt of 128")] {
-                let batch = batch(sequences, prompt);
+            let cases = [
+                (1, 128, 0, "decode"),
+                (8, 128, 0, "decode 8 sequences"),
+                (1, 3000, 0, "decode after 3000"),
+                (1, 0, 128, "prompt of 128"),
+                (1, 0, 1024, "prompt of 1024"),
+            ];
+            for (sequences, before, prompt, name) in cases {
+                let batch = batch(sequences, before, prompt);
                 let step = best(|| pollster::block_on(backend.run(&plan, &batch)).expect("the step runs"));
                 let (rows, outputs) = (batch.rows.len(), batch.outputs.len());
                 // As floats: a prompt's products don't fit the 32 bits of a wasm usize.

@@ -121,7 +121,10 @@ unsafe fn attend_tile<S: Isa, const T: usize>(args: &AttendArgs, queries: &[Quer
         for page in pages.clone() {
             let id = args.table[chunk / PAGE_LEN + page];
             let keys = cache.keys.add(cache.key_page(id, args.kv_head)).cast_const();
-            scores::<S, T>(args, queries, keys, dim, page, &mut weights);
+            // Pages lie scattered, where no hardware foresees them. The last one of the sequence foretells itself.
+            let next = args.table[(chunk / PAGE_LEN + page + 1).min((end - 1) / PAGE_LEN)];
+            let next = cache.keys.add(cache.key_page(next, args.kv_head)).cast_const();
+            scores::<S, T>(args, queries, keys, next, dim, page, &mut weights);
         }
         let mut shrunk = [1f32; T];
         for t in 0..T {
@@ -187,15 +190,16 @@ unsafe fn attend_tile<S: Isa, const T: usize>(args: &AttendArgs, queries: &[Quer
     }
 }
 
-/// Scores of one page: even and odd elements of the head are summed apart, each in order.
+/// Scores of one page: even and odd elements of the head are summed apart, each in order. `next` is the page after it.
 ///
 /// # Safety
-/// As [`attend`]; `keys` is a page of one head.
+/// As [`attend`]; `keys` and `next` are pages of one head.
 #[inline(always)]
 unsafe fn scores<S: Isa, const T: usize>(
     args: &AttendArgs,
     queries: &[Query],
     keys: *const u16,
+    next: *const u16,
     dim: usize,
     page: usize,
     weights: &mut [[f32; CHUNK]; T],
@@ -205,6 +209,7 @@ unsafe fn scores<S: Isa, const T: usize>(
     let mut i = 0;
     while i + 2 <= dim {
         let (k0, k1) = (S::load_f16(keys.add(i * PAGE_LEN)), S::load_f16(keys.add((i + 1) * PAGE_LEN)));
+        S::prefetch(next.add(i * PAGE_LEN));
         for t in 0..T {
             even[t] = S::fma(k0, S::splat(*queries[t].q.add(i)), even[t]);
             odd[t] = S::fma(k1, S::splat(*queries[t].q.add(i + 1)), odd[t]);
@@ -254,6 +259,11 @@ unsafe fn add_values<S: Isa, const T: usize, const V: usize>(
     for position in first.max(chunk)..end.min(chunk + CHUNK) {
         let id = args.table[position / PAGE_LEN];
         let at = cache.value_page(id, args.kv_head) + position % PAGE_LEN * padded + slab;
+        let next = args.table[(position / PAGE_LEN + 1).min((end - 1) / PAGE_LEN)];
+        let next = cache.value_page(next, args.kv_head) + position % PAGE_LEN * padded + slab;
+        for v in (0..vectors).step_by(2) {
+            S::prefetch(cache.values.add(next + v * LANES).cast_const());
+        }
         for v in 0..vectors {
             let value = S::load_f16(cache.values.add(at + v * LANES).cast_const());
             for t in 0..T {

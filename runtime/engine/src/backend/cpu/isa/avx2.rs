@@ -179,4 +179,8 @@ impl<const VNNI: bool> Isa for Avx2<VNNI> {
         let bytes = _mm_packs_epi16(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
         _mm_storeu_si128(at.cast(), bytes);
     }
+    #[inline(always)]
+    unsafe fn prefetch(at: *const u16) {
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
 }

@@ -18,7 +18,7 @@ impl Isa for Avx512Vnni {
     type X = __m512i;
 
     const PANELS: usize = 2;
-    const TILE: usize = 4;
+    const TILE: usize = 6;
     const SLAB: usize = 4;
     const DOT8_UNSIGNED: bool = true;
 
@@ -140,6 +140,10 @@ impl Isa for Avx512Vnni {
     #[inline(always)]
     unsafe fn store_i8(at: *mut i8, v: Self::F) {
         _mm_storeu_si128(at.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
+    }
+    #[inline(always)]
+    unsafe fn prefetch(at: *const u16) {
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
     }
     #[inline(always)]
     unsafe fn sum(v: Self::F) -> f32 {

@@ -104,6 +104,10 @@ pub(super) trait Isa: Copy + 'static {
     /// Rounds to integers (ties to even) of −128..=127 and stores 16 bytes. NaN stores anything.
     unsafe fn store_i8(at: *mut i8, v: Self::F);
 
+    /// Asks for a cache line that will soon be read. Any address will do.
+    #[inline(always)]
+    unsafe fn prefetch(_at: *const u16) {}
+
     /// Sum of all lanes, as a tree: lanes 8 apart, 4 apart, 2 apart, 1 apart.
     #[inline(always)]
     unsafe fn sum(v: Self::F) -> f32 {
