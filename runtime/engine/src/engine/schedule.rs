@@ -243,6 +243,20 @@ impl Schedule {
                 spans.push(span);
             }
         }
+        // What those behind did not need goes back to the oldest.
+        for span in &mut spans {
+            let sequence = &self.sequences[&span.sequence];
+            let rows = span.positions.len() as u32;
+            let most = (sequence.len() - span.positions.start).min(rows + budget);
+            let most = sequence.rows_within(most, outputs.saturating_add(span.outputs.len() as u32));
+            if most > rows
+                && let Some(longer) = self.claim_rows(span.sequence, most, rows)
+            {
+                budget -= longer.positions.len() as u32 - rows;
+                outputs -= (longer.outputs.len() - span.outputs.len()) as u32;
+                *span = longer;
+            }
+        }
         spans
     }
 

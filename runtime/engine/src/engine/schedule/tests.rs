@@ -304,6 +304,9 @@ fn a_short_prompt_is_not_stuck_behind_a_long_one() {
     let mut bench = Setup { step_rows: 20, ..Setup::wide(vec![None]) }.bench();
     bench.schedule.submit(generate(150, 1), None).unwrap();
     let short = bench.schedule.submit(generate(8, 1), None).unwrap();
+    let step = bench.schedule.compose().unwrap().unwrap();
+    let lengths: Vec<u32> = step.batch.sequences.iter().map(|s| s.length).collect();
+    assert_eq!(lengths, [12, 8], "the long one gets what the short one leaves");
     bench.step();
     assert!(bench.events.contains_key(&short));
 }
