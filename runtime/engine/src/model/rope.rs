@@ -202,8 +202,7 @@ mod tests {
 
     #[test]
     fn longrope_chooses_by_context() {
-        let scaling =
-            RopeScaling::LongRope { short: Divisors::Values(vec![1.0]), long: Divisors::Values(vec![2.0]), original_context: 4096 };
+        let scaling = RopeScaling::LongRope { short: "short".into(), long: "long".into(), original_context: 4096 };
         assert_eq!(rope(scaling.clone()).divisors(4096), Some("short"));
         assert_eq!(rope(scaling).divisors(4097), Some("long"));
     }
