@@ -21,6 +21,7 @@ mod matmul;
 mod pool;
 mod program;
 mod rows;
+mod self_check;
 mod step;
 
 pub use isa::InstructionSet;
@@ -38,7 +39,7 @@ use step::{Pointers, RowTile, Step};
 pub struct CpuOptions {
     /// Workers, the caller's thread included; `None` is one for each processor this process may use.
     pub threads: Option<usize>,
-    /// The instruction set; `None` is the best there is.
+    /// The instruction set; `None` is the best here that passes its self-check.
     pub instruction_set: Option<InstructionSet>,
 }
 
@@ -122,15 +123,12 @@ const PROGRAMS: usize = 8;
 const SLOTS: u32 = 1 << 20;
 
 impl CpuBackend {
-    /// A backend without weights.
+    /// A backend without weights. Its kernels have passed a self-check.
     pub fn new(options: CpuOptions) -> Result<CpuBackend> {
         if options.threads == Some(0) {
             return Err(Error::request("threads: 0; at least 1 is needed"));
         }
-        let available = InstructionSet::available();
-        let best = available.last().copied().unwrap_or(InstructionSet::Scalar);
-        let instruction_set = options.instruction_set.unwrap_or(best);
-        let kernels = instruction_set.kernels()?;
+        let (instruction_set, kernels) = self_check::choose(options.instruction_set)?;
         let threads = match options.threads {
             Some(threads) => threads,
             None => std::thread::available_parallelism().map_or(1, usize::from),

@@ -453,7 +453,7 @@ impl Step<'_> {
 }
 
 /// A format's place in [`Kernels::linear`].
-fn format_index(format: Format) -> usize {
+pub(super) fn format_index(format: Format) -> usize {
     match format {
         Format::F32 => 0,
         Format::F16 => 1,

@@ -146,8 +146,10 @@ pub(super) trait Isa: Copy + 'static {
 pub enum InstructionSet {
     /// Plain Rust.
     Scalar,
-    /// WebAssembly's 128-bit SIMD; with the relaxed dot product where the module was built with it.
-    Wasm,
+    /// WebAssembly's 128-bit SIMD, where the module was built with it.
+    WasmSimd128,
+    /// The same with the relaxed dot product.
+    WasmRelaxedSimd,
     /// 64-bit ARM; with the dot-product instructions where the processor has them.
     Neon,
     /// AVX2, FMA and F16C.
@@ -163,8 +165,8 @@ impl InstructionSet {
     pub const fn name(self) -> &'static str {
         match self {
             InstructionSet::Scalar => "scalar",
-            InstructionSet::Wasm if cfg!(target_feature = "relaxed-simd") => "wasm relaxed-simd",
-            InstructionSet::Wasm => "wasm simd128",
+            InstructionSet::WasmSimd128 => "wasm simd128",
+            InstructionSet::WasmRelaxedSimd => "wasm relaxed-simd",
             InstructionSet::Neon => "NEON",
             InstructionSet::Avx2 => "AVX2",
             InstructionSet::AvxVnni => "AVX-VNNI",
@@ -176,7 +178,9 @@ impl InstructionSet {
     pub fn available() -> Vec<InstructionSet> {
         let mut sets = vec![InstructionSet::Scalar];
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-        sets.push(InstructionSet::Wasm);
+        sets.push(InstructionSet::WasmSimd128);
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
+        sets.push(InstructionSet::WasmRelaxedSimd);
         #[cfg(target_arch = "aarch64")]
         sets.push(InstructionSet::Neon);
         #[cfg(target_arch = "x86_64")]
@@ -209,7 +213,9 @@ impl InstructionSet {
         }
         Ok(match self {
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            InstructionSet::Wasm => &wasm::KERNELS,
+            InstructionSet::WasmSimd128 => &wasm::KERNELS,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128", target_feature = "relaxed-simd"))]
+            InstructionSet::WasmRelaxedSimd => &wasm::RELAXED_KERNELS,
             #[cfg(target_arch = "aarch64")]
             InstructionSet::Neon => neon::kernels(),
             #[cfg(target_arch = "x86_64")]

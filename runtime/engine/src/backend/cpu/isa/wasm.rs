@@ -1,6 +1,6 @@
 //! WebAssembly: a vector is four 128-bit registers.
 //!
-//! With `relaxed-simd` compiled in, codes up to 127 use the relaxed dot product, whose second operand must stay within 7 bits:
+//! With `RELAXED`, codes up to 127 use the relaxed dot product, whose second operand must stay within 7 bits:
 //! 4- and 6-bit codes do. 8-bit codes are widened to 16 bits and multiplied there.
 #![allow(unsafe_op_in_unsafe_fn, reason = "every method has the one obligation stated on the trait")]
 
@@ -8,12 +8,14 @@ use std::arch::wasm32::*;
 
 use super::{Isa, kernels};
 
-/// `simd128`, perhaps with `relaxed-simd`.
+/// `simd128`; `RELAXED` says whether the relaxed dot product is used too, where the module was compiled with it.
 #[derive(Clone, Copy)]
-pub(in crate::backend::cpu) struct Wasm;
+pub(in crate::backend::cpu) struct Wasm<const RELAXED: bool>;
 
-// The features are the module's: nothing is chosen at run time.
-kernels!(pub(super) KERNELS, Wasm);
+// The features are the module's, but an engine's relaxed dot product may be wrong: the self-check then takes the plain one.
+kernels!(pub(super) KERNELS, Wasm<false>);
+#[cfg(target_feature = "relaxed-simd")]
+kernels!(pub(super) RELAXED_KERNELS, Wasm<true>);
 
 /// Four registers.
 type Four = [v128; 4];
@@ -34,7 +36,7 @@ macro_rules! four {
 #[derive(Clone, Copy)]
 pub(in crate::backend::cpu) struct Sums([Four; 2]);
 
-impl Isa for Wasm {
+impl<const RELAXED: bool> Isa for Wasm<RELAXED> {
     type F = Four;
     type Acc = Sums;
     type W = Four;
@@ -50,7 +52,7 @@ impl Isa for Wasm {
         let value = start.read_unaligned();
         // Where a row has two lanes, the first has the start.
         let paired = i32x4(value, 0, value, 0);
-        if cfg!(target_feature = "relaxed-simd") { Sums([[i32x4_splat(value); 4], [i32x4_splat(0); 4]]) } else { Sums([[paired; 4]; 2]) }
+        if RELAXED { Sums([[i32x4_splat(value); 4], [i32x4_splat(0); 4]]) } else { Sums([[paired; 4]; 2]) }
     }
     #[inline(always)]
     unsafe fn codes(at: *const u8) -> Self::W {
@@ -63,11 +65,19 @@ impl Isa for Wasm {
     }
     #[inline(always)]
     unsafe fn high4(w: Self::W) -> Self::W {
-        four!(|w| u8x16_shr(w, 4))
+        // A shift of 16-bit lanes, as below.
+        four!(|w| v128_and(u16x8_shr(w, 4), u8x16_splat(15)))
     }
     #[inline(always)]
     unsafe fn with_high2(w: Self::W, bits: Self::W, field: usize) -> Self::W {
-        four!(|w, bits| v128_or(w, u8x16_shl(v128_and(u8x16_shr(bits, 2 * field as u32), u8x16_splat(3)), 4)))
+        // Shifts of 16-bit lanes: x86 has none of bytes, and what crosses into a neighbour is masked away.
+        let moved = match field {
+            0 => four!(|bits| i16x8_shl(bits, 4)),
+            1 => four!(|bits| i16x8_shl(bits, 2)),
+            2 => bits,
+            _ => four!(|bits| u16x8_shr(bits, 2)),
+        };
+        four!(|w, moved| v128_or(w, v128_and(moved, u8x16_splat(0x30))))
     }
     #[inline(always)]
     unsafe fn inputs(at: *const i8) -> Self::X {
@@ -76,18 +86,15 @@ impl Isa for Wasm {
     #[inline(always)]
     unsafe fn dot(acc: Self::Acc, w: Self::W, x: Self::X) -> Self::Acc {
         #[cfg(target_feature = "relaxed-simd")]
-        {
+        if RELAXED {
             let sums = acc.0[0];
-            Sums([four!(|w, sums| i32x4_relaxed_dot_i8x16_i7x16_add(x, w, sums)), acc.0[1]])
+            return Sums([four!(|w, sums| i32x4_relaxed_dot_i8x16_i7x16_add(x, w, sums)), acc.0[1]]);
         }
-        #[cfg(not(target_feature = "relaxed-simd"))]
-        {
-            let wide = i16x8_extend_low_i8x16(x);
-            let (first, second) = (acc.0[0], acc.0[1]);
-            let first = four!(|w, first| i32x4_add(first, i32x4_dot_i16x8(i16x8_extend_low_u8x16(w), wide)));
-            let second = four!(|w, second| i32x4_add(second, i32x4_dot_i16x8(i16x8_extend_high_u8x16(w), wide)));
-            Sums([first, second])
-        }
+        let wide = i16x8_extend_low_i8x16(x);
+        let (first, second) = (acc.0[0], acc.0[1]);
+        let first = four!(|w, first| i32x4_add(first, i32x4_dot_i16x8(i16x8_extend_low_u8x16(w), wide)));
+        let second = four!(|w, second| i32x4_add(second, i32x4_dot_i16x8(i16x8_extend_high_u8x16(w), wide)));
+        Sums([first, second])
     }
     #[inline(always)]
     unsafe fn dot8(acc: Self::Acc, w: Self::W, x: Self::X) -> Self::Acc {
@@ -96,7 +103,7 @@ impl Isa for Wasm {
         let first = four!(|w| i32x4_dot_i16x8(i16x8_extend_low_i8x16(w), wide));
         let second = four!(|w| i32x4_dot_i16x8(i16x8_extend_high_i8x16(w), wide));
         let (a, b) = (acc.0[0], acc.0[1]);
-        if cfg!(target_feature = "relaxed-simd") {
+        if RELAXED {
             // Folded at once, since here a row has one lane.
             return Sums([four!(|a, first, second| i32x4_add(a, fold(first, second))), b]);
         }
@@ -105,11 +112,7 @@ impl Isa for Wasm {
     #[inline(always)]
     unsafe fn sums(acc: Self::Acc) -> Self::F {
         let (first, second) = (acc.0[0], acc.0[1]);
-        if cfg!(target_feature = "relaxed-simd") {
-            four!(|first| f32x4_convert_i32x4(first))
-        } else {
-            four!(|first, second| f32x4_convert_i32x4(fold(first, second)))
-        }
+        if RELAXED { four!(|first| f32x4_convert_i32x4(first)) } else { four!(|first, second| f32x4_convert_i32x4(fold(first, second))) }
     }
     #[inline(always)]
     unsafe fn from_u8(at: *const u8) -> Self::F {
