@@ -222,7 +222,7 @@ fn windows_and_caps() {
         (read("attn_logit_softcapping"), read("final_logit_softcapping"), read("attention.scale"))
     };
     assert_eq!(caps("gemma2", "gemma2", json!({})), (Some(50.0), Some(30.0), Some(1.0 / 16.0)));
-    assert_eq!(caps("gemma2", "gemma2", json!({"attn_logit_softcapping": null})), (None, Some(30.0), Some(1.0 / 16.0)));
+    assert_eq!(caps("gemma2", "gemma2", json!({"attn_logit_softcapping": null})), (Some(0.0), Some(30.0), Some(1.0 / 16.0)));
     let given = json!({"final_logit_softcapping": 7.5, "query_pre_attn_scalar": 64});
     assert_eq!(caps("gemma2", "gemma2", given), (Some(50.0), Some(7.5), Some(0.125)));
     assert_eq!(caps("gemma3_text", "gemma3", json!({})), (None, None, Some(1.0 / 16.0)));

@@ -3,10 +3,15 @@
 use firecrest_engine::model::plan::Op;
 use firecrest_engine::model::{Config, Model, PlanKind, Runs};
 use firecrest_engine::quant::Format;
-use firecrest_tests::backends::backends;
+use firecrest_tests::GgufWriter;
+use firecrest_tests::backends::{BackendChoice, backends};
+use firecrest_tests::full;
 use firecrest_tests::interpreter::{Inputs, KvPrecision, largest_error, nmse};
 use firecrest_tests::random_models::{CONTEXT, FAMILIES, RandomModel, VOCAB, open_bytes};
 use firecrest_tests::runner::{Reference, Runner, Session};
+
+/// Formats, and whether some matrices have another one.
+const FORMATS: [(Format, bool); 4] = [(Format::F16, false), (Format::Q4_0, true), (Format::F32, false), (Format::Q8_0, true)];
 
 fn prompt() -> Vec<u32> {
     (0..52u32).map(|i| (i * 37 + 11) % VOCAB as u32).collect()
@@ -38,7 +43,9 @@ fn every_family_agrees_with_the_reference_on_every_backend() {
     let mut failures = Vec::new();
     for backend in backends("tiny models on GPU backends") {
         for family in FAMILIES {
-            for (format, mixed) in [(Format::F32, false), (Format::F16, false), (Format::Q8_0, true), (Format::Q4_0, true)] {
+            // A software GPU takes seconds to compile the kernels of each format.
+            let formats = if backend == BackendChoice::Cpu || full() { &FORMATS[..] } else { &FORMATS[..2] };
+            for &(format, mixed) in formats {
                 let inputs = if format.is_quantised() || mixed { Inputs::Int8 } else { Inputs::Exact };
                 let want = wide(&answer(Reference::new(KvPrecision::F16, inputs), family, format, mixed, 64));
                 let got = answer(backend.open().unwrap(), family, format, mixed, 19);
@@ -107,4 +114,20 @@ fn inspect_says_what_runs_how() {
     let description = Model::describe(&file, None).unwrap();
     assert_eq!(description.windows, [(Some(6), 5), (None, 1)]);
     assert_eq!(description.kv_bytes(CONTEXT), u64::from(5 * 6 + CONTEXT) * 2 * 2 * 2 * 16);
+}
+
+#[test]
+fn soft_caps_have_defaults_and_zero_takes_them_away() {
+    let gemma2 = |caps: &[(&str, f32)]| {
+        let numbers =
+            [("context_length", 8), ("embedding_length", 4), ("block_count", 2), ("feed_forward_length", 4), ("attention.head_count", 1)];
+        let writer = GgufWriter::new().str("general.architecture", "gemma2").f32("gemma2.attention.layer_norm_rms_epsilon", 1e-6);
+        let writer = numbers.iter().fold(writer, |w, (key, value)| w.u32(&format!("gemma2.{key}"), *value));
+        let writer = caps.iter().fold(writer, |w, (key, cap)| w.f32(&format!("gemma2.{key}"), *cap));
+        let writer = writer.tensor_f32("token_embd.weight", &[4, 4], Format::F32, &[0.5; 16]);
+        let config = Config::from_file(&open_bytes("gemma2", writer.finish()).unwrap()).unwrap();
+        (config.attention_softcap, config.final_softcap)
+    };
+    assert_eq!(gemma2(&[]), (Some(50.0), Some(30.0)));
+    assert_eq!(gemma2(&[("attn_logit_softcapping", 0.0), ("final_logit_softcapping", 7.0)]), (None, Some(7.0)));
 }

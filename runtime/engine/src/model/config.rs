@@ -259,6 +259,9 @@ impl Config {
                 keys.key("attention.value_length")
             )));
         }
+        if let Some(bias) = ["blk.0.ffn_gate.bias", "blk.0.attn_norm.bias"].into_iter().find(|b| norm == NormKind::Rms && keys.has(b)) {
+            return Err(Error::unsupported(format!("tensor {bias}: {} models with such a bias are not known", keys.architecture)));
+        }
         let layers = keys.bounded("block_count", 1, MAX_LAYERS)?;
         let trained_context = keys.bounded("context_length", 1, MAX_CONTEXT)?;
         let rope = RopeConfig::read(keys, head_dim, trained_context, pairs)?;
@@ -374,7 +377,7 @@ impl Keys<'_> {
         self.optional(suffix)?.map(|_| self.width(suffix)).transpose()
     }
 
-    /// A finite number above zero, where given. Zero means absent, as in the files.
+    /// A finite number above zero, where given. Zero means absent, as GGUF's writers use it.
     pub(super) fn positive(&self, suffix: &str) -> Result<Option<f32>> {
         let key = self.key(suffix);
         match self.metadata().f32(&key)? {
@@ -382,6 +385,14 @@ impl Keys<'_> {
             Some(0.0) => Ok(None),
             Some(v) if v.is_finite() && v > 0.0 => Ok(Some(v)),
             Some(v) => Err(Error::malformed(format!("{key} is {v}; it must be a finite number above zero"))),
+        }
+    }
+
+    /// A soft cap; `default` where the file says nothing, none where it says 0.
+    pub(super) fn softcap(&self, suffix: &str, default: Option<f32>) -> Result<Option<f32>> {
+        match self.metadata().value(&self.key(suffix)) {
+            None => Ok(default),
+            Some(_) => self.positive(suffix),
         }
     }
 

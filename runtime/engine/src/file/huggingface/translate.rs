@@ -178,8 +178,9 @@ pub(super) fn translate(
         Family::Bert | Family::NomicBert => encoder(origin, &mut keys, c, &kind, head_dim, pooling)?,
     }
     if kind.family == Family::Gemma {
-        let softcap = |given: Option<Option<f32>>, default: Option<f32>| given.unwrap_or(default).filter(|&cap| cap != 0.0);
         let gemma2 = !gemma3;
+        // Gemma 2's null is written as 0: where nothing is written, its defaults count.
+        let softcap = |given: Option<Option<f32>>, default: Option<f32>| given.map_or(default, |cap| cap.or(gemma2.then_some(0.0)));
         if let Some(cap) = softcap(c.attn_logit_softcapping, gemma2.then_some(50.0)) {
             keys.f32("attn_logit_softcapping", cap);
         }

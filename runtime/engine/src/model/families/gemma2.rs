@@ -13,8 +13,8 @@ const LAYERS_OF_27B: usize = 46;
 
 fn configure(keys: &Keys<'_>) -> Result<Config> {
     let mut config = gemma(keys, LAYERS_OF_27B)?;
-    config.attention_softcap = Some(keys.positive("attn_logit_softcapping")?.unwrap_or(50.0));
-    config.final_softcap = Some(keys.positive("final_logit_softcapping")?.unwrap_or(30.0));
+    config.attention_softcap = keys.softcap("attn_logit_softcapping", Some(50.0))?;
+    config.final_softcap = keys.softcap("final_logit_softcapping", Some(30.0))?;
     let window = match keys.optional("attention.sliding_window")? {
         Some(_) => keys.window()?,
         None => Some(4096),

@@ -14,7 +14,7 @@ const LAYERS_OF_27B: usize = 62;
 fn configure(keys: &Keys<'_>) -> Result<Config> {
     let mut config = gemma(keys, LAYERS_OF_27B)?;
     config.qk_norm = true;
-    config.final_softcap = keys.positive("final_logit_softcapping")?;
+    config.final_softcap = keys.softcap("final_logit_softcapping", None)?;
     config.slide_local_layers(keys, keys.window()?, 6)?;
 
     let local_base = keys.positive("rope.freq_base_swa")?.unwrap_or(10_000.0);
