@@ -13,8 +13,9 @@ fn columns(variant: &Variant) -> Vec<u32> {
     }
 }
 
-/// Sizes for every row. Every way to begin and end for all rows of two formats: those parts of the text know no format, and a
-/// pipeline takes a software adapter up to half a second to compile.
+/// Sizes, and both ways to share a workgroup's outputs, for every row. The other ways to begin and end know no format and no
+/// size, and a pipeline takes a software adapter half a second to compile: they run for the smallest size of two formats, and
+/// for every row with `--full`.
 fn cases(variant: &'static Variant) -> Vec<Case> {
     let is_matvec = variant.kernel == Kernel::Matvec;
     let rms = if is_matvec { prologue::RMS } else { prologue::NONE };
@@ -30,7 +31,8 @@ fn cases(variant: &'static Variant) -> Vec<Case> {
     let base = MatrixCase { prologue: rms, ..MatrixCase::product(widest, 37, full) };
     cases.push(MatrixCase { softcap: 3.0, gather: true, first_row: 1, ..base }.case(variant));
     cases.push(MatrixCase { epilogue: epilogue::GATED, rows: 2 * full + 1, outputs: 70, ..base }.case(variant));
-    if matches!(variant.format, Some(Format::F32 | Format::Q4K)) {
+    let smallest = full == if is_matvec { 1 } else { 32 };
+    if firecrest_tests::full() || (smallest && matches!(variant.format, Some(Format::F32 | Format::Q4K))) {
         let plain = MatrixCase { prologue: prologue::NONE, ..base };
         for act in [activation::SILU, activation::GELU_TANH, activation::GELU_ERF] {
             cases.push(MatrixCase { epilogue: epilogue::ACTIVATE, activation: act, bias: true, ..plain }.case(variant));
