@@ -242,7 +242,7 @@ def beyond(random: Random) -> Exchange:
 
 # What is asked, and how often.
 KINDS = (
-    (tell_story, 44), (go_on, 4), (agree, 3), (greet, 5), (well_being, 3), (introduce, 4), (identity, 8), (thank, 3), (farewell, 2), (animal, 4), (colour, 3),
+    (tell_story, 28), (go_on, 3), (agree, 3), (greet, 5), (well_being, 3), (introduce, 4), (identity, 8), (thank, 3), (farewell, 2), (animal, 4), (colour, 3),
     (opposite, 4), (capital_of, 4), (define, 4), (answer, 5), (sum_up, 6), (count, 3), (enumerate_some, 4), (amuse, 5), (advise, 3), (repeat, 2), (beyond, 6),
 )
 

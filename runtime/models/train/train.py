@@ -1,6 +1,6 @@
 """Trains the chat model from scratch for a given time, writing checkpoints on the way.
 
-    python train.py --out FOLDER --minutes 60 [--tales FOLDER_OF_TXT]
+    python train.py --out FOLDER --minutes 60 [--tales FOLDER_OF_TXT] [--resume]
 
 The learning rate follows the share of the time that has passed, so a slower machine sees fewer steps and still ends cooled
 down. Matrices are trained with Muon, the rest with AdamW; what is written is a running average of the weights.
@@ -65,16 +65,26 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=Config.layers)
     parser.add_argument("--vocab", type=int, default=Config.vocab)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out; give another --seed, or its data repeats")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
 
-    texts = Corpus(TOKENIZER_SEED, options.tales)
-    tokenizer = Tokenizer(train_merges((texts.text() for _ in range(6000)), options.vocab - 256 - len(CONTROL)))
-    tokenizer.save(options.out / "merges.json")
-    config = Config(vocab=len(tokenizer.tokens), layers=options.layers)
+    if options.resume:
+        saved = torch.load(options.out / "model.pt", map_location="cpu")
+        tokenizer = Tokenizer.load(options.out / "merges.json")
+        config = Config(**saved["config"])
+    else:
+        saved = None
+        texts = Corpus(TOKENIZER_SEED, options.tales)
+        tokenizer = Tokenizer(train_merges((texts.text() for _ in range(6000)), options.vocab - 256 - len(CONTROL)))
+        tokenizer.save(options.out / "merges.json")
+        config = Config(vocab=len(tokenizer.tokens), layers=options.layers)
     model = Llama(config)
+    if saved:
+        model.load_state_dict(saved["weights"], strict=True)
+    before = saved["record"] if saved else dict(step=0, tokens=0, minutes=0.0)
     average = {name: p.detach().clone() for name, p in model.named_parameters()}
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters} parameters, {config}", flush=True)
@@ -100,7 +110,7 @@ def main() -> None:
         elapsed = (time.monotonic() - began) / 60
         tokens = step * options.rows * options.length
         record = dict(
-            step=step, tokens=tokens, minutes=round(elapsed, 1), parameters=parameters, train_loss=round(recent, 4), held_out_loss=round(loss, 4), final=final,
+            step=before["step"] + step, tokens=before["tokens"] + tokens, minutes=round(before["minutes"] + elapsed, 1), parameters=parameters, train_loss=round(recent, 4), held_out_loss=round(loss, 4), final=final,
         )
         torch.save({"config": asdict(config), "weights": average, "record": record}, options.out / "model.pt")
         with open(options.out / "log.jsonl", "a") as log:
