@@ -22,8 +22,8 @@ const FLAGS = [
 const CANCEL_LIMIT = 100;
 // A step of it takes some milliseconds on one core, so 64 tokens last long enough to be cancelled among them.
 const BUSY = { width: 512, layers: 8, heads: 8, kvHeads: 4, feedForward: 1536, vocab: 4096, context: 512 };
-// A case that takes longer hangs.
-const CASE_LIMIT = 180_000;
+// A case that takes longer hangs. SwiftShader compiles for CPUs what others compile for GPUs: minutes on a busy machine.
+const CASE_LIMIT = 900_000;
 
 const counts = { passed: 0, failed: 0, skipped: 0 };
 
@@ -93,12 +93,13 @@ const session = (setup, steps) => page.evaluate(([setup, steps]) => window.withS
 const BACKENDS = {
   'wasm CPU, simd128': { build: 'simd128', options: { backend: 'cpu' } },
   'wasm CPU, relaxed SIMD': { build: 'relaxed', options: { backend: 'cpu' } },
-  'WebGPU with subgroups': { options: { backend: 'gpu', accept_software: true } },
-  'WebGPU without subgroups': { options: { backend: 'gpu', accept_software: true, subgroups: false } },
+  // Not timed, so that the preferred rung runs and not the one that happens to be faster on SwiftShader.
+  'WebGPU with subgroups': { options: { backend: 'gpu', accept_software: true, benchmark: false } },
+  'WebGPU without subgroups': { options: { backend: 'gpu', accept_software: true, benchmark: false, subgroups: false } },
 };
 
 // What WebGPU was really asked for.
-function checkSubgroups(name, { seen }) {
+function checkSubgroups(name, seen) {
   if (!name.startsWith('WebGPU')) return;
   check(seen.modules > 0, 'no shader module was made: this did not run on the GPU');
   const wanted = name === 'WebGPU with subgroups';
@@ -119,7 +120,7 @@ for (const [name, setup] of Object.entries(BACKENDS)) {
       return [{ prompt: ids, ...rest }, { prompt, ...rest }];
     });
     const as = name.includes('simd128') ? 'array' : 'blob';
-    const { loaded, results } = await session({ ...setup, model, as }, asks.map((ask) => ['generate', ask]));
+    const { loaded, results, seen } = await session({ ...setup, model, as }, asks.map((ask) => ['generate', ask]));
     results.forEach(({ tokens, text, done }, i) => {
       const { prompt, prompt_ids: ids, greedy_ids: all, greedy_text: whole } = story.cases[i >> 1];
       check(done.reason === 'max_tokens', `ended by ${done.reason} ${done.message ?? ''}`);
@@ -128,7 +129,7 @@ for (const [name, setup] of Object.entries(BACKENDS)) {
       const told = (prompt + text).trimStart();
       check(told === whole, `the text is ${JSON.stringify(told)}, not ${JSON.stringify(whole)}`);
     });
-    checkSubgroups(name, loaded);
+    checkSubgroups(name, seen);
     return `${loaded.description.adapter}, ${loaded.description.rung}`;
   });
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use firecrest_engine::backend::Backend;
 use firecrest_engine::backend::cpu::{CpuBackend, CpuOptions};
-use firecrest_engine::backend::gpu::{GpuBackend, GpuOptions, Without};
+use firecrest_engine::backend::gpu::{Clock, GpuBackend, GpuOptions, Without};
 use firecrest_engine::engine::Engine;
 use firecrest_engine::file::ModelFile;
 use firecrest_engine::{Error, Result};
@@ -39,7 +39,7 @@ pub struct Firecrest {
 #[wasm_bindgen]
 impl Firecrest {
     /// Loads a model. `files` is an array of `[name, Blob | Uint8Array]`: one GGUF, its parts, or the files of a Hugging Face folder.
-    /// `options` is JSON: `{"backend": "cpu" | "gpu", "subgroups", "accept_software", "context", "max_sequences",
+    /// `options` is JSON: `{"backend": "cpu" | "gpu", "subgroups", "accept_software", "benchmark", "context", "max_sequences",
     /// "cache_positions", "step_rows"}`. `on_event` hears `{kind: "loading", done, total}` now and every request's events later.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ async fn backend(options: &LoadOptions) -> Result<Backend> {
                 accept_software: options.accept_software,
                 without: Without { subgroups: !options.subgroups, ..Without::default() },
                 browser_subgroups: granted,
-                clock: Some(Arc::new(|| Duration::from_secs_f64(performance_now() / 1000.0))),
+                clock: options.benchmark.then(|| Arc::new(|| Duration::from_secs_f64(performance_now() / 1000.0)) as Clock),
                 ..GpuOptions::default()
             };
             Ok(Backend::Gpu(GpuBackend::new(gpu).await?))

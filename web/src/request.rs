@@ -23,6 +23,10 @@ pub(crate) struct LoadOptions {
     /// GPU only. Whether a software adapter may be taken.
     #[serde(default)]
     pub(crate) accept_software: bool,
+    /// GPU only. `false` takes the first rung that passes the self-check instead of timing those that do: sooner ready, and the same
+    /// rungs every time.
+    #[serde(default = "yes")]
+    pub(crate) benchmark: bool,
     context: Option<u32>,
     max_sequences: Option<u32>,
     cache_positions: Option<u64>,

@@ -63,6 +63,11 @@ class Session {
     });
   }
 
+  // What WebGPU was asked for so far.
+  async seen() {
+    return (await this.#exchange({ kind: 'seen' }, (event) => (event.kind === 'seen' ? event : undefined))).seen;
+  }
+
   close() {
     this.#worker.terminate();
   }
@@ -75,7 +80,7 @@ window.withSession = async (setup, steps) => {
     const loaded = await session.load(setup);
     const results = [];
     for (const [verb, ...rest] of steps) results.push(await session[verb](...rest));
-    return { loaded, results };
+    return { loaded, results, seen: await session.seen() };
   } finally {
     session.close();
   }

@@ -1,4 +1,4 @@
-// The engine's worker. Messages in: load, submit, cancel. Messages out: the engine's events, and what WebGPU was asked for.
+// The engine's worker. Messages in: load, submit, cancel, seen. Messages out: the engine's events, and what WebGPU was asked for.
 
 // What really happens at the border, seen from below the face's own wrap of `requestDevice`.
 const seen = { subgroupDevices: 0, subgroupModules: 0, modules: 0 };
@@ -23,7 +23,7 @@ async function load({ build, files, options }) {
   const { default: init, Firecrest } = await import(`/build/${build}/firecrest_web.js`);
   await init();
   firecrest = await Firecrest.load(files, JSON.stringify(options), (event) => postMessage(event));
-  postMessage({ kind: 'loaded', description: JSON.parse(firecrest.description), seen });
+  postMessage({ kind: 'loaded', description: JSON.parse(firecrest.description) });
 }
 
 onmessage = async ({ data }) => {
@@ -31,6 +31,8 @@ onmessage = async ({ data }) => {
     if (data.kind === 'load') await load(data);
     else if (data.kind === 'submit') postMessage({ kind: 'submitted', request: firecrest.submit(JSON.stringify(data.ask)) });
     else if (data.kind === 'cancel') firecrest.cancel(data.request);
+    // Kernels are compiled as they are first needed, so this is asked last.
+    else if (data.kind === 'seen') postMessage({ kind: 'seen', seen });
   } catch (error) {
     postMessage({ kind: 'error', code: error.code, message: String(error.message ?? error), stack: error.stack });
   }
