@@ -23,7 +23,7 @@ const VOCABULARY: usize = 32_000;
 
 /// Seconds that this thread ran, or that went by where the system doesn't say.
 fn seconds(since: Instant) -> f64 {
-    let ran = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let ran = if cfg!(target_os = "linux") { std::fs::read_to_string("/proc/thread-self/schedstat").ok() } else { None };
     let nanoseconds = ran.and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
     nanoseconds.map_or_else(|| since.elapsed().as_secs_f64(), |ns| ns / 1e9)
 }
