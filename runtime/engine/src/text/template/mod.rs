@@ -154,7 +154,8 @@ fn without_generation_tags(source: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let (mut done, mut from) = (0, 0);
     while let Some(start) = source[from..].find("{%").map(|at| from + at) {
-        let Some(end) = source[start..].find("%}").map(|at| start + at) else { break };
+        // Behind the two bytes that open it: in `{%}` they share a byte.
+        let Some(end) = source[start + 2..].find("%}").map(|at| start + 2 + at) else { break };
         let trims = |c: char| c == '-' || c == '+' || c.is_ascii_whitespace();
         let word = source[start + 2..end].trim_matches(trims);
         let instead = match word {
