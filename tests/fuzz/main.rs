@@ -10,6 +10,7 @@ mod mutate;
 mod open;
 mod random;
 mod safetensors;
+mod templates;
 mod truncations;
 
 use std::collections::BTreeMap;
