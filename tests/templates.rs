@@ -118,6 +118,29 @@ fn jinja_s_own_means_are_there() {
 }
 
 #[test]
+fn slices_are_those_of_python() {
+    for (slice, expected) in [
+        ("''[::-1]", ""),
+        ("'abc'[::-1]", "cba"),
+        ("'abcdef'[1:4:2]", "bd"),
+        ("'abcdef'[4:1:-2]", "ec"),
+        ("'abc'[-2:]", "bc"),
+        ("'abc'[5:]", ""),
+        ("'abc'[:-5]", ""),
+        ("'abc'[0:5:-1]", ""),
+        ("'abc'[9::-1]", "cba"),
+        ("'abc'[:0:-1]", "cb"),
+        ("'éü'[1:]", "ü"),
+        ("[1, 2, 3][::-2]", "[3, 1]"),
+        ("[][::-1]", "[]"),
+        ("[1, 2, 3][:9999999999]", "[1, 2, 3]"),
+    ] {
+        renders(&format!("{{{{ {slice} }}}}"), json!({}), expected);
+    }
+    fails("{{ 'a'[::0] }}", json!({}), "steps of 0");
+}
+
+#[test]
 fn blocks_are_trimmed_as_transformers_trims_them() {
     renders("a\n  {% if true %}\nb\n  {% endif %}\nc\n", json!({}), "a\nb\nc");
     renders("{% generation %}\nx\n{%- endgeneration -%}\n y", json!({}), "xy");
@@ -157,6 +180,7 @@ fn errors_name_the_line_and_the_reason() {
     );
     fails("\n\n{% if %}", json!({}), "line 3");
     fails("\n{{ x.y.z }}", json!({"x": {}}), "line 2");
+    fails("{%}", json!({}), "line 1");
     fails("{{ f() }}", json!({}), "unknown function");
     fails("{{ 'a' | nothing }}", json!({}), "unknown filter");
     fails("{% include 'x' %}", json!({}), "stands alone");

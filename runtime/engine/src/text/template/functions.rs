@@ -11,7 +11,7 @@ use minijinja_contrib::pycompat;
 
 use super::budget::{Budget, ENTRY};
 use super::json::Layout;
-use super::rewrite::{CONCATENATED, HELD, PAID, TIMES, VISITED};
+use super::rewrite::{CONCATENATED, HELD, PAID, SLICED, TIMES, VISITED};
 use super::time::WallTime;
 
 /// The widest field that a format may ask for.
@@ -44,11 +44,49 @@ fn operators(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
     let paying = budget.clone();
     environment.add_function(TIMES, move |left: Value, right: Value| times(&paying, &left, &right));
     let paying = budget.clone();
+    environment
+        .add_function(SLICED, move |value: Value, start: Value, stop: Value, step: Value| slice(&paying, &value, [&start, &stop, &step]));
+    let paying = budget.clone();
     environment.add_function(CONCATENATED, move |left: Value, right: Value| {
         let mut text = paying.print(&left)?;
         text.push_str(&paying.print(&right)?);
         Ok::<_, Error>(text)
     });
+}
+
+/// Python's slices, which reach past ends and count from behind.
+fn slice(budget: &Budget, value: &Value, bounds: [&Value; 3]) -> Result<Value, Error> {
+    let [start, stop, step] = bounds.map(|bound| match bound.is_none() {
+        true => Ok(None),
+        false => i64::try_from(bound.clone()).map(Some).map_err(|_| refused("slices take integers")),
+    });
+    let (start, stop, step) = (start?, stop?, step?.unwrap_or(1));
+    if step == 0 {
+        return Err(refused("cannot slice by steps of 0"));
+    }
+    let indices = |len: usize| {
+        let len = i64::try_from(len).unwrap_or(i64::MAX);
+        // Where a bound may stand: before the first item of the walk, and behind its last.
+        let (low, high) = if step > 0 { (0, len) } else { (-1, len - 1) };
+        let place = |bound: i64| (if bound < 0 { bound.saturating_add(len) } else { bound }).clamp(low, high.max(low));
+        let (first, end) = if step > 0 { (low, high) } else { (high, low) };
+        let (first, end) = (start.map_or(first, place), stop.map_or(end, place));
+        let within = move |at: &i64| if step > 0 { *at < end } else { *at > end };
+        std::iter::successors(Some(first), move |at| at.checked_add(step)).take_while(within).filter_map(|at| usize::try_from(at).ok())
+    };
+    if let Some(text) = value.as_str() {
+        budget.spend(text.len().saturating_mul(5))?;
+        let characters: Vec<char> = text.chars().collect();
+        return Ok(Value::from(indices(characters.len()).map(|at| characters[at]).collect::<String>()));
+    }
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable => {
+            let items: Vec<Value> = value.try_iter()?.collect();
+            budget.spend(items.len().saturating_mul(2 * ENTRY))?;
+            Ok(Value::from(indices(items.len()).map(|at| items[at].clone()).collect::<Vec<_>>()))
+        }
+        kind => Err(refused(format!("a {kind} cannot be sliced"))),
+    }
 }
 
 fn times(budget: &Budget, left: &Value, right: &Value) -> Result<Value, Error> {

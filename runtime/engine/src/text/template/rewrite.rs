@@ -1,7 +1,7 @@
 //! The syntax tree of a template, rewritten so that what makes text or lists goes through functions of ours.
 //!
-//! - `a + b`, slices, literals, filters and calls: their result is paid for ([`PAID`]); none makes more than a small multiple of
-//!   what it is given, and what could make more (`*`, `~`, printing) is replaced by a function that pays first.
+//! - `a + b`, literals, filters and calls: their result is paid for ([`PAID`]); none makes more than a small multiple of
+//!   what it is given, and what could make more or worse (`*`, `~`, slices, printing) is replaced by a function that pays first.
 //! - What is compared, tested, filtered or passed is visited first ([`VISITED`]), because comparing and printing recurse and a list
 //!   may hold another many times over.
 //! - Text between tags is printed like any value.
@@ -20,6 +20,8 @@ pub(super) const VISITED: &str = "visited by";
 pub(super) const HELD: &str = "held by";
 /// `*`.
 pub(super) const TIMES: &str = "times of";
+/// `a[b:c:d]`, which minijinja 3.0.5 panics on where a step is negative (`''[::-1]`).
+pub(super) const SLICED: &str = "slice of";
 /// `~`.
 pub(super) const CONCATENATED: &str = "joined with";
 
@@ -175,13 +177,9 @@ fn expression<'a>(expr: &Expr<'a>) -> Expr<'a> {
         Expr::Var(v) => Expr::Var(Spanned::new(Var { id: v.id }, span)),
         Expr::Const(c) => Expr::Const(Spanned::new(Const { value: c.value.clone() }, span)),
         Expr::Slice(s) => {
-            let slice = Slice {
-                expr: expression(&s.expr),
-                start: s.start.as_ref().map(expression),
-                stop: s.stop.as_ref().map(expression),
-                step: s.step.as_ref().map(expression),
-            };
-            paid(Expr::Slice(Spanned::new(slice, span)), span)
+            let none = || Expr::Const(Spanned::new(Const { value: Value::from(()) }, span));
+            let bound = |e: &Option<Expr<'a>>| e.as_ref().map_or_else(none, expression);
+            call(SLICED, vec![expression(&s.expr), bound(&s.start), bound(&s.stop), bound(&s.step)], span)
         }
         Expr::UnaryOp(u) => {
             let op = match u.op {
