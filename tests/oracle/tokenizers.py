@@ -65,6 +65,12 @@ class Strings:
             case = {"Lu", "Ll", "Lt"}
             marks = {"Mn", "Mc", "Me"}
             self.keep = lambda c: unicodedata.category(c) not in marks and (ascii_only(c) or unicodedata.category(c) not in case)
+        if name == "bert":
+            # BERT drops \v, \f and NEL and keeps spacing marks; llama.cpp splits at the first and drops the others. Its "▁" begins words.
+            self.keep = lambda c: c not in "\v\f\x85▁" and unicodedata.category(c) not in {"Mc", "Me"}
+        if name == "deepseek-llm":
+            # A punctuation mark of its pattern, which llama.cpp reads as white space.
+            self.keep = lambda c: c != "\u3000"
         if name in ASCII_DIGITS:
             self.keep = lambda c: ascii_only(c) or not unicodedata.category(c).startswith("N")
         self.lower = name in NO_CASE
@@ -184,7 +190,8 @@ def write_spm(path, name, strings, cache):
     known = set(characters)
     rank = 0
     for left, right in merges:
-        if left in known and right in known:
+        # llama.cpp makes control tokens of plain text where pieces lead there; Firecrest never does. None lead there.
+        if left in known and right in known and "<" not in left + right:
             known.add(left + right)
             push(left + right, 1, -float(rank))
             rank += 1
