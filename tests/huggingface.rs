@@ -4,7 +4,7 @@ use std::process::Command;
 
 use firecrest_engine::file::ModelFile;
 use firecrest_engine::{ErrorCode, Result};
-use firecrest_tests::{SafetensorsWriter, oracle_python, skip};
+use firecrest_tests::{SafetensorsWriter, oracle};
 use firecrest_weights::{ByteSource, MemorySource};
 use serde_json::{Value, json};
 
@@ -140,7 +140,7 @@ impl Family {
 
 #[test]
 fn names_are_those_of_ggufs_own_tables() {
-    let Some(python) = oracle_python() else { return skip("tensor names against gguf-py", "there is no oracle Python") };
+    let Some(python) = oracle("tensor names against gguf-py") else { return };
     let script = r#"
 import json, sys, gguf
 cases = json.load(sys.stdin)

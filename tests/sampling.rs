@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use firecrest_engine::ErrorCode;
 use firecrest_engine::sampling::{Sampler, Sampling};
-use firecrest_tests::{oracle_python, skip};
+use firecrest_tests::{oracle, skip};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -272,9 +272,7 @@ fn draws_follow_the_distribution() {
 #[test]
 fn as_llama_cpp() {
     let what = "sampling against llama.cpp";
-    let Some(python) = oracle_python() else {
-        return skip(what, "no oracle: run `cargo xtask setup`, or set FIRECREST_PYTHON");
-    };
+    let Some(python) = oracle(what) else { return };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/oracle/sampling.py");
     let default = Sampling::default;
     let history: Vec<u32> = (0..90u32).map(|i| i * i % 23).collect();
@@ -317,7 +315,7 @@ fn as_llama_cpp() {
     child.stdin.take().unwrap().write_all(json!(asked).to_string().as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     if output.status.code() == Some(77) {
-        return skip(what, "llama-cpp-python is not installed: run `cargo xtask setup`");
+        return skip(what, "llama-cpp-python is not installed: run `cargo xtask setup --oracles`");
     }
     assert!(output.status.success(), "the oracle failed");
     let answers: Vec<Vec<(u32, f64)>> = serde_json::from_slice(&output.stdout).unwrap();

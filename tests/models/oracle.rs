@@ -15,18 +15,14 @@ use firecrest_engine::model::rope::RopeScaling;
 use firecrest_tests::backends::backends;
 use firecrest_tests::interpreter::{Inputs, KvPrecision, largest_error, nmse};
 use firecrest_tests::runner::{Reference, Session, open};
-use firecrest_tests::{full, oracle_python, repository, skip};
+use firecrest_tests::{oracle, repository, skip};
 use serde_json::Value;
 
-/// Where the oracle's files lie: `FIRECREST_ORACLE`, or `target/oracle`. Written once a run; `None` after a loud skip.
+/// Where the oracle's files lie: `FIRECREST_ORACLE`, or `target/oracle`. Written once a run; `None` outside the full run, or after a loud skip.
 fn folder(what: &str) -> Option<&'static Path> {
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    if !full() {
-        skip(what, "whole-model oracles run in `cargo xtask test --full`");
-        return None;
-    }
+    let python = oracle(what)?;
     let made = FOLDER.get_or_init(|| {
-        let python = oracle_python().ok_or("no Python with llama.cpp: set FIRECREST_PYTHON or run `cargo xtask setup`")?;
         let base = std::env::var_os("FIRECREST_ORACLE").map_or_else(|| repository().join("target/oracle"), PathBuf::from);
         let out = base.join("models");
         let script = repository().join("tests/oracle/models.py");

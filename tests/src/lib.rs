@@ -36,9 +36,20 @@ pub fn shared_data() -> Option<PathBuf> {
 }
 
 /// The Python that has the oracles (llama.cpp, gguf, safetensors): `FIRECREST_PYTHON`, or `.venv` at the root of the checkout.
-pub fn oracle_python() -> Option<PathBuf> {
+///
+/// Comparisons with oracles belong to the full run. A normal run says that it leaves them out, which is no skip; a full run without the
+/// oracles is one.
+pub fn oracle(what: &str) -> Option<PathBuf> {
+    if !full() {
+        println!("{what}: left to `cargo xtask test --full`");
+        return None;
+    }
     let named = std::env::var_os("FIRECREST_PYTHON").map(PathBuf::from);
-    named.into_iter().chain([repository().join(".venv/bin/python")]).find(|p| p.is_file())
+    let found = named.into_iter().chain([repository().join(".venv/bin/python")]).find(|p| p.is_file());
+    if found.is_none() {
+        skip(what, "there is no Python with the oracles: run `cargo xtask setup --oracles`, or set FIRECREST_PYTHON");
+    }
+    found
 }
 
 /// Whether the slow sweeps were asked for (`cargo xtask test --full`).
