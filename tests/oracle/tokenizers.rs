@@ -10,20 +10,15 @@ use std::process::{Command, Stdio};
 
 use firecrest_engine::file::ModelFile;
 use firecrest_engine::text::{EncodeOptions, Tokenizer, pre_tokenizer_names};
-use firecrest_tests::{count, full, oracle_python, repository, shared_data_or_skip, skip};
+use firecrest_tests::{count, oracle, repository, shared_data_or_skip};
 
 const SEED: &str = "1";
 
 #[test]
 fn ids_are_those_of_llama_cpp() {
     const VARIABLE: &str = "FIRECREST_TOKENIZER_STRINGS";
-    if !full() && std::env::var_os(VARIABLE).is_none() {
-        return;
-    }
+    let Some(python) = oracle("the tokenizer oracle") else { return };
     let Some(data) = shared_data_or_skip("the tokenizer oracle") else { return };
-    let Some(python) = oracle_python() else {
-        return skip("the tokenizer oracle", "no Python with llama-cpp-python: set FIRECREST_PYTHON or make .venv at the root");
-    };
     let strings = count(VARIABLE, 100_000);
     let picked = std::env::var("FIRECREST_TOKENIZER_NAMES").unwrap_or_default();
     let picked: Vec<&str> = picked.split_whitespace().collect();
