@@ -5,7 +5,7 @@ use firecrest_engine::backend::MatrixSpec;
 use firecrest_engine::backend::gpu::{self, GpuBackend, GpuOptions, Without};
 use firecrest_engine::batch::{Batch, Class, RowToken, Slot};
 use firecrest_engine::{ErrorCode, Format};
-use firecrest_tests::adapters::{open, reports, software, with_backend};
+use firecrest_tests::adapters::{open, quick_software, reports, software, with_backend};
 use firecrest_tests::full;
 use firecrest_tests::interpreter::{Inputs, Interpreter, KvPrecision};
 use firecrest_tests::synthetic::{Recipe, Run, Sequences, Synthetic};
@@ -63,7 +63,7 @@ fn compare(adapter: &str, without: Without, model: &Synthetic) -> f64 {
 
 #[test]
 fn families_are_as_interpreted() {
-    for adapter in software("gpu families") {
+    for adapter in quick_software("gpu families") {
         for recipe in Recipe::ALL {
             if recipe.encoder {
                 continue;
@@ -77,7 +77,7 @@ fn families_are_as_interpreted() {
 
 #[test]
 fn encoders_are_as_interpreted() {
-    for adapter in software("gpu encoders") {
+    for adapter in quick_software("gpu encoders") {
         let model = Recipe::bert().build(3);
         let (sequences, pages) = Sequences::new(&model, 3, 80, 7);
         let mut interpreter = Interpreter::new(KvPrecision::F16, Inputs::Exact);
@@ -102,7 +102,7 @@ fn formats_are_as_interpreted_without_rungs() {
         ("no subgroups", Without { subgroups: true, ..Without::default() }),
         ("nothing optional", Without { subgroups: true, f16: true, int_dot: true }),
     ];
-    for adapter in software("gpu formats") {
+    for adapter in quick_software("gpu formats") {
         for format in Format::ALL {
             // Software drivers compile kernels slowly: every rung of every format is for the full run.
             let few = if format == Format::Q4_0 { &forced[..] } else { &forced[..1] };
@@ -137,7 +137,7 @@ fn what_shares_a_batch_changes_no_bit() {
         Recipe { value_format: Some(Format::Q6K), head_format: Format::Q6K, ..Recipe::gemma2().with_format(Format::Q4K) },
         Recipe::qwen3().with_format(Format::F16),
     ];
-    for adapter in software("gpu class invariance") {
+    for adapter in quick_software("gpu class invariance") {
         let rungs = [Without::default(), Without { subgroups: true, ..Without::default() }];
         for &without in if full() { &rungs[..] } else { &rungs[..1] } {
             for recipe in if full() { &recipes[..] } else { &recipes[..1] } {

@@ -3,7 +3,7 @@
 use firecrest_engine::batch::Class;
 use firecrest_engine::model::{Config, PlanKind};
 use firecrest_engine::text::Tokenizer;
-use firecrest_tests::backends::backends;
+use firecrest_tests::backends::every_backend;
 use firecrest_tests::interpreter::{Inputs, KvPrecision, largest_error};
 use firecrest_tests::runner::{Reference, Runner, Session, open};
 use firecrest_tests::shared_data_or_skip;
@@ -74,7 +74,7 @@ fn stories_are_told_as_expected() {
             let session = Session::open(Reference::new(kv, Inputs::Exact), &file, config.clone()).unwrap();
             tell(what, story, session, bound);
         }
-        for backend in backends("stories260K on GPU backends") {
+        for backend in every_backend("stories260K on GPU backends") {
             let session = Session::open(backend.open().unwrap(), &file, config.clone()).unwrap();
             tell(&backend.to_string(), story, session, 3e-3);
         }

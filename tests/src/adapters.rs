@@ -43,6 +43,16 @@ pub fn software(what: &str) -> Vec<&'static str> {
     found
 }
 
+/// As [`software`], outside the full run without SwiftShader, which takes ten times lavapipe's time to compile a kernel.
+pub fn quick_software(what: &str) -> Vec<&'static str> {
+    let mut found = software(what);
+    if !crate::full() {
+        println!("{what}: SwiftShader is left to `cargo xtask test --full`");
+        found.retain(|name| *name != "swiftshader");
+    }
+    found
+}
+
 /// A backend on the adapter of this name, kept off some rungs.
 ///
 /// # Panics

@@ -5,7 +5,7 @@ use firecrest_engine::backend::Backend;
 use firecrest_engine::backend::cpu::{CpuBackend, CpuOptions};
 use firecrest_engine::backend::gpu::{self, GpuBackend, GpuOptions};
 
-use crate::skip;
+use crate::{full, skip};
 
 /// A backend that can be opened, any number of times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,10 +38,21 @@ impl std::fmt::Display for BackendChoice {
     }
 }
 
+/// The CPU and one GPU backend an adapter; outside the full run without SwiftShader, which takes ten times lavapipe's time to compile a
+/// kernel. What must hold there in every run asks for [`every_backend`].
+pub fn backends(what: &str) -> Vec<BackendChoice> {
+    let mut all = every_backend(what);
+    if !full() {
+        println!("{what}: SwiftShader is left to `cargo xtask test --full`");
+        all.retain(|b| !b.to_string().to_lowercase().contains("swiftshader"));
+    }
+    all
+}
+
 /// The CPU and one GPU backend an adapter. `FIRECREST_BACKEND` keeps those whose name contains it.
 ///
 /// Which Vulkan drivers are seen is the loader's affair: `VK_ADD_DRIVER_FILES` adds SwiftShader to lavapipe.
-pub fn backends(what: &str) -> Vec<BackendChoice> {
+pub fn every_backend(what: &str) -> Vec<BackendChoice> {
     let adapters = pollster::block_on(gpu::adapters());
     if adapters.is_empty() {
         skip(what, "no GPU adapter here, not even a software one: only the CPU is tested");
