@@ -176,6 +176,7 @@ impl InstructionSet {
 
     /// Every set that this processor (or this wasm build) can run, slowest first. Never empty.
     pub fn available() -> Vec<InstructionSet> {
+        #[allow(unused_mut, reason = "a wasm build without SIMD adds nothing")]
         let mut sets = vec![InstructionSet::Scalar];
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
         sets.push(InstructionSet::WasmSimd128);
