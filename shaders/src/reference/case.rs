@@ -439,7 +439,7 @@ impl AttendCase {
         for s in 0..2 {
             let (length, count) = (self.lengths[s], self.rows[s]);
             for (i, position) in (length - count..length).enumerate() {
-                if i as u32 % QUERY_TILE == 0 {
+                if (i as u32).is_multiple_of(QUERY_TILE) {
                     tiles.push(Tile { first_row: rows.len() as u32, rows: (count - i as u32).min(QUERY_TILE) });
                 }
                 rows.push(RowInfo { position, sequence: s as u32, length, ..RowInfo::default() });

@@ -171,7 +171,7 @@ pub fn compare(case: &Case, binding: usize, expected: &[u32], got: &[u32]) -> Re
     for (i, (want, is)) in wanted.iter().zip(&left).enumerate() {
         let error = (want - is).abs() / largest;
         // Written so that NaN counts as worst.
-        if !(error <= worst.0) {
+        if error.is_nan() || error > worst.0 {
             worst = (error, i);
         }
     }
