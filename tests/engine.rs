@@ -4,6 +4,7 @@
 //! depend on anything but itself.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
 use firecrest_engine::Format;
 use firecrest_engine::backend::Backend;
@@ -15,8 +16,8 @@ use firecrest_engine::file::ModelFile;
 use firecrest_engine::kv::{PAGE_LEN, PageId};
 use firecrest_engine::model::{LoadOptions, Model, PlanKind};
 use firecrest_tests::backends::{BackendChoice, backends};
+use firecrest_tests::random::Random;
 use firecrest_tests::random_models::{RandomModel, open_bytes};
-use firecrest_tests::synthetic::Random;
 use firecrest_tests::{full, runner, shared_data_or_skip};
 use serde_json::Value;
 
@@ -30,8 +31,38 @@ fn tiny(family: &str, format: Format) -> ModelFile {
     open_bytes(family, RandomModel::of(family, format, false).finish()).unwrap()
 }
 
-fn load(file: &ModelFile, backend: &BackendChoice, options: EngineOptions) -> Engine {
-    pollster::block_on(Engine::load(file, backend.open().unwrap(), options, &mut |_, _| {})).unwrap()
+/// An engine whose backend goes back to where it was taken from.
+struct Borrowed {
+    engine: Option<Engine>,
+    choice: BackendChoice,
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        // After a failure nobody knows what state it is in.
+        if let (Some(engine), false) = (self.engine.take(), std::thread::panicking()) {
+            self.choice.give_back(engine.unload());
+        }
+    }
+}
+
+impl Deref for Borrowed {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        self.engine.as_ref().unwrap()
+    }
+}
+
+impl DerefMut for Borrowed {
+    fn deref_mut(&mut self) -> &mut Engine {
+        self.engine.as_mut().unwrap()
+    }
+}
+
+fn load(file: &ModelFile, choice: &BackendChoice, options: EngineOptions) -> Borrowed {
+    let engine = pollster::block_on(Engine::load(file, choice.take(), options, &mut |_, _| {})).unwrap();
+    Borrowed { engine: Some(engine), choice: choice.clone() }
 }
 
 /// What one sequence was sent.
@@ -126,12 +157,12 @@ fn neighbours(count: usize, vocab: u32, longest: u32, generates: bool, seed: u64
     let mut random = Random::new(seed);
     (0..count)
         .map(|_| {
-            let length = 1 + random.below(longest);
-            let prompt = (0..length).map(|_| random.below(vocab)).collect();
+            let length = 1 + random.token(longest);
+            let prompt = (0..length).map(|_| random.token(vocab)).collect();
             let work = match random.below(6) {
                 0 if generates => Work::Logits,
                 1..4 if generates => Work::Generate(Generate {
-                    max_tokens: Some(random.below(20)),
+                    max_tokens: Some(random.token(20)),
                     sampling: Sampling { seed: random.bits(), top_p: 0.9, ..Sampling::default() },
                     ignore_eos: true,
                     ..Generate::default()
@@ -146,7 +177,7 @@ fn neighbours(count: usize, vocab: u32, longest: u32, generates: bool, seed: u64
 /// A sequence's logits, tokens and embeddings are the same bits alone, among 31 others, with its prompt cut anywhere, and after it lost its pages.
 fn is_itself_in_company(file: &ModelFile, backend: &BackendChoice, vocab: u32, context: u32, generates: bool) {
     let mut random = Random::new(99);
-    let prompt: Vec<u32> = (0..context / 2).map(|_| random.below(vocab)).collect();
+    let prompt: Vec<u32> = (0..context / 2).map(|_| random.token(vocab)).collect();
     let wanted = |seed| {
         let sampling = Sampling { seed, ..Sampling::default() };
         let generate = Generate { max_tokens: Some(context / 3), sampling, ignore_eos: true, logits: true, ..Generate::default() };
@@ -299,7 +330,7 @@ fn a_slot_feeds_what_it_holds() {
     let what = "engine: slots";
     let Some((file, _)) = stories(what) else { return };
     for choice in backends(what) {
-        let mut backend = choice.open().unwrap();
+        let mut backend = choice.take();
         let load = LoadOptions { context: Some(64), progress: &mut |_, _| {} };
         let model = pollster::block_on(Model::load(&file, &mut backend, load)).unwrap();
         backend.allocate_kv(&model.kv_groups(8)).unwrap();
@@ -323,6 +354,7 @@ fn a_slot_feeds_what_it_holds() {
         assert_eq!(step(&mut backend, RowToken::Slot(slot), 1, Class::Generated), known, "{choice}");
         backend.write_slot(slot, 407).unwrap();
         assert_ne!(step(&mut backend, RowToken::Slot(slot), 1, Class::Generated), known, "{choice}");
+        choice.give_back(backend);
     }
 }
 
@@ -393,7 +425,7 @@ fn options_that_contradict_themselves_are_refused() {
         (EngineOptions { cache: CacheSize::Bytes(10), ..default() }, "no room for a single page"),
     ];
     for (options, says) in cases {
-        let backend = BackendChoice::Cpu.open().unwrap();
+        let backend = BackendChoice::Cpu.take();
         let refused = pollster::block_on(Engine::load(&file, backend, options, &mut |_, _| {})).err().expect(says);
         assert!(refused.message().contains(says), "{refused}");
     }

@@ -135,3 +135,20 @@ fn the_engine_without_gpu_has_no_wgpu() {
 fn shaders_stand_on_small_data_crates_only() {
     assert_absent("firecrest-shaders", &[], NATIVE, &["wgpu", "naga", "wgpu-types", "serde_json"]);
 }
+
+/// The README's `cargo run` must not have to ask which program is meant.
+#[test]
+fn cargo_run_means_one_program() {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(firecrest_tests::repository())
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .output()
+        .expect("cargo metadata runs");
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("metadata is JSON");
+    let default = metadata["workspace_default_members"].as_array().expect("default members");
+    let packages = metadata["packages"].as_array().expect("packages").iter().filter(|package| default.contains(&package["id"]));
+    let targets = packages.flat_map(|package| package["targets"].as_array().expect("targets"));
+    let programs = targets.filter(|t| t["kind"][0] == "bin").map(|t| t["name"].as_str().expect("a name"));
+    assert_eq!(programs.collect::<Vec<_>>(), ["firecrest"]);
+}

@@ -14,7 +14,8 @@ use firecrest_engine::kv::{KvGroup, PAGE_LEN, PageId};
 use firecrest_engine::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, PlanKind, Rope, RopePairs, Widths};
 use firecrest_tests::adapters::{quick_software, with_backend};
 use firecrest_tests::interpreter::{Inputs, KvPrecision, largest_error, nmse};
-use firecrest_tests::world::{Random, World};
+use firecrest_tests::random::Random;
+use firecrest_tests::world::World;
 
 /// Something that runs plans.
 struct Subject {

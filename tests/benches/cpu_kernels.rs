@@ -12,7 +12,8 @@ use firecrest_engine::backend::{Backend, MatrixId, MatrixSpec};
 use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
 use firecrest_engine::kv::{KvGroup, PAGE_LEN, PageId};
 use firecrest_engine::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, PlanKind, Rope, RopePairs, Widths};
-use firecrest_tests::world::{Random, random_blocks};
+use firecrest_tests::random::Random;
+use firecrest_tests::world::random_blocks;
 
 const DIM: usize = 768;
 const LAYERS: u32 = 12;

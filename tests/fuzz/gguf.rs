@@ -2,14 +2,14 @@
 
 use firecrest_engine::quant::{Format, GgmlType};
 use firecrest_tests::GgufWriter;
+use firecrest_tests::random::Random;
 
 use crate::mutate::damage;
 use crate::open::open_and_read;
-use crate::random::Random;
 
 /// The file of one case.
 fn file(case: usize) -> Vec<u8> {
-    let random = &mut Random::of_case(case);
+    let random = &mut Random::new(case as u64);
     let mut writer = GgufWriter::new();
     if random.one_in(16) {
         writer = writer.version(random.below(5) as u32);
@@ -40,8 +40,8 @@ fn entry(writer: GgufWriter, i: usize, random: &mut Random) -> GgufWriter {
         _ => format!("llama.key_{i}"),
     };
     match random.below(24) {
-        0 | 12..23 => writer.u32(&key, random.next() as u32),
-        1 => writer.f32(&key, f32::from_bits(random.next() as u32)),
+        0 | 12..23 => writer.u32(&key, random.bits() as u32),
+        1 => writer.f32(&key, f32::from_bits(random.bits() as u32)),
         2 => writer.bool(&key, random.one_in(2)),
         3 => writer.str(&key, &"text \u{1b} ✓ ".repeat(random.below(40))),
         4 => writer.strings(&key, &vec!["token"; random.below(50)]),
@@ -49,7 +49,7 @@ fn entry(writer: GgufWriter, i: usize, random: &mut Random) -> GgufWriter {
         6 => writer.f32s(&key, &vec![f32::NEG_INFINITY; random.below(50)]),
         7 => writer.i32s(&key, &vec![-1; random.below(50)]),
         8 => writer.u32s(&key, &[1, 2]).bools(&format!("{key}s"), &[true]),
-        9 => writer.raw(&key, random.below(14) as u32, &random.next().to_le_bytes()),
+        9 => writer.raw(&key, random.below(14) as u32, &random.bits().to_le_bytes()),
         10 => {
             // Arrays in arrays, as deep as they may be and deeper.
             let mut value = Vec::new();
@@ -64,7 +64,7 @@ fn entry(writer: GgufWriter, i: usize, random: &mut Random) -> GgufWriter {
         }
         _ => {
             let mut value = 8u32.to_le_bytes().to_vec();
-            value.extend_from_slice(&random.next().to_le_bytes());
+            value.extend_from_slice(&random.bits().to_le_bytes());
             writer.raw(&key, 9, &value)
         }
     }
@@ -85,16 +85,16 @@ fn tensor(writer: GgufWriter, i: usize, random: &mut Random) -> GgufWriter {
         }
         6..10 => {
             let ty = *random.pick(&GgmlType::SUPPORTED);
-            let bytes = (0..ty.row_bytes(256) * rows).map(|_| random.next() as u8 & 0x7b).collect();
+            let bytes = (0..ty.row_bytes(256) * rows).map(|_| random.bits() as u8 & 0x7b).collect();
             writer.tensor(&name, &[rows, 256], ty, bytes)
         }
         10 => {
             // Any type number, and any bytes: scales will be NaN now and then.
-            let bytes = (0..random.below(400)).map(|_| random.next() as u8).collect();
+            let bytes = (0..random.below(400)).map(|_| random.bits() as u8).collect();
             writer.tensor_of_id(&name, &[rows, 32 * random.below(9)], random.below(48) as u32, bytes)
         }
         _ => {
-            let shape: Vec<usize> = (0..random.below(7)).map(|_| random.next() as usize >> random.below(64)).collect();
+            let shape: Vec<usize> = (0..random.below(7)).map(|_| random.bits() as usize >> random.below(64)).collect();
             writer.tensor_of_id(&name, &shape, random.below(3) as u32, vec![0; 64])
         }
     }

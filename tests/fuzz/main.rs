@@ -8,7 +8,6 @@ mod allocator;
 mod gguf;
 mod mutate;
 mod open;
-mod random;
 mod safetensors;
 mod templates;
 mod truncations;

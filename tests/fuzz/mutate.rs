@@ -1,6 +1,6 @@
 //! Damage to bytes: what broken disks, cut downloads and hostile authors do.
 
-use crate::random::Random;
+use firecrest_tests::random::Random;
 
 /// Numbers at which parsers go wrong.
 const EDGES: [u64; 16] =
@@ -9,14 +9,14 @@ const EDGES: [u64; 16] =
 /// Damages `bytes` once, mostly within the first `head` of them.
 pub(crate) fn damage(bytes: &mut Vec<u8>, head: usize, random: &mut Random) {
     if bytes.is_empty() {
-        bytes.push(random.next() as u8);
+        bytes.push(random.bits() as u8);
         return;
     }
     let bound = if random.one_in(8) { bytes.len() } else { head.clamp(1, bytes.len()) };
     let at = random.below(bound);
     match random.below(8) {
         0 => bytes[at] ^= 1 << random.below(8),
-        1 => bytes[at] = random.next() as u8,
+        1 => bytes[at] = random.bits() as u8,
         2 => bytes.truncate(at),
         3 => number(bytes, at, 4, random),
         4 => number(bytes, at, 8, random),

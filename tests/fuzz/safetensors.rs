@@ -1,8 +1,9 @@
 //! Safetensors folders made by chance, most of them nearly right, then damaged: header, configuration, index, tokenizer.
 
+use firecrest_tests::random::Random;
+
 use crate::mutate::{damage, damage_json};
 use crate::open::open_and_read;
-use crate::random::Random;
 
 const CONFIGS: [&str; 8] = [
     r#"{"model_type":"llama","hidden_size":32,"num_hidden_layers":1,"num_attention_heads":4,"num_key_value_heads":2,"intermediate_size":64,"rms_norm_eps":1e-5,"rope_theta":500000.0,"vocab_size":16,"hidden_act":"silu","rope_scaling":{"factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192,"rope_type":"llama3"},"eos_token_id":[1,2],"bos_token_id":0,"tie_word_embeddings":false}"#,
@@ -42,7 +43,7 @@ fn weights(names: &mut Vec<String>, random: &mut Random) -> Vec<u8> {
         let (dtype, bytes) = *random.pick(&[("F32", 4), ("F16", 2), ("BF16", 2), ("I64", 8), ("U8", 1), ("F8_E4M3", 1)]);
         let (rows, columns) = (random.below(4), random.below(9));
         let begin = data.len();
-        data.extend((0..rows * columns * bytes).map(|_| random.next() as u8 & 0x3f));
+        data.extend((0..rows * columns * bytes).map(|_| random.bits() as u8 & 0x3f));
         let comma = if i == 0 { "" } else { "," };
         header += &format!(r#"{comma}"{name}":{{"dtype":"{dtype}","shape":[{rows},{columns}],"data_offsets":[{begin},{}]}}"#, data.len());
         names.push(name);
@@ -76,7 +77,7 @@ fn json(text: &str, random: &mut Random) -> Vec<u8> {
 
 /// The folder of one case.
 fn folder(case: usize) -> Vec<(String, Vec<u8>)> {
-    let random = &mut Random::of_case(case);
+    let random = &mut Random::new(case as u64);
     let mut files = Vec::new();
     let mut index = String::from(r#"{"metadata":{"total_size":1},"weight_map":{"#);
     let shards = 1 + random.below(2);

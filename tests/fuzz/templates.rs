@@ -2,10 +2,10 @@
 
 use firecrest_engine::ErrorCode;
 use firecrest_engine::text::{ChatTemplate, TemplateLimits, WallTime};
+use firecrest_tests::random::Random;
 use serde_json::{Value, json};
 
 use crate::allocator;
-use crate::random::Random;
 
 /// What may be held beside twice the bytes given.
 const SLACK: usize = 1 << 20;
@@ -212,7 +212,7 @@ fn seeds() -> Vec<String> {
 }
 
 fn template(case: usize, seeds: &[String]) -> String {
-    let random = &mut Random::of_case(case);
+    let random = &mut Random::new(case as u64);
     let mut text = if random.one_in(2) { random.pick(seeds).clone() } else { statements(random.below(4), random) };
     for _ in 0..random.below(4) {
         damage(&mut text, random);

@@ -240,8 +240,9 @@ fn every_backend_agrees_with_the_judge() {
             false => case.answer.clone(),
         };
         for backend in backends("whole models on GPU backends") {
-            let mut session = Session::open(backend.open().unwrap(), &file, config.clone()).unwrap();
+            let mut session = Session::open(backend.take(), &file, config.clone()).unwrap();
             let got = case.ask(&mut session, 20);
+            backend.give_back(session.into_runner());
             let (error, largest) = (nmse(&got, &want), largest_error(&got, &want));
             println!("{backend:24} {:24} nmse {error:9.2e}  largest {largest:9.2e}", case.name);
             if !(error <= bound(&case)) || (case.is_float() && !(largest <= 3e-3)) {

@@ -21,17 +21,20 @@ fn generated() -> Vec<u32> {
     (0..6u32).map(|i| (i * 29 + 5) % VOCAB as u32).collect()
 }
 
-fn answer<R: Runner>(runner: R, family: &str, format: Format, mixed: bool, chunk: usize) -> Vec<f32> {
+/// The logits or final states of a random model, and what they were computed on.
+fn answer<R: Runner>(runner: R, family: &str, format: Format, mixed: bool, chunk: usize) -> (Vec<f32>, R) {
     let file = open_bytes(family, RandomModel::of(family, format, mixed).finish()).unwrap();
     let config = Config::from_file(&file).unwrap();
     assert_eq!(config.context, CONTEXT);
     let (head, causal) = (config.head, config.causal);
     let mut session = Session::open(runner, &file, config).unwrap();
     if !causal {
-        return session.states(&prompt()).unwrap();
+        let states = session.states(&prompt()).unwrap();
+        return (states, session.into_runner());
     }
     assert!(head, "{family} is causal and has no head");
-    session.logits(&prompt(), &generated(), chunk).unwrap()
+    let logits = session.logits(&prompt(), &generated(), chunk).unwrap();
+    (logits, session.into_runner())
 }
 
 fn wide(values: &[f32]) -> Vec<f64> {
@@ -47,8 +50,9 @@ fn every_family_agrees_with_the_reference_on_every_backend() {
             let formats = if backend == BackendChoice::Cpu || full() { &FORMATS[..] } else { &FORMATS[..2] };
             for &(format, mixed) in formats {
                 let inputs = if format.is_quantised() || mixed { Inputs::Int8 } else { Inputs::Exact };
-                let want = wide(&answer(Reference::new(KvPrecision::F16, inputs), family, format, mixed, 64));
-                let got = answer(backend.open().unwrap(), family, format, mixed, 19);
+                let want = wide(&answer(Reference::new(KvPrecision::F16, inputs), family, format, mixed, 64).0);
+                let (got, used) = answer(backend.take(), family, format, mixed, 19);
+                backend.give_back(used);
                 let (error, largest) = (nmse(&got, &want), largest_error(&got, &want));
                 println!("{backend:24} {family:12} {format:5} nmse {error:9.2e}  largest {largest:9.2e}");
                 let good = if format.is_quantised() { error <= 5e-3 } else { error <= 1e-5 && largest <= 3e-3 };
@@ -64,8 +68,8 @@ fn every_family_agrees_with_the_reference_on_every_backend() {
 #[test]
 fn chunks_of_a_prompt_do_not_change_the_reference() {
     for family in FAMILIES.iter().filter(|f| !f.ends_with("bert")) {
-        let whole = answer(Reference::new(KvPrecision::F16, Inputs::Exact), family, Format::F32, false, 64);
-        let cut = answer(Reference::new(KvPrecision::F16, Inputs::Exact), family, Format::F32, false, 7);
+        let whole = answer(Reference::new(KvPrecision::F16, Inputs::Exact), family, Format::F32, false, 64).0;
+        let cut = answer(Reference::new(KvPrecision::F16, Inputs::Exact), family, Format::F32, false, 7).0;
         assert!(whole == cut, "{family}");
     }
 }

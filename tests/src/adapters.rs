@@ -71,17 +71,30 @@ static IDLE: Mutex<Vec<(String, Without, GpuBackend)>> = Mutex::new(Vec::new());
 /// # Panics
 /// Where the adapter refuses.
 pub fn with_backend<T>(adapter: &str, without: Without, test: impl FnOnce(&mut Backend) -> T) -> T {
+    let mut backend = take(adapter, without);
+    let result = test(&mut backend);
+    // A test that failed has panicked by now, and its backend is gone with it.
+    give_back(adapter, without, backend);
+    result
+}
+
+/// An empty backend of this adapter: a used one that was given back, or a new one.
+///
+/// # Panics
+/// Where the adapter refuses.
+pub fn take(adapter: &str, without: Without) -> Backend {
     let kept = {
         let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
         let at = idle.iter().position(|(name, kept_off, _)| name == adapter && *kept_off == without);
         at.map(|at| idle.swap_remove(at).2)
     };
-    let mut backend = Backend::Gpu(kept.unwrap_or_else(|| open(adapter, without)));
-    let result = test(&mut backend);
-    // A test that failed has panicked by now, and its backend is gone with it.
+    Backend::Gpu(kept.unwrap_or_else(|| open(adapter, without)))
+}
+
+/// Keeps what [`take`] gave, without its model.
+pub fn give_back(adapter: &str, without: Without, backend: Backend) {
     if let Backend::Gpu(mut used) = backend {
         used.unload();
         IDLE.lock().unwrap_or_else(PoisonError::into_inner).push((adapter.to_owned(), without, used));
     }
-    result
 }

@@ -1,13 +1,12 @@
 //! Every backend that this machine has, for suites that hold for all of them.
 
-use firecrest_engine::Result;
 use firecrest_engine::backend::Backend;
 use firecrest_engine::backend::cpu::{CpuBackend, CpuOptions};
-use firecrest_engine::backend::gpu::{self, GpuBackend, GpuOptions};
+use firecrest_engine::backend::gpu::Without;
 
-use crate::{full, skip};
+use crate::{adapters, full, skip};
 
-/// A backend that can be opened, any number of times.
+/// A backend that can be had, any number of times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendChoice {
     /// This processor.
@@ -17,14 +16,21 @@ pub enum BackendChoice {
 }
 
 impl BackendChoice {
-    /// A fresh backend.
-    pub fn open(&self) -> Result<Backend> {
+    /// A backend without a model: one that was given back, whose kernels are compiled, or a new one.
+    ///
+    /// # Panics
+    /// Where there is none to be had.
+    pub fn take(&self) -> Backend {
         match self {
-            BackendChoice::Cpu => Ok(Backend::Cpu(CpuBackend::new(CpuOptions { threads: Some(1), ..CpuOptions::default() })?)),
-            BackendChoice::Gpu(name) => {
-                let options = GpuOptions { adapter: Some(name.clone()), accept_software: true, ..GpuOptions::default() };
-                Ok(Backend::Gpu(pollster::block_on(GpuBackend::new(options))?))
-            }
+            BackendChoice::Cpu => Backend::Cpu(CpuBackend::new(CpuOptions { threads: Some(1), ..CpuOptions::default() }).unwrap()),
+            BackendChoice::Gpu(name) => adapters::take(name, Without::default()),
+        }
+    }
+
+    /// Keeps what [`BackendChoice::take`] gave, for the next test: software GPUs take seconds to compile a model's kernels.
+    pub fn give_back(&self, backend: Backend) {
+        if let BackendChoice::Gpu(name) = self {
+            adapters::give_back(name, Without::default(), backend);
         }
     }
 }
@@ -53,12 +59,12 @@ pub fn backends(what: &str) -> Vec<BackendChoice> {
 ///
 /// Which Vulkan drivers are seen is the loader's affair: `VK_ADD_DRIVER_FILES` adds SwiftShader to lavapipe.
 pub fn every_backend(what: &str) -> Vec<BackendChoice> {
-    let adapters = pollster::block_on(gpu::adapters());
-    if adapters.is_empty() {
+    let reports = adapters::reports();
+    if reports.is_empty() {
         skip(what, "no GPU adapter here, not even a software one: only the CPU is tested");
     }
     let mut all = vec![BackendChoice::Cpu];
-    all.extend(adapters.into_iter().map(|adapter| BackendChoice::Gpu(adapter.name)));
+    all.extend(reports.into_iter().map(|adapter| BackendChoice::Gpu(adapter.name)));
     all.dedup();
     let only = std::env::var("FIRECREST_BACKEND").unwrap_or_default().to_lowercase();
     all.retain(|b| b.to_string().to_lowercase().contains(&only));

@@ -8,6 +8,7 @@ pub mod backends;
 pub mod gguf_writer;
 pub mod interpreter;
 pub mod kernel_runner;
+pub mod random;
 pub mod random_models;
 pub mod runner;
 pub mod safetensors_writer;

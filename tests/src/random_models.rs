@@ -8,7 +8,7 @@ use firecrest_engine::{Error, Result};
 use firecrest_weights::MemorySource;
 
 use crate::GgufWriter;
-use crate::synthetic::Random;
+use crate::random::Random;
 
 /// Tokens of every tiny model.
 pub const VOCAB: usize = 96;

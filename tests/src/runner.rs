@@ -121,6 +121,11 @@ impl<R: Runner> Session<R> {
         Ok(Session { runner, model, groups, tables, position: 0 })
     }
 
+    /// Ends the session; what it ran on, with the model still in it.
+    pub fn into_runner(self) -> R {
+        self.runner
+    }
+
     /// Feeds tokens that follow those fed before, as one step, and returns OUT of every row.
     pub fn feed(&mut self, kind: PlanKind, tokens: &[u32], class: Class) -> Result<Vec<f32>> {
         let first = self.position;

@@ -13,35 +13,7 @@ use firecrest_engine::model::plan::{Activation, Attention, Join, Linear, Norm, O
 use firecrest_engine::quant::{GgmlType, dequantise, quantise};
 
 use crate::interpreter::{Interpreter, Matrix};
-
-/// A small, fast, fixed generator of test values (xorshift64*).
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// From a seed other than 0.
-    pub fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    /// Any 64 bits.
-    pub fn bits(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    /// Uniform in −1..1.
-    pub fn value(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
-    /// Uniform in 0..n.
-    pub fn below(&mut self, n: u32) -> u32 {
-        (self.bits() % u64::from(n)) as u32
-    }
-}
+use crate::random::Random;
 
 /// What a small model does.
 #[derive(Clone, Debug)]
@@ -417,10 +389,10 @@ impl Sequences {
         let pages = count * blocks;
         let mut order: Vec<PageId> = (0..pages).map(PageId).collect();
         for i in (1..order.len()).rev() {
-            order.swap(i, random.below(i as u32 + 1) as usize);
+            order.swap(i, random.below(i + 1));
         }
         let tables = order.chunks(blocks as usize).map(<[PageId]>::to_vec).collect();
-        let tokens = (0..count).map(|_| (0..longest).map(|_| random.below(model.vocabulary)).collect()).collect();
+        let tokens = (0..count).map(|_| (0..longest).map(|_| random.token(model.vocabulary)).collect()).collect();
         (Sequences { tokens, tables, groups: model.groups.len() }, pages)
     }
 

@@ -7,40 +7,7 @@ use firecrest_engine::{Format, Result};
 use half::f16;
 
 use crate::interpreter::{Inputs, Interpreter, KvPrecision, Matrix};
-
-/// A small generator of its own, so that cases stay the same for ever (xorshift64*).
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// A stream for a seed.
-    pub fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    /// 64 bits.
-    pub fn bits(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    /// Below `n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.bits() >> 33) as usize % n
-    }
-
-    /// Even over −1..1.
-    pub fn signed(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
-    /// `n` values, even over −size..size.
-    pub fn values(&mut self, n: usize, size: f32) -> Vec<f32> {
-        (0..n).map(|_| self.signed() * size).collect()
-    }
-}
+use crate::random::Random;
 
 /// The GGML type that holds a kernel format's blocks.
 pub fn ggml_type(format: Format) -> GgmlType {
@@ -57,14 +24,14 @@ pub fn ggml_type(format: Format) -> GgmlType {
 /// Random blocks that use every code a format has, with values of some 1/√columns.
 pub fn random_blocks(format: Format, rows: usize, columns: usize, random: &mut Random) -> Vec<u8> {
     let size = 1.5 / (columns as f32).sqrt();
-    let half = |size: f32, random: &mut Random| f16::from_f32(size * (0.5 + 0.5 * random.signed().abs())).to_le_bytes();
+    let half = |size: f32, random: &mut Random| f16::from_f32(size * (0.5 + 0.5 * random.value().abs())).to_le_bytes();
     let count = rows * columns / format.block_len();
     let mut blocks = Vec::with_capacity(count * format.block_bytes());
     for _ in 0..count {
         let bytes = blocks.len()..blocks.len() + format.block_bytes();
         match format {
-            Format::F32 => blocks.extend((random.signed() * size).to_le_bytes()),
-            Format::F16 => blocks.extend(f16::from_f32(random.signed() * size).to_le_bytes()),
+            Format::F32 => blocks.extend((random.value() * size).to_le_bytes()),
+            Format::F16 => blocks.extend(f16::from_f32(random.value() * size).to_le_bytes()),
             _ => blocks.extend(bytes.clone().map(|_| (random.bits() >> 50) as u8)),
         }
         let block = &mut blocks[bytes];

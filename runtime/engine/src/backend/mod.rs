@@ -105,6 +105,12 @@ impl Backend {
         each!(self, b => b.allocate_kv(groups))
     }
 
+    /// Lets go of weights, vectors and KV cache. Threads, the device, its compiled kernels and what their self-check found stay, and ids
+    /// begin at 0 again: another model may be loaded.
+    pub fn unload(&mut self) {
+        each!(self, b => b.unload());
+    }
+
     /// Puts a token into a slot, for rows that feed from it.
     pub fn write_slot(&mut self, slot: Slot, token: u32) -> Result<()> {
         each!(self, b => b.write_slot(slot, token))

@@ -106,6 +106,14 @@ impl Engine {
         Ok(Engine { model, backend, tokenizer, schedule, outputs: Vec::new() })
     }
 
+    /// Ends the model, and every sequence with it, without events. The backend comes back empty, its kernels compiled and checked, for
+    /// another model to be loaded.
+    pub fn unload(self) -> Backend {
+        let mut backend = self.backend;
+        backend.unload();
+        backend
+    }
+
     /// Takes a request in; its events come from [`Engine::step`].
     ///
     /// # Errors

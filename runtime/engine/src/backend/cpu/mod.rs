@@ -213,6 +213,17 @@ impl CpuBackend {
         Ok(())
     }
 
+    /// See [`crate::backend::Backend::unload`].
+    pub fn unload(&mut self) {
+        self.weights = Weights::default();
+        self.groups = Vec::new();
+        self.layers = Vec::new();
+        self.slots.clear();
+        self.programs.clear();
+        self.arena = Arena::default();
+        self.outputs = 0;
+    }
+
     /// See [`crate::backend::Backend::write_slot`].
     pub fn write_slot(&mut self, slot: Slot, token: u32) -> Result<()> {
         if slot.0 >= SLOTS {

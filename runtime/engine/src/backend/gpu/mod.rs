@@ -204,8 +204,7 @@ impl GpuBackend {
         Ok(())
     }
 
-    /// Lets go of weights, vectors and KV cache. The device, its kernels and what the self-check found of them stay, and ids begin
-    /// at 0 again: another model may be loaded.
+    /// See [`crate::backend::Backend::unload`].
     pub fn unload(&mut self) {
         self.programs.clear();
         self.arena.clear();
