@@ -65,7 +65,7 @@ pub mod embed_source {
     pub const POSITION: u32 = 2;
 }
 
-/// `embed`: X[row] (=, +=) scale · table[id].
+/// `embed`: `X[row] (=, +=) scale · table[id]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct EmbedParams {

@@ -96,7 +96,7 @@ fn folder(case: usize) -> Vec<(String, Vec<u8>)> {
         files.push(("model.safetensors.index.json".into(), json(&index, random)));
     }
     if !random.one_in(8) {
-        files.push(("config.json".into(), json(*random.pick(&CONFIGS), random)));
+        files.push(("config.json".into(), json(random.pick::<&str>(&CONFIGS), random)));
     }
     if random.one_in(4) {
         files.push(("generation_config.json".into(), json(r#"{"bos_token_id":1,"eos_token_id":[2,3],"temperature":0.6}"#, random)));

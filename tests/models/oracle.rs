@@ -28,7 +28,7 @@ fn folder(what: &str) -> Option<&'static Path> {
         let script = repository().join("tests/oracle/models.py");
         let run = Command::new(python).arg(script).arg(&out).output().map_err(|e| e.to_string())?;
         if !run.status.success() {
-            return Err(format!("tests/oracle/models.py failed:\n{}", String::from_utf8_lossy(&run.stderr)));
+            return Err(format!("tests/oracle/models.py: {}\n{}", run.status, String::from_utf8_lossy(&run.stderr)));
         }
         Ok(out)
     });
@@ -128,7 +128,10 @@ impl Case {
     }
 
     fn ask_reference_with(&self, kv: KvPrecision, config: Config, file: &ModelFile) -> Vec<f32> {
-        let inputs = if self.is_float() { Inputs::Exact } else { Inputs::Int8 };
+        self.ask_rounding(kv, if self.is_float() { Inputs::Exact } else { Inputs::Int8 }, config, file)
+    }
+
+    fn ask_rounding(&self, kv: KvPrecision, inputs: Inputs, config: Config, file: &ModelFile) -> Vec<f32> {
         let mut session = Session::open(Reference::new(kv, inputs), file, config).unwrap();
         self.ask(&mut session, 20)
     }
@@ -136,6 +139,11 @@ impl Case {
 
 fn bound(case: &Case) -> f64 {
     if case.is_float() { 1e-5 } else { 5e-3 }
+}
+
+/// A NaN is the worst of errors.
+fn exceeds(error: f64, bound: f64) -> bool {
+    error.is_nan() || error > bound
 }
 
 #[test]
@@ -146,8 +154,10 @@ fn the_reference_agrees_with_llama_cpp() {
         let file = case.file();
         let got = case.ask_reference(case.config(&file), &file);
         let (error, largest) = (nmse(&got, &case.answer), largest_error(&got, &case.answer));
-        println!("{:24} nmse {error:9.2e}  largest {largest:9.2e}", case.name);
-        if !(error <= bound(case)) {
+        // What is left once llama.cpp's own roundings are taken on: f32 sums, and codes that those flip.
+        let rounding = nmse(&case.ask_rounding(KvPrecision::F16, Inputs::Ggml, case.config(&file), &file), &case.answer);
+        println!("{:24} nmse {error:9.2e}  largest {largest:9.2e}  with its roundings {rounding:9.2e}", case.name);
+        if exceeds(error, bound(case)) {
             failures.push(format!("{}: nmse {error:e}", case.name));
         }
     }
@@ -201,7 +211,7 @@ fn a_feature_switched_off_is_seen() {
             let error = nmse(&case.ask_reference(without, &file), &want);
             println!("{:24} without {feature:22} nmse {error:9.2e}", case.name);
             // Ten times the *quantised* bound, the looser of the two.
-            if !(error > 10.0 * 5e-3) {
+            if error.is_nan() || error <= 10.0 * 5e-3 {
                 failures.push(format!("{} without {feature}: nmse only {error:e}", case.name));
             }
             seen.push((case.family.clone(), feature));
@@ -245,7 +255,7 @@ fn every_backend_agrees_with_the_judge() {
             backend.give_back(session.into_runner());
             let (error, largest) = (nmse(&got, &want), largest_error(&got, &want));
             println!("{backend:24} {:24} nmse {error:9.2e}  largest {largest:9.2e}", case.name);
-            if !(error <= bound(&case)) || (case.is_float() && !(largest <= 3e-3)) {
+            if exceeds(error, bound(&case)) || (case.is_float() && exceeds(largest, 3e-3)) {
                 failures.push(format!("{backend}: {}: nmse {error:e}, largest {largest:e}", case.name));
             }
             if let Some(step) = parting(&case, &got, &want) {
@@ -275,7 +285,7 @@ fn a_hugging_face_folder_gives_the_logits_of_its_gguf() {
         let error = nmse(&answer(&open(&path).unwrap()), &want);
         println!("{name:24} folder against GGUF: nmse {error:9.2e}");
         // Gemma's norms are kept as g − 1, which rounds; where pairs are halves instead of adjacent, sums run in another order.
-        if !(error <= 1e-9) {
+        if exceeds(error, 1e-9) {
             failures.push(format!("{name}: nmse {error:e}"));
         }
     }

@@ -1,6 +1,7 @@
 """llama.cpp through its C API: quantise a file, greedy continuation with logits of every row, pooled embeddings."""
 
 import ctypes
+import sys
 from pathlib import Path
 
 import llama_cpp as api
@@ -27,10 +28,13 @@ def quantise(source: Path, target: Path, file_type: int, pure: bool) -> None:
 
 
 class Session:
-    """A model and a context: f16 KV cache, no flash attention (which would add f16 sums of its own), one thread."""
+    """A model and a context: f16 KV cache, no flash attention (which would add f16 sums of its own), one thread, ggml's plain kernels
+    unless asked otherwise (the others differ by processor)."""
 
-    def __init__(self, path: Path, context: int, pooling=None):
-        self.model = api.llama_model_load_from_file(str(path).encode(), api.llama_model_default_params())
+    def __init__(self, path: Path, context: int, pooling=None, plain_kernels=True):
+        loading = api.llama_model_default_params()
+        loading.use_extra_bufts = not plain_kernels
+        self.model = api.llama_model_load_from_file(str(path).encode(), loading)
         if not self.model:
             raise RuntimeError(f"llama.cpp could not load {path}")
         params = api.llama_context_default_params()
@@ -89,3 +93,10 @@ def embedding(path: Path, tokens: list, context: int, pooling: int):
     values = np.ctypeslib.as_array(api.llama_get_embeddings_seq(session.context, 0), (dim,)).copy()
     session.close()
     return values
+
+
+if __name__ == "__main__":
+    # `cargo xtask setup --oracles`: does this build run here? Its AMX kernels crash where a hypervisor shows AMX and does not let it run.
+    trial = Session(Path(sys.argv[1]), 256, plain_kernels=False)
+    trial.decode([1] * 64, 0)
+    trial.close()

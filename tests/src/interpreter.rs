@@ -3,7 +3,8 @@
 //! It follows the words of [`firecrest_engine::model::plan`] with loops and nothing else: no tiling, no online softmax, no
 //! integer dot. Weights are what a file's blocks mean (dequantised, f32), everything computed from them is f64.
 //! Two settings let a test take a backend's *stated* roundings into account, so that what remains is tight: the KV cache
-//! may be rounded to f16 as caches store it, and the inputs of quantised matrices to 8 bits per block of 32.
+//! may be rounded to f16 as caches store it, and the inputs of quantised matrices to 8 bits per block of 32. A third takes on ggml's
+//! roundings, to tell those from errors.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,9 @@ pub enum Inputs {
     Exact,
     /// In blocks of 32: `d = max|x| / 127`, `round(x / d)·d`, which is what integer-dot kernels do.
     Int8,
+    /// As ggml's plain CPU kernels take them: for F16 matrices in f16, for Q4_0 and Q8_0 as Q8_0 blocks (32, an f16 scale), for K-quants as Q8_K
+    /// blocks (256); and, since it is one choice of theirs, queries and attention weights in f16, and GELU from a table of f16.
+    Ggml,
 }
 
 /// A weight matrix as its blocks mean it.
@@ -183,9 +187,9 @@ impl Interpreter {
                     let y = self.linear(linear, &self.norm(norm.as_ref(), &b.x[i]));
                     b.h[i] = if *gated {
                         let (gate, up) = y.split_at(y.len() / 2);
-                        gate.iter().zip(up).map(|(&g, &u)| activate(*activation, g) * u).collect()
+                        gate.iter().zip(up).map(|(&g, &u)| self.activate(*activation, g) * u).collect()
                     } else {
-                        y.into_iter().map(|v| activate(*activation, v)).collect()
+                        y.into_iter().map(|v| self.activate(*activation, v)).collect()
                     };
                 }
             }
@@ -211,6 +215,18 @@ impl Interpreter {
             Op::States { norm } => {
                 b.out = batch.outputs.iter().map(|&i| self.norm(norm.as_ref(), &b.x[i as usize])).collect();
             }
+        }
+    }
+
+    /// What ggml keeps in f16.
+    fn half(&self, x: f64) -> f64 {
+        if self.inputs == Inputs::Ggml { round_to_half(x) } else { x }
+    }
+
+    fn activate(&self, activation: Activation, x: f64) -> f64 {
+        match activation {
+            Activation::GeluTanh | Activation::GeluErf => self.half(activate(activation, self.half(x))),
+            Activation::Silu => activate(activation, x),
         }
     }
 
@@ -261,12 +277,16 @@ impl Interpreter {
 
     fn linear(&self, linear: &Linear, x: &[f64]) -> Vec<f64> {
         assert_eq!(x.len(), linear.columns as usize, "inputs of a linear");
-        let rounded = round_to_int8(x);
+        let int8 = (self.inputs == Inputs::Int8).then(|| round_to_int8(x));
         let mut y = vec![f64::NAN; linear.rows as usize];
         for &(id, first_row) in &linear.parts {
             let m = self.matrix(id);
             assert_eq!(m.columns, x.len(), "columns of {id:?}");
-            let x = if self.inputs == Inputs::Int8 && m.format.is_quantised() { &rounded } else { x };
+            let ggml = (self.inputs == Inputs::Ggml).then(|| round_as_ggml(m.format, x));
+            let x = match &int8 {
+                Some(rounded) if m.format.is_quantised() => rounded,
+                _ => ggml.as_deref().unwrap_or(x),
+            };
             for (out, w) in y[first_row as usize..].iter_mut().zip(m.values.chunks_exact(m.columns)) {
                 *out = w.iter().zip(x).map(|(&w, &x)| w as f64 * x).sum();
             }
@@ -320,7 +340,7 @@ impl Interpreter {
         };
         let mut out = Vec::with_capacity(heads * dim);
         for head in 0..heads {
-            let q = &qkv[head * dim..][..dim];
+            let q: Vec<f64> = qkv[head * dim..][..dim].iter().map(|&q| self.half(q)).collect();
             let kv_head = head / (heads / kv_heads);
             let at = |position: u32| {
                 let page = page_of(batch, row, a.group, position);
@@ -342,7 +362,7 @@ impl Interpreter {
             let mut sum = vec![0.0; dim];
             for (position, weight) in (first..seen).zip(&weights) {
                 let v = &layer.values[at(position)..][..dim];
-                sum.iter_mut().zip(v).for_each(|(s, v)| *s += weight / total * v);
+                sum.iter_mut().zip(v).for_each(|(s, v)| *s += self.half(weight / total) * v);
             }
             out.extend(sum);
         }
@@ -423,6 +443,32 @@ fn round_to_int8(x: &[f64]) -> Vec<f64> {
             block.iter().map(move |&v| (v as f32 * inverse).round_ties_even() as f64 * d as f64).collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// What a vector becomes on its way into a matrix of this format in ggml's CPU kernels.
+fn round_as_ggml(format: Format, x: &[f64]) -> Vec<f64> {
+    let by_blocks = |columns: usize, round: &dyn Fn(&[f64]) -> Vec<f64>| x.chunks(columns).flat_map(round).collect();
+    match format {
+        Format::F32 => x.to_vec(),
+        Format::F16 => x.iter().map(|&v| round_to_half(v)).collect(),
+        // quantize_row_q8_0: codes by the f32 scale, which is kept as f16.
+        Format::Q4_0 | Format::Q8_0 => by_blocks(32, &|block| {
+            let d = block.iter().fold(0f32, |m, &v| m.max((v as f32).abs())) / 127.0;
+            let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
+            block.iter().map(|&v| f64::from((v as f32 * inverse).round()) * round_to_half(d.into())).collect()
+        }),
+        // quantize_row_q8_K: the value of the largest magnitude becomes −127.
+        Format::Q4K | Format::Q6K => by_blocks(256, &|block| {
+            let largest = block.iter().fold(0f32, |m, &v| if (v as f32).abs() > m.abs() { v as f32 } else { m });
+            let inverse = if largest == 0.0 { 0.0 } else { -127.0 / largest };
+            let d = if inverse == 0.0 { 0.0 } else { 1.0 / inverse };
+            block.iter().map(|&v| f64::from((v as f32 * inverse).round_ties_even().min(127.0)) * f64::from(d)).collect()
+        }),
+    }
+}
+
+fn round_to_half(x: f64) -> f64 {
+    f16::from_f64(x).to_f64()
 }
 
 /// Normalised mean squared error: Σ(got − want)² / Σ want².

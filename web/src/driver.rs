@@ -80,10 +80,10 @@ impl Driver {
     }
 
     async fn drive(self: Rc<Driver>) {
-        if let Some(mut engine) = self.engine.take() {
-            if self.work(&mut engine).await {
-                self.engine.set(Some(engine));
-            }
+        if let Some(mut engine) = self.engine.take()
+            && self.work(&mut engine).await
+        {
+            self.engine.set(Some(engine));
         }
         self.running.set(false);
     }

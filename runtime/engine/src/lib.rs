@@ -1,6 +1,6 @@
 //! From a model file to tokens.
 //!
-//! Modules stand in the order a request travels: a [`file`] is opened and its blocks understood ([`quant`]), [`text`]
+//! Modules stand in the order a request travels: a [`mod@file`] is opened and its blocks understood ([`quant`]), [`text`]
 //! becomes token ids, [`sequence`]s are gathered into a [`batch`] over pages of the [`kv`] cache, the [`model`] says what
 //! a step computes (a plan), a [`backend`] lowers and runs it, [`sampling`] picks the next token, and the [`engine`] ties
 //! them together. Nothing here reads a clock, opens a file, or knows HTTP or JavaScript; the only threads are those of the CPU

@@ -3,7 +3,7 @@
 use super::Weights;
 use crate::params::{EmbedParams, RowInfo, TOKEN_IN_SLOT, embed_source};
 
-/// X[row] (=, +=) scale · table[id], for rows whose id this piece of the table holds.
+/// `X[row] (=, +=) scale · table[id]`, for rows whose id this piece of the table holds.
 pub fn embed(params: &EmbedParams, rows: &[RowInfo], slots: &[u32], table: &Weights, x: &mut [f32]) {
     for row in params.first_row..params.first_row + params.rows {
         let about = &rows[row as usize];

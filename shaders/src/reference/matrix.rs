@@ -65,7 +65,7 @@ impl MatrixInputs<'_> {
         }
     }
 
-    /// Σₖ W[n, k] · x[k].
+    /// `Σₖ W[n, k] · x[k]`.
     pub(super) fn product(&self, n: u32, x: &[f64]) -> f64 {
         let weight = |k: usize| match self.rounding {
             Rounding::F16 => half::f16::from_f64(self.weights.value(n as usize, k)).to_f64(),

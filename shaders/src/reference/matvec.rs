@@ -3,7 +3,7 @@
 use super::MatrixInputs;
 use crate::params::{epilogue, prologue};
 
-/// Y[row, n] = epilogue(Σₖ W[n, k] · norm(x[row])ₖ). The norm's root multiplies the sum, so int-dot rungs round x · gain.
+/// `Y[row, n] = epilogue(Σₖ W[n, k] · norm(x[row])ₖ)`. The norm's root multiplies the sum, so int-dot rungs round x · gain.
 pub fn matvec(inputs: &MatrixInputs, y: &mut [f32]) {
     let params = inputs.params;
     for r in 0..params.rows {

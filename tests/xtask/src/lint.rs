@@ -6,12 +6,13 @@ use crate::process::{cargo, on_path, run};
 pub(crate) fn run_checks() -> Result<bool, String> {
     let native = ["clippy", "--release", "--workspace", "--exclude", "firecrest-web", "--all-targets", "--", "-D", "warnings"];
     let wasm = ["clippy", "--release", "-p", "firecrest-web", "--target", "wasm32-unknown-unknown", "--", "-D", "warnings"];
-    let checks: [(&str, &[&str]); 5] = [
+    let checks: [(&str, &[&str]); 6] = [
         ("fmt", &["fmt", "--all", "--check"]),
         ("clippy, native", &native),
         ("clippy, wasm32", &wasm),
-        ("docs", &["doc", "--workspace", "--no-deps", "--document-private-items"]),
-        ("layer rules", &["test", "--release", "-p", "firecrest-tests", "--test", "layers"]),
+        ("docs", &["doc", "--workspace", "--exclude", "firecrest-web", "--no-deps", "--document-private-items"]),
+        ("docs, wasm32", &["doc", "-p", "firecrest-web", "--target", "wasm32-unknown-unknown", "--no-deps", "--document-private-items"]),
+        ("layer rules", &["test", "--release", "--workspace", "--exclude", "firecrest-web", "--exclude", "xtask", "--test", "layers"]),
     ];
     let mut failed = Vec::new();
     for (name, arguments) in checks {

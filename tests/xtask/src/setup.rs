@@ -44,7 +44,8 @@ pub(crate) fn report(oracles: bool) -> Result<Vec<String>, String> {
 fn wasm_target(missing: &mut Vec<String>) -> Result<(), String> {
     const TARGET: &str = "wasm32-unknown-unknown";
     let installed = output(&mut command("rustup", &["target", "list", "--installed"])).is_some_and(|o| o.lines().any(|l| l == TARGET));
-    if !installed && !(on_path("rustup") && run(&mut command("rustup", &["target", "add", TARGET]))?) {
+    let there = installed || on_path("rustup") && run(&mut command("rustup", &["target", "add", TARGET]))?;
+    if !there {
         missing.push(format!("the Rust target {TARGET}: rustup target add {TARGET}"));
     }
     Ok(())
@@ -128,6 +129,13 @@ pub(crate) fn oracle_python() -> Option<PathBuf> {
     named.into_iter().chain([repository().join(".venv/bin/python")]).find(|p| p.is_file())
 }
 
+/// Compiles llama.cpp into the oracles' Python, over what is there.
+fn llama_cpp(cmake: &str) -> std::process::Command {
+    let mut pip = command(".venv/bin/pip", &["install", "--quiet", "--force-reinstall", "--no-cache-dir", "--no-deps", "llama-cpp-python"]);
+    pip.env("CMAKE_ARGS", cmake);
+    pip
+}
+
 fn python_oracles(missing: &mut Vec<String>) -> Result<(), String> {
     if oracle_python().is_some_and(|p| output(&mut command(p, &["-c", "import llama_cpp, gguf, numpy, safetensors"])).is_some()) {
         return Ok(());
@@ -135,8 +143,12 @@ fn python_oracles(missing: &mut Vec<String>) -> Result<(), String> {
     println!("setup: the oracles: llama.cpp is compiled once, about 8 minutes on two cores");
     let made = run(&mut command("python3", &["-m", "venv", ".venv"]))?
         && run(&mut command(".venv/bin/pip", &["install", "--quiet", "numpy", "gguf", "safetensors"]))?
-        && run(command(".venv/bin/pip", &["install", "--quiet", "llama-cpp-python"]).env("CMAKE_ARGS", "-DGGML_NATIVE=ON"))?;
-    if !made {
+        && run(&mut llama_cpp("-DGGML_NATIVE=ON"))?;
+    let works = || run(&mut command(".venv/bin/python", &["tests/oracle/llama_run.py", "runtime/models/chat.gguf"]));
+    // Some hypervisors show AMX to programs and do not let it run.
+    const WITHOUT_AMX: &str = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16";
+    let without_amx = format!("-DGGML_NATIVE=ON -DCMAKE_C_FLAGS='{WITHOUT_AMX}' -DCMAKE_CXX_FLAGS='{WITHOUT_AMX}'");
+    if !made || !(works()? || run(&mut llama_cpp(&without_amx))? && works()?) {
         missing.push("the oracles: python3 -m venv .venv && .venv/bin/pip install numpy gguf safetensors llama-cpp-python".into());
     }
     Ok(())

@@ -58,6 +58,7 @@ pub struct Description {
 }
 
 /// A closed set: no trait, no stubs.
+#[allow(clippy::large_enum_variant, reason = "there is one a model, held by value in its engine and never copied")]
 pub enum Backend {
     /// SIMD kernels on this processor.
     #[cfg(feature = "cpu")]

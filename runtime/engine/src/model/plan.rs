@@ -116,7 +116,7 @@ pub struct Attention {
 /// One fused op. Each is one or few dispatches on a GPU, one kernel call on a CPU.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
-    /// X = table[token]·scale (+ segments[segment]) (+ positions[position]), then `norm`.
+    /// `X = table[token]·scale (+ segments[segment]) (+ positions[position])`, then `norm`.
     Embed {
         /// `[vocab, dim]`.
         table: MatrixId,
@@ -175,7 +175,7 @@ pub enum Op {
         /// How it joins.
         join: Join,
     },
-    /// OUT = softcap(W·norm(X[outputs]) + bias). Always the generated family, whatever the rows' class.
+    /// `OUT = softcap(W·norm(X[outputs]) + bias)`. Always the generated family, whatever the rows' class.
     Head {
         /// The final norm.
         norm: Option<Norm>,
@@ -184,7 +184,7 @@ pub enum Op {
         /// c·tanh(y / c) where given.
         softcap: Option<f32>,
     },
-    /// OUT = norm(X[outputs]): final states, for embeddings. Pooling is the host's.
+    /// `OUT = norm(X[outputs])`: final states, for embeddings. Pooling is the host's.
     States {
         /// The final norm.
         norm: Option<Norm>,

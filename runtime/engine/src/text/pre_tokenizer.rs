@@ -184,7 +184,8 @@ impl PreTokenizer {
 
     /// Cuts `text` into pieces that no token crosses.
     pub(super) fn split(&self, text: &str) -> Result<Vec<Range<usize>>> {
-        let mut pieces = vec![0..text.len()];
+        let whole = 0..text.len();
+        let mut pieces = vec![whole];
         for cut in &self.cuts {
             let mut finer = Vec::with_capacity(pieces.len());
             for piece in pieces {

@@ -14,7 +14,7 @@ use crate::file::{ModelFile, TextAssets};
 /// How a text is encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EncodeOptions {
-    /// Put BOS, EOS, [CLS] and [SEP] where the model expects them. Not wanted for what a chat template wrote: it writes its own.
+    /// Put BOS, EOS, `[CLS]` and `[SEP]` where the model expects them. Not wanted for what a chat template wrote: it writes its own.
     pub add_special: bool,
     /// Read control tokens that are written out in the text (`<|im_start|>`) as those tokens. Wanted for what a chat template
     /// wrote; without it such text is only text, so that a user cannot forge a turn.
@@ -33,6 +33,7 @@ pub(super) struct Inner {
     pub(super) end_of_generation: Vec<u32>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "there is one a model")]
 pub(super) enum Encoder {
     /// A vocabulary from GGUF metadata.
     Listed(Listed),

@@ -64,7 +64,7 @@ pub(super) enum Call {
     Activate { activation: Activation, gated: bool, codes: bool },
     /// X = X + norm(Y), or X = norm(X) after a sum. Items: rows.
     Join { norm: Norm, add_y: bool },
-    /// OUT = X[outputs], normalised. Items: outputs.
+    /// `OUT = X[outputs]`, normalised. Items: outputs.
     States { norm: Option<Norm> },
 }
 

@@ -28,9 +28,12 @@ const MOST_DISPATCHES: u32 = 256;
 /// Timings of a rung, of which the best counts.
 const RUNS: u32 = 3;
 
+/// Whether a rung is right, and the reason where it is not.
+type Verdict = Result<(), String>;
+
 /// What was found in this process: by adapter and driver, whether a rung of a kernel is right, and the reason where it is not.
 /// A model loaded again, or a device rebuilt after it was lost, need not find it again.
-static VERDICTS: Mutex<BTreeMap<(String, Key, Rung), Result<(), String>>> = Mutex::new(BTreeMap::new());
+static VERDICTS: Mutex<BTreeMap<(String, Key, Rung), Verdict>> = Mutex::new(BTreeMap::new());
 
 /// The rungs that timing took in this process: a second backend on an adapter must not choose otherwise, or answers would differ.
 static CHOICES: Mutex<BTreeMap<(String, Key), Rung>> = Mutex::new(BTreeMap::new());

@@ -229,7 +229,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// X (=, +=) scale · table[id], one dispatch a piece: each writes the rows whose id it holds.
+    /// `X (=, +=) scale · table[id]`, one dispatch a piece: each writes the rows whose id it holds.
     fn embed(&mut self, table: MatrixId, scale: f32, source: u32) -> Result<()> {
         let spec = self.spec(table)?;
         let (format, columns) = (spec.format, spec.columns as u32);
@@ -514,7 +514,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// OUT = softcap(W·norm(X[outputs]) + bias), by the generated family whatever the rows' class.
+    /// `OUT = softcap(W·norm(X[outputs]) + bias)`, by the generated family whatever the rows' class.
     fn head(&mut self, norm: Option<Norm>, linear: &Linear, softcap: Option<f32>) -> Result<()> {
         let BatchShape { outputs, .. } = self.shape;
         let (dim, out) = (self.plan.widths.dim, self.plan.widths.out);
@@ -562,7 +562,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// OUT = norm(X[outputs]). Without a norm no kernel runs: rows are copied as they are.
+    /// `OUT = norm(X[outputs])`. Without a norm no kernel runs: rows are copied as they are.
     fn states(&mut self, norm: Option<Norm>) -> Result<()> {
         let bytes = u64::from(self.shape.outputs) * u64::from(self.plan.widths.out) * 4;
         self.reserve(StepBuffer::Out, bytes);

@@ -182,6 +182,7 @@ fn expression<'a>(expr: &Expr<'a>) -> Expr<'a> {
             call(SLICED, vec![expression(&s.expr), bound(&s.start), bound(&s.stop), bound(&s.step)], span)
         }
         Expr::UnaryOp(u) => {
+            #[allow(clippy::needless_match, reason = "UnaryOpKind is neither Copy nor Clone")]
             let op = match u.op {
                 UnaryOpKind::Not => UnaryOpKind::Not,
                 UnaryOpKind::Neg => UnaryOpKind::Neg,

@@ -31,12 +31,8 @@ pub(super) fn check(source: &str) -> Result<()> {
         let line = usize::from(span.start_line);
         if at_tag_start && let Token::Ident(name) = &token {
             match *name {
-                "if" | "for" | "macro" | "call" | "filter" | "with" | "set" | "autoescape" | "generation" => {
-                    // Not every `set` has an end; a count that is too high only refuses what no template does.
-                    if *name != "set" {
-                        blocks.push(0);
-                    }
-                }
+                // Not `set`, which mostly has no end.
+                "if" | "for" | "macro" | "call" | "filter" | "with" | "autoescape" | "generation" => blocks.push(0),
                 "block" | "extends" | "include" | "import" | "from" => {
                     return Err(wrong(line, format!("`{name}` needs other templates, and a chat template stands alone")));
                 }
