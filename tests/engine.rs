@@ -10,7 +10,7 @@ use firecrest_engine::Format;
 use firecrest_engine::backend::Backend;
 use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
 use firecrest_engine::engine::{
-    CacheSize, Embed, Engine, EngineOptions, Event, FinishReason, Generate, Pooling, Request, Sampling, SequenceId, Usage, Work,
+    CacheSize, Embed, Engine, EngineOptions, Event, FinishReason, Generate, Pooling, Request, Sampling, SequenceId, Sharing, Usage, Work,
 };
 use firecrest_engine::file::ModelFile;
 use firecrest_engine::kv::{PAGE_LEN, PageId};
@@ -81,9 +81,10 @@ impl Transcript {
         &self.end.as_ref().expect("the sequence has ended").0
     }
 
-    /// The same, but for what recomputing cost.
-    fn apart_from_recomputing(mut self) -> Transcript {
-        self.end = self.end.map(|(reason, usage)| (reason, Usage { recomputed_tokens: 0, ..usage }));
+    /// The same, but for what company changed in its cost.
+    fn apart_from_cost(mut self) -> Transcript {
+        let cost = |usage| Usage { recomputed_tokens: 0, cached_tokens: 0, written_tokens: 0, ..usage };
+        self.end = self.end.map(|(reason, usage)| (reason, cost(usage)));
         self
     }
 }
@@ -146,8 +147,9 @@ fn stories_are_told_word_for_word() {
             assert_eq!(told.tokens, all[prompt.len()..], "{backend}");
             let text = case["prompt"].as_str().unwrap().to_string() + &told.text;
             assert_eq!(text, case["greedy_text"].as_str().unwrap(), "{backend}");
-            let usage = Usage { prompt_tokens: prompt.len() as u32, generated_tokens: told.tokens.len() as u32, recomputed_tokens: 0 };
-            assert_eq!(told.end, Some((FinishReason::MaxTokens, usage)));
+            let (prompt_tokens, generated_tokens) = (prompt.len() as u32, told.tokens.len() as u32);
+            let usage = Usage { prompt_tokens, generated_tokens, ..Usage::default() };
+            assert_eq!(told.apart_from_cost().end, Some((FinishReason::MaxTokens, usage)));
         }
     }
 }
@@ -169,7 +171,7 @@ fn neighbours(count: usize, vocab: u32, longest: u32, generates: bool, seed: u64
                 }),
                 _ => Work::Embed(Embed::default()),
             };
-            Request { prompt, work }
+            Request { prompt, work, sharing: Sharing::default() }
         })
         .collect()
 }
@@ -190,7 +192,7 @@ fn is_itself_in_company(file: &ModelFile, backend: &BackendChoice, vocab: u32, c
     let options =
         |step_rows, cache| EngineOptions { context: Some(context), max_sequences: 32, step_rows, cache, ..EngineOptions::default() };
     let mut engine = load(file, backend, options(512, CacheSize::Auto));
-    let alone: Vec<Transcript> = wanted(5).into_iter().map(|request| run(&mut engine, request)).collect();
+    let alone: Vec<Transcript> = wanted(5).into_iter().map(|request| run(&mut engine, request).apart_from_cost()).collect();
     // Pages for one and a half sequences at full length.
     let small = CacheSize::Positions(u64::from(context) * 3 / 2 / PAGE_LEN as u64);
     let mut recomputed = 0;
@@ -215,7 +217,7 @@ fn is_itself_in_company(file: &ModelFile, backend: &BackendChoice, vocab: u32, c
         for (id, alone) in mine.iter().zip(&alone) {
             let mine = transcripts.remove(id).unwrap();
             recomputed += mine.end.as_ref().map_or(0, |(_, usage)| usage.recomputed_tokens);
-            assert_eq!(&mine.apart_from_recomputing(), alone, "{backend}, {step_rows} rows a step");
+            assert_eq!(&mine.apart_from_cost(), alone, "{backend}, {step_rows} rows a step");
         }
     }
     // Groups whose every layer has a window don't grow, so nothing runs out.
@@ -250,6 +252,33 @@ fn every_family_is_itself_in_company() {
     }
 }
 
+/// What a text shares with those before it is not computed again, and its answer is the same bits.
+#[test]
+fn a_known_prefix_changes_no_bit() {
+    let what = "engine: known prefixes";
+    let Some((file, _)) = stories(what) else { return };
+    let prompt: Vec<u32> = (0..90).map(|i| 3 + i * 31 % 500).collect();
+    let ask = |prompt: &[u32]| {
+        let generate = Generate { max_tokens: Some(12), logits: true, ignore_eos: true, ..Generate::default() };
+        Request::generate(prompt.to_vec(), generate)
+    };
+    for backend in backends(what) {
+        let mut engine = load(&file, &backend, EngineOptions::default());
+        let first = run(&mut engine, ask(&prompt));
+        let again = run(&mut engine, ask(&prompt));
+        let cached = |t: &Transcript| t.end.as_ref().map(|(_, usage)| (usage.cached_tokens, usage.written_tokens));
+        assert_eq!((cached(&first), cached(&again)), (Some((0, 80)), Some((80, 0))), "{backend}");
+        assert_eq!(first.apart_from_cost(), again.apart_from_cost(), "{backend}");
+        // Another end: the last whole page that both begin with is at 64.
+        let mut other = prompt.clone();
+        other[70] = 7;
+        let shared = run(&mut engine, ask(&other));
+        assert_eq!(cached(&shared), Some((64, 16)), "{backend}");
+        engine.forget_prefixes();
+        assert_eq!(run(&mut engine, ask(&other)).apart_from_cost(), shared.apart_from_cost(), "{backend}");
+    }
+}
+
 #[test]
 fn a_seed_gives_one_text_whatever_is_beside_it() {
     let what = "engine: seeds";
@@ -260,12 +289,12 @@ fn a_seed_gives_one_text_whatever_is_beside_it() {
     };
     for backend in backends(what) {
         let mut engine = load(&file, &backend, EngineOptions::default());
-        let alone: Vec<Transcript> = (0..4).map(|seed| run(&mut engine, sampled(seed))).collect();
+        let alone: Vec<Transcript> = (0..4).map(|seed| run(&mut engine, sampled(seed)).apart_from_cost()).collect();
         let ids: Vec<SequenceId> = (0..20).map(|i| engine.submit(sampled(i % 4)).unwrap()).collect();
         let transcripts = finish(&mut engine);
         assert_eq!(transcripts.len(), 20, "more than run at once");
         for (id, i) in ids.iter().zip(0..) {
-            assert_eq!(transcripts[id], alone[i % 4], "{backend}");
+            assert_eq!(transcripts[id].clone().apart_from_cost(), alone[i % 4], "{backend}");
         }
         assert_ne!(alone[0].text, alone[1].text);
     }
@@ -294,7 +323,7 @@ fn stop_strings_cut_across_tokens() {
     let mut request = greedy(&[1], 60);
     let Work::Generate(generate) = &mut request.work else { unreachable!() };
     generate.stop = vec![whole.text[whole.text.len() - 5..].to_string() + "!!"];
-    assert_eq!(run(&mut engine, request), whole);
+    assert_eq!(run(&mut engine, request).apart_from_cost(), whole.apart_from_cost());
 }
 
 #[test]

@@ -41,6 +41,8 @@ fn usage(usage: Usage) -> JsValue {
     Fields(Object::new())
         .with("prompt_tokens", usage.prompt_tokens)
         .with("generated_tokens", usage.generated_tokens)
+        .with("cached_tokens", usage.cached_tokens)
+        .with("written_tokens", usage.written_tokens)
         .with("recomputed_tokens", usage.recomputed_tokens)
         .finish()
 }

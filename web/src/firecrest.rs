@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use firecrest_engine::Clock;
 use firecrest_engine::backend::Backend;
 use firecrest_engine::backend::cpu::{CpuBackend, CpuOptions};
-use firecrest_engine::backend::gpu::{Clock, GpuBackend, GpuOptions, Without};
+use firecrest_engine::backend::gpu::{GpuBackend, GpuOptions, Without};
 use firecrest_engine::engine::Engine;
 use firecrest_engine::file::ModelFile;
 use firecrest_engine::{Error, Result};

@@ -18,5 +18,11 @@ pub mod sampling;
 pub mod sequence;
 pub mod text;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A monotonic clock that the host lends: time since whenever it likes.
+pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
+
 pub use error::{Error, ErrorCode, Result};
 pub use firecrest_shaders::Format;

@@ -5,12 +5,14 @@
 
 mod stop;
 
+use std::time::Duration;
+
 pub use stop::StopStrings;
 
 use crate::batch::{Class, Slot};
-use crate::engine::{Embed, Event, FinishReason, Pooling, Request, Usage, Work};
+use crate::engine::{Embed, Event, FinishReason, Pooling, Request, Sharing, Usage, Work};
 use crate::error::Error;
-use crate::kv::BlockTables;
+use crate::kv::{BlockTables, KvCache};
 use crate::model::plan::PlanKind;
 use crate::sampling::Sampler;
 use crate::text::TextStream;
@@ -47,7 +49,10 @@ pub(crate) struct Sequence {
     /// Held while it runs.
     pub(crate) slot: Option<Slot>,
     pub(crate) usage: Usage,
+    pub(crate) sharing: Sharing,
     work: Work,
+    /// Positions that were in the cache when its pages were taken.
+    lost: u32,
     /// Positions whose outputs were taken, so that none is taken twice after a preemption.
     taken: u32,
     /// The sum or the copy of final states that becomes the embedding, `[dim]`. f64, so that a long mean stays exact.
@@ -91,7 +96,9 @@ impl Sequence {
             tables,
             slot: None,
             usage: Usage { prompt_tokens: prompt_len, ..Usage::default() },
+            sharing: request.sharing,
             work: request.work,
+            lost: 0,
             taken: 0,
             pooled: Vec::new(),
             text,
@@ -141,16 +148,33 @@ impl Sequence {
         (self.computed..self.computed + rows).take_while(fits).count() as u32
     }
 
-    /// It is admitted: rows may follow.
-    pub(crate) fn admit(&mut self, slot: Slot) {
+    /// Positions that need not be computed where they are known: those before the first whose output is wanted, and never all.
+    pub(crate) fn skippable(&self) -> u32 {
+        (self.taken..self.len()).find(|&p| self.wants_output(p)).unwrap_or(self.len()).min(self.len() - 1)
+    }
+
+    /// Keeps the prefixes that are to be kept, once the prompt is computed.
+    pub(crate) fn pin(&mut self, cache: &mut KvCache, now: Option<Duration>) {
+        let Some(now) = now.filter(|_| self.computed >= self.prompt_len) else { return };
+        for pin in self.sharing.pins.drain(..) {
+            cache.pin(&self.tables, pin.positions, now.saturating_add(pin.lifetime));
+        }
+    }
+
+    /// It is admitted with this many positions in the cache: rows may follow.
+    pub(crate) fn admit(&mut self, slot: Slot, known: u32) {
         self.slot = Some(slot);
+        self.computed = known;
+        if self.phase == Phase::Waiting {
+            self.usage.cached_tokens = known;
+        }
+        self.usage.recomputed_tokens += std::mem::take(&mut self.lost).saturating_sub(known);
         self.phase = Phase::Prefilling;
     }
 
     /// Its pages were taken.
     pub(crate) fn preempt(&mut self) {
-        self.usage.recomputed_tokens += self.computed;
-        self.computed = 0;
+        self.lost = std::mem::take(&mut self.computed);
         self.phase = Phase::Preempted;
     }
 

@@ -133,6 +133,18 @@ impl Backend {
         each!(self, b => b.program_text(plan, shape))
     }
 
+    /// Whether prompt and generated positions are computed alike, bit for bit.
+    pub fn has_one_class(&self) -> bool {
+        match self {
+            #[cfg(feature = "cpu")]
+            Backend::Cpu(_) => true,
+            #[cfg(feature = "gpu")]
+            Backend::Gpu(_) => false,
+            #[cfg(not(any(feature = "cpu", feature = "gpu")))]
+            _ => match *self {},
+        }
+    }
+
     /// Bytes held.
     pub fn memory(&self) -> MemoryUse {
         each!(self, b => b.memory())

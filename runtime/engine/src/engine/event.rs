@@ -96,6 +96,10 @@ pub struct Usage {
     pub prompt_tokens: u32,
     /// Tokens drawn, an end-of-generation token included.
     pub generated_tokens: u32,
+    /// Positions of the prompt that were known already, and not computed.
+    pub cached_tokens: u32,
+    /// Positions of the prompt that are known from now on, and were not before.
+    pub written_tokens: u32,
     /// Positions that were computed again because their pages were taken for an older sequence.
     pub recomputed_tokens: u32,
 }

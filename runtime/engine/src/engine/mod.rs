@@ -25,13 +25,14 @@ mod schedule;
 
 pub use event::{Event, FinishReason, Usage};
 pub use options::EngineOptions;
-pub use request::{Embed, Generate, Request, Work};
+pub use request::{Embed, Generate, Pin, Request, Sharing, Work};
 
 pub use crate::kv::CacheSize;
 pub use crate::model::Pooling;
 pub use crate::sampling::{Logprobs, Sampling};
 pub use crate::sequence::SequenceId;
 
+use crate::Clock;
 use crate::backend::{Backend, Description, MemoryUse};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
@@ -54,6 +55,7 @@ pub struct Engine {
     schedule: Schedule,
     /// OUT of the last step, kept for its memory.
     outputs: Vec<f32>,
+    clock: Option<Clock>,
 }
 
 /// What an engine is busy with.
@@ -65,6 +67,8 @@ pub struct Occupancy {
     pub running: u32,
     /// Pages of the KV cache that sequences hold, over all groups.
     pub pages_used: u32,
+    /// Pages of the KV cache that hold known prefixes and nothing else, over all groups: they make room for whoever needs it.
+    pub pages_idle: u32,
     /// Pages of the KV cache, over all groups.
     pub pages: u32,
 }
@@ -100,10 +104,11 @@ impl Engine {
             encoder: !config.causal,
             generates: config.head,
             pooling: config.pooling.unwrap_or(if config.causal { Pooling::Last } else { Pooling::Mean }),
+            one_class: backend.has_one_class(),
             end_of_generation: tokenizer.as_ref().map_or(Vec::new(), |t| t.end_of_generation().to_vec()),
         };
         let schedule = Schedule::new(limits, KvCache::new(&groups));
-        Ok(Engine { model, backend, tokenizer, schedule, outputs: Vec::new() })
+        Ok(Engine { model, backend, tokenizer, schedule, outputs: Vec::new(), clock: None })
     }
 
     /// Ends the model, and every sequence with it, without events. The backend comes back empty, its kernels compiled and checked, for
@@ -112,6 +117,17 @@ impl Engine {
         let mut backend = self.backend;
         backend.unload();
         backend
+    }
+
+    /// Lends the engine the host's monotonic clock, for whatever has a lifetime or a deadline.
+    pub fn lend_clock(&mut self, clock: Clock) {
+        self.schedule.set_now(clock());
+        self.clock = Some(clock);
+    }
+
+    /// Gives up every known prefix that no sequence holds, pinned ones too.
+    pub fn forget_prefixes(&mut self) {
+        self.schedule.forget_prefixes();
     }
 
     /// Takes a request in; its events come from [`Engine::step`].
@@ -137,6 +153,9 @@ impl Engine {
     /// # Errors
     /// The backend's. What is wrong with one sequence only is its own last event instead ([`FinishReason::Failed`]).
     pub async fn step(&mut self) -> Result<Vec<Event>> {
+        if let Some(clock) = &self.clock {
+            self.schedule.set_now(clock());
+        }
         if let Some(step) = self.schedule.compose()? {
             let plan = self.model.plan(step.kind)?;
             let width = plan.widths.out as usize;

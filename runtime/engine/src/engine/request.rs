@@ -1,5 +1,7 @@
 //! What is asked of the engine.
 
+use std::time::Duration;
+
 use crate::model::Pooling;
 use crate::sampling::Sampling;
 
@@ -11,6 +13,29 @@ pub struct Request {
     pub prompt: Vec<u32>,
     /// What is wanted.
     pub work: Work,
+    /// What it shares with others.
+    pub sharing: Sharing,
+}
+
+/// How a request uses the prefix cache: texts that begin alike compute their common pages once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sharing {
+    /// Only requests of one namespace share. How soon an answer comes tells whether its prefix was known, so tenants who must not learn of
+    /// each other need namespaces of their own.
+    pub namespace: String,
+    /// Takes no known prefix and leaves none.
+    pub private: bool,
+    /// Prefixes to keep.
+    pub pins: Vec<Pin>,
+}
+
+/// Keeps a prefix of the prompt before others, while there is room: pins yield to running sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Its length in tokens. What lies in a page that is not whole is not kept.
+    pub positions: u32,
+    /// Counted from when the prompt is computed, and anew by each request that pins it. Needs [`super::Engine::lend_clock`].
+    pub lifetime: Duration,
 }
 
 /// What is wanted of a prompt.
@@ -60,16 +85,16 @@ impl Default for Embed {
 impl Request {
     /// Generate after a prompt.
     pub fn generate(prompt: Vec<u32>, generate: Generate) -> Request {
-        Request { prompt, work: Work::Generate(generate) }
+        Request { prompt, work: Work::Generate(generate), sharing: Sharing::default() }
     }
 
     /// The logits of every position of a prompt.
     pub fn logits(prompt: Vec<u32>) -> Request {
-        Request { prompt, work: Work::Logits }
+        Request { prompt, work: Work::Logits, sharing: Sharing::default() }
     }
 
     /// A prompt's embedding.
     pub fn embed(prompt: Vec<u32>, embed: Embed) -> Request {
-        Request { prompt, work: Work::Embed(embed) }
+        Request { prompt, work: Work::Embed(embed), sharing: Sharing::default() }
     }
 }

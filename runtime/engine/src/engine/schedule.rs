@@ -6,12 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
 use super::options::check_step_rows;
 use super::{Embed, Event, FinishReason, Occupancy, Pooling, Request, Work};
 use crate::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
 use crate::error::{Error, ErrorCode, Result};
-use crate::kv::KvCache;
+use crate::kv::{KvCache, PAGE_LEN, Prefix};
 use crate::model::plan::PlanKind;
 use crate::sampling::Sampler;
 use crate::sequence::{Phase, Sequence, SequenceId, Taking};
@@ -38,6 +39,8 @@ pub(crate) struct Limits {
     pub(crate) generates: bool,
     /// For embeddings that ask for none.
     pub(crate) pooling: Pooling,
+    /// Whether the backend computes prompts as it does generated positions.
+    pub(crate) one_class: bool,
     /// Tokens that end generation.
     pub(crate) end_of_generation: Vec<u32>,
 }
@@ -54,6 +57,8 @@ pub(crate) struct Schedule {
     last: PlanKind,
     sampler: Sampler,
     events: Vec<Event>,
+    /// The host's time, where it lends its clock.
+    now: Option<Duration>,
 }
 
 /// A step to run.
@@ -87,6 +92,7 @@ impl Schedule {
             last: PlanKind::States,
             sampler: Sampler::new(),
             events: Vec::new(),
+            now: None,
             limits,
         }
     }
@@ -118,6 +124,12 @@ impl Schedule {
         }
         if prompt.len() > context as usize {
             return Err(Error::request(format!("the prompt has {} tokens, the context only {context}; shorten it", prompt.len())));
+        }
+        if let Some(pin) = request.sharing.pins.iter().find(|pin| pin.positions as usize > prompt.len()) {
+            return Err(Error::request(format!("a pin of {} positions is longer than the prompt, {}", pin.positions, prompt.len())));
+        }
+        if !request.sharing.pins.is_empty() && self.now.is_none() {
+            return Err(Error::request("pins have lifetimes, and no clock was lent to the engine (Engine::lend_clock)"));
         }
         if !generates && !matches!(request.work, Work::Embed(_)) {
             return Err(Error::request("this model is an encoder: it makes embeddings and generates nothing"));
@@ -173,8 +185,20 @@ impl Schedule {
             waiting: self.sequences.len() as u32 - running,
             running,
             pages_used: self.cache.used_pages(),
+            pages_idle: self.cache.idle_pages(),
             pages: self.cache.total_pages(),
         }
+    }
+
+    /// The host's time has come this far.
+    pub(crate) fn set_now(&mut self, now: Duration) {
+        self.now = Some(now);
+        self.cache.expire(now);
+    }
+
+    /// Gives up prefixes that no sequence holds.
+    pub(crate) fn forget_prefixes(&mut self) {
+        self.cache.forget();
     }
 
     /// The next step; `None` where there is nothing to run. Composing changes no sequence's tokens: a step that is never finished
@@ -207,7 +231,7 @@ impl Schedule {
             PlanKind::Logits => self.limits.logits_rows.saturating_sub(decoding),
             PlanKind::States => u32::MAX,
         };
-        let mut full = false;
+        let (mut full, mut closed) = (false, false);
         let mut spans: Vec<Span> = Vec::new();
         for (id, decoding) in ids {
             if decoding {
@@ -218,9 +242,12 @@ impl Schedule {
                 continue;
             }
             prompts -= 1;
-            // Nobody overtakes in the queue.
-            full = full || budget == 0 || outputs == 0 || !self.admit(id);
-            if full {
+            full = full || budget == 0 || outputs == 0;
+            if !self.sequences[&id].is_running() {
+                // Who follows another's prefix gains by waiting for it, and others go before it. Otherwise nobody overtakes in the queue.
+                closed = closed || full || !self.follows(id) && !self.admit(id);
+            }
+            if full || !self.sequences[&id].is_running() {
                 continue;
             }
             let sequence = &self.sequences[&id];
@@ -272,9 +299,30 @@ impl Schedule {
         }
         let Some(slot) = self.free_slots.pop() else { return false };
         if let Some(sequence) = self.sequences.get_mut(&id) {
-            sequence.admit(slot);
+            let mut tables = std::mem::take(&mut sequence.tables);
+            let known = match shared(sequence, &self.limits) {
+                Some(prefix) => self.cache.attach(&mut tables, &prefix, sequence.skippable()),
+                None => 0,
+            };
+            sequence.tables = tables;
+            sequence.admit(slot, known);
         }
         true
+    }
+
+    /// Whether a waiting sequence's text begins with pages that an older, running one is about to compute.
+    fn follows(&self, id: SequenceId) -> bool {
+        let sequence = &self.sequences[&id];
+        let Some(prefix) = shared(sequence, &self.limits).filter(|_| !sequence.is_running()) else { return false };
+        let skippable = sequence.skippable();
+        let known = self.cache.known(&prefix, skippable);
+        self.sequences.range(..id).filter(|(_, other)| other.phase == Phase::Prefilling).any(|(_, other)| {
+            let Some(theirs) = shared(other, &self.limits).filter(|theirs| theirs.namespace == prefix.namespace) else { return false };
+            let alike = prefix.tokens.iter().zip(theirs.tokens).take_while(|(a, b)| a == b).count() as u32;
+            // Positions of both classes are alike only within both prompts.
+            let alike = alike.min(prefix.generated_from).min(theirs.generated_from).min(skippable) / PAGE_LEN as u32 * PAGE_LEN as u32;
+            alike > known && other.computed < alike
+        })
     }
 
     /// Between `least` and `most` of a running sequence's next rows, as many as there are pages for, taken from younger sequences where they must be.
@@ -349,6 +397,16 @@ impl Schedule {
             let Some(sequence) = self.sequences.get_mut(&span.sequence) else { continue };
             let rows = &outputs[span.outputs.start * width..span.outputs.end * width];
             sequence.take(span.positions.end, span.first_output, rows, &mut taking);
+            let mut tables = std::mem::take(&mut sequence.tables);
+            if let Some(prefix) = shared(sequence, &self.limits) {
+                let new = self.cache.publish(&mut tables, &prefix, span.positions.end);
+                // A page that begins in the prompt and ends behind it counts for neither.
+                if span.positions.end <= sequence.prompt_len {
+                    sequence.usage.written_tokens += new;
+                }
+            }
+            sequence.tables = tables;
+            sequence.pin(&mut self.cache, self.now);
             self.cache.release_unseen(&mut sequence.tables, span.positions.end);
         }
         self.retire();
@@ -364,6 +422,13 @@ impl Schedule {
             false
         });
     }
+}
+
+/// The text by which a sequence's prefixes are known, unless it keeps to itself or its model sees every position from every other.
+fn shared<'a>(sequence: &'a Sequence, limits: &Limits) -> Option<Prefix<'a>> {
+    let generated_from = if limits.one_class { u32::MAX } else { sequence.prompt_len };
+    let prefix = Prefix { namespace: &sequence.sharing.namespace, tokens: &sequence.tokens, generated_from };
+    (!sequence.sharing.private && !limits.encoder).then_some(prefix)
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! The paged KV cache: ids and counts only, no buffers.
 //!
 //! Layers belong to KV groups (full attention, or a window W); each group has its own pool of pages, block tables and
-//! allocator. Backends hold, per layer, a K and a V buffer of f16 laid out `[page][kv head][position in page][head dim]`.
+//! allocator. Pages that hold the beginning of a text stay known when its sequence ends, until their room is needed. Backends hold, per layer, a K and a V buffer of f16 laid out `[page][kv head][position in page][head dim]`.
 
 mod cache;
 mod pool;
+mod prefix;
 mod size;
 
-pub use cache::{BlockTables, KvCache};
+pub use cache::{BlockTables, KvCache, Prefix};
 pub use pool::PagePool;
 pub use size::{CacheSize, Sizing};
 

@@ -1,14 +1,9 @@
 //! Which adapters there are, and which one is taken.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use firecrest_shaders::Caps;
 
+use crate::Clock;
 use crate::error::{Error, ErrorCode, Result};
-
-/// A monotonic clock that the host lends: time since whenever it likes.
-pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// How a GPU backend is made.
 #[derive(Clone, Default)]

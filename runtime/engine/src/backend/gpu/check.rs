@@ -11,9 +11,10 @@ use firecrest_shaders::{BindingKind, Format, Kernel, Rung, TABLE, shuffle_width,
 
 use crate::error::{Error, ErrorCode, Result};
 
+use super::GpuBackend;
 use super::buffers::Buffer;
 use super::select::Key;
-use super::{Clock, GpuBackend};
+use crate::Clock;
 
 /// How much faster than the preferred rung another must be to be taken, as a ratio: rungs change bits, and a close race that
 /// falls out differently from run to run would change a model's answers with it.

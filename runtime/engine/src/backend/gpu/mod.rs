@@ -20,13 +20,14 @@ use std::collections::HashMap;
 
 use firecrest_shaders::{Caps, Format, params};
 
+use crate::Clock;
 use crate::backend::{Description, MatrixId, MatrixSpec, MemoryUse, VectorId};
 use crate::batch::{Batch, BatchShape, Slot};
 use crate::error::{Error, ErrorCode, Result};
 use crate::kv::KvGroup;
 use crate::model::plan::Plan;
 
-pub use adapter::{AdapterReport, Clock, GpuOptions, Without};
+pub use adapter::{AdapterReport, GpuOptions, Without};
 pub use lower::{Target, lower};
 pub use program::{Dispatch, Operand, Program, StepBuffer};
 pub use select::Selection;

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::{Generate, Sampling, Usage};
-use crate::kv::{CacheSize, KvGroup, PAGE_LEN, PageId, Sizing};
+use crate::engine::{Generate, Pin, Sampling, Sharing, Usage};
+use crate::kv::{CacheSize, KvGroup, PageId, Sizing};
 
 const VOCAB: u32 = 24;
 const WIDTH: usize = 6;
@@ -23,6 +23,7 @@ fn width(kind: PlanKind) -> usize {
 struct Pages {
     windows: Vec<Option<u32>>,
     causal: bool,
+    one_class: bool,
     cells: HashMap<(usize, PageId, usize), (u32, u32, Class)>,
 }
 
@@ -38,7 +39,10 @@ impl Pages {
             for group in 0..self.windows.len() {
                 let page = view.tables[group][row.position as usize / PAGE_LEN];
                 assert_ne!(page, PageId::NONE);
-                self.cells.insert((group, page, row.position as usize % PAGE_LEN), (row.position, token, row.class));
+                self.cells.insert(
+                    (group, page, row.position as usize % PAGE_LEN),
+                    (row.position, token, if self.one_class { Class::Prompt } else { row.class }),
+                );
             }
         }
         let width = width(step.kind);
@@ -74,6 +78,7 @@ struct Bench {
 struct Setup {
     windows: Vec<Option<u32>>,
     causal: bool,
+    one_class: bool,
     context: u32,
     sequences: u32,
     step_rows: u32,
@@ -84,7 +89,7 @@ struct Setup {
 impl Setup {
     fn wide(windows: Vec<Option<u32>>) -> Setup {
         let (context, sequences, step_rows) = (160, 4, 400);
-        Setup { windows, causal: true, context, sequences, step_rows, logits_rows: 1000, cache: CacheSize::Auto }
+        Setup { windows, causal: true, one_class: false, context, sequences, step_rows, logits_rows: 1000, cache: CacheSize::Auto }
     }
 
     fn bench(&self) -> Bench {
@@ -102,11 +107,14 @@ impl Setup {
             encoder: !self.causal,
             generates: self.causal,
             pooling: Pooling::Mean,
+            one_class: self.one_class,
             end_of_generation: vec![3],
         };
+        let mut schedule = Schedule::new(limits, KvCache::new(&groups));
+        schedule.set_now(Duration::ZERO);
         Bench {
-            schedule: Schedule::new(limits, KvCache::new(&groups)),
-            pages: Pages { windows: self.windows.clone(), causal: self.causal, cells: HashMap::new() },
+            schedule,
+            pages: Pages { windows: self.windows.clone(), causal: self.causal, one_class: self.one_class, cells: HashMap::new() },
             events: BTreeMap::new(),
             steps: 0,
         }
@@ -116,6 +124,7 @@ impl Setup {
 impl Bench {
     fn step(&mut self) {
         self.steps += 1;
+        self.schedule.set_now(Duration::from_secs(self.steps.into()));
         assert!(self.steps < 20_000, "no end in sight");
         if let Some(step) = self.schedule.compose().unwrap() {
             let limits = &self.schedule.limits;
@@ -142,6 +151,8 @@ impl Bench {
             self.step();
         }
         assert_eq!(self.schedule.cache.used_pages(), 0, "pages leak");
+        self.schedule.forget_prefixes();
+        assert_eq!((self.schedule.cache.idle_pages(), self.schedule.cache.prefix_nodes()), (0, 0), "prefixes leak");
         assert_eq!(self.schedule.free_slots.len(), self.schedule.limits.max_sequences as usize, "slots leak");
     }
 }
@@ -161,7 +172,7 @@ fn outcome(events: &[Event]) -> (Vec<u32>, Vec<f32>, Vec<f32>, Option<FinishReas
             Event::Embedding { values, .. } => all.2.extend(values),
             Event::Done { reason, usage, .. } => {
                 all.3 = Some(reason.clone());
-                all.4 = Usage { recomputed_tokens: 0, ..*usage };
+                all.4 = Usage { recomputed_tokens: 0, cached_tokens: 0, written_tokens: 0, ..*usage };
             }
             Event::Text { .. } => {}
         }
@@ -170,7 +181,18 @@ fn outcome(events: &[Event]) -> (Vec<u32>, Vec<f32>, Vec<f32>, Option<FinishReas
 }
 
 fn request(causal: bool) -> impl Strategy<Value = Request> {
-    let prompt = prop::collection::vec(0..VOCAB, 1..90);
+    // Half of them begin as one of two texts do.
+    let beginning = prop_oneof![2 => Just(0), 1 => 1..90usize, 1 => 1..90usize].prop_flat_map(|length| (Just(length), 5..7u32));
+    let prompt = (beginning, prop::collection::vec(0..VOCAB, 1..50)).prop_map(|((length, step), end)| {
+        let beginning = (0..length as u32).map(|i| i * step % VOCAB);
+        beginning.chain(end).collect::<Vec<u32>>()
+    });
+    let pin = (0..100u32, 0..40u64).prop_map(|(positions, seconds)| Pin { positions, lifetime: Duration::from_secs(seconds) });
+    let sharing = (0..8u32, 0..5u32, prop::collection::vec(pin, 0..3)).prop_map(|(private, namespace, pins)| Sharing {
+        namespace: if namespace == 0 { "other".into() } else { String::new() },
+        private: private == 0,
+        pins,
+    });
     let generate = (0..60u32, any::<u64>(), any::<bool>()).prop_map(|(max_tokens, seed, ignore_eos)| {
         let sampling = Sampling { seed, repeat_penalty: 1.2, ..Sampling::default() };
         Work::Generate(Generate { max_tokens: Some(max_tokens), sampling, ignore_eos, logits: true, ..Generate::default() })
@@ -178,7 +200,10 @@ fn request(causal: bool) -> impl Strategy<Value = Request> {
     let pooling = prop_oneof![Just(Pooling::Mean), Just(Pooling::Cls), Just(Pooling::Last)];
     let embed = (prop::option::of(pooling), any::<bool>()).prop_map(|(pooling, normalise)| Work::Embed(Embed { pooling, normalise }));
     let work = if causal { prop_oneof![4 => generate, 1 => Just(Work::Logits), 1 => embed].boxed() } else { embed.boxed() };
-    (prompt, work).prop_map(|(prompt, work)| Request { prompt, work })
+    (prompt, work, sharing).prop_map(|(prompt, work, mut sharing)| {
+        sharing.pins.iter_mut().for_each(|pin| pin.positions = pin.positions.min(prompt.len() as u32));
+        Request { prompt, work, sharing }
+    })
 }
 
 /// What is done between steps.
@@ -207,15 +232,18 @@ fn setup(causal: bool) -> impl Strategy<Value = Setup> {
     } else {
         Just(vec![None]).boxed()
     };
-    (windows, 1..6u32, 1..120u32, 1..50u32, 150..700u64).prop_map(move |(windows, sequences, rows, outputs, positions)| Setup {
-        windows,
-        causal,
-        context: 160,
-        sequences,
-        step_rows: sequences + rows,
-        logits_rows: sequences + outputs,
-        cache: CacheSize::Positions(positions),
-    })
+    (windows, any::<bool>(), 1..6u32, 1..120u32, 1..50u32, 150..700u64).prop_map(
+        move |(windows, one_class, sequences, rows, outputs, positions)| Setup {
+            windows,
+            causal,
+            one_class,
+            context: 160,
+            sequences,
+            step_rows: sequences + rows,
+            logits_rows: sequences + outputs,
+            cache: CacheSize::Positions(positions),
+        },
+    )
 }
 
 /// Every sequence of a schedule gets what it gets alone in an engine with room for everything.
@@ -241,7 +269,7 @@ fn as_alone(setup: Setup, calls: Vec<Call>) -> Result<(), TestCaseError> {
     bench.finish();
     let context = bench.schedule.limits.context;
     for (id, request) in requests {
-        let mut alone = Setup { causal: setup.causal, context, ..Setup::wide(setup.windows.clone()) }.bench();
+        let mut alone = Setup { causal: setup.causal, one_class: setup.one_class, context, ..Setup::wide(setup.windows.clone()) }.bench();
         alone.schedule.submit(request, None).unwrap();
         alone.finish();
         let (ours, theirs) = (outcome(&bench.events[&id]), outcome(&alone.events[&SequenceId(0)]));
@@ -274,7 +302,8 @@ fn generate(prompt: usize, max_tokens: u32) -> Request {
 fn pages_run_out_and_the_youngest_gives_way() {
     let mut bench = Setup { cache: CacheSize::Positions(160), ..Setup::wide(vec![None]) }.bench();
     for _ in 0..3 {
-        bench.schedule.submit(generate(40, 100), None).unwrap();
+        let sharing = Sharing { private: true, ..Sharing::default() };
+        bench.schedule.submit(Request { sharing, ..generate(40, 100) }, None).unwrap();
     }
     bench.finish();
     let recomputed = |id| match bench.events[&SequenceId(id)].last() {
@@ -371,4 +400,72 @@ fn impossible_requests_are_refused() {
         full.submit(generate(1, 1), None).unwrap();
     }
     assert_eq!(full.submit(generate(1, 1), None).unwrap_err().code(), ErrorCode::Memory);
+}
+
+/// The same prompt again, and one that shares part of it.
+#[test]
+fn a_known_prefix_is_not_computed_again() {
+    let mut bench = Setup::wide(vec![None, Some(20)]).bench();
+    let prompt: Vec<u32> = (0..75).map(|i| i * 5 % VOCAB).collect();
+    let generate =
+        |prompt: &[u32]| Request::generate(prompt.to_vec(), Generate { max_tokens: Some(3), ignore_eos: true, ..Generate::default() });
+    let usage = |bench: &mut Bench, request| {
+        let id = bench.schedule.submit(request, None).unwrap();
+        while !bench.schedule.is_idle() {
+            bench.step();
+        }
+        match bench.events[&id].last() {
+            Some(Event::Done { usage, .. }) => (usage.cached_tokens, usage.written_tokens),
+            _ => panic!("no last event"),
+        }
+    };
+    assert_eq!(usage(&mut bench, generate(&prompt)), (0, 64));
+    assert_eq!(usage(&mut bench, generate(&prompt)), (64, 0));
+    assert_eq!(usage(&mut bench, generate(&[&prompt[..40], &[1; 30]].concat())), (32, 32), "two pages are shared");
+    assert_eq!(usage(&mut bench, generate(&prompt[..64])), (48, 0), "the last token is computed for its output");
+    assert_eq!(usage(&mut bench, Request::logits(prompt.clone())), (0, 0), "all outputs are wanted");
+    let apart = |sharing| Request { sharing, ..generate(&prompt) };
+    assert_eq!(usage(&mut bench, apart(Sharing { namespace: "b".into(), ..Sharing::default() })), (0, 64));
+    assert_eq!(usage(&mut bench, apart(Sharing { private: true, ..Sharing::default() })), (0, 0));
+    bench.schedule.forget_prefixes();
+    assert_eq!(usage(&mut bench, generate(&prompt)), (0, 64));
+    bench.finish();
+}
+
+#[test]
+fn those_who_follow_a_prefix_wait_for_it() {
+    let mut bench = Setup { step_rows: 30, ..Setup::wide(vec![None]) }.bench();
+    let ids: Vec<SequenceId> = (0..4).map(|_| bench.schedule.submit(generate(100, 2), None).unwrap()).collect();
+    bench.finish();
+    let cached = |id| match bench.events[id].last() {
+        Some(Event::Done { usage, .. }) => usage.cached_tokens,
+        _ => panic!("no last event"),
+    };
+    assert_eq!(ids.iter().map(cached).collect::<Vec<_>>(), [0, 96, 96, 96]);
+    assert!(bench.steps < 12, "{} steps", bench.steps);
+}
+
+#[test]
+fn a_pinned_prefix_outlives_others_until_its_time_is_over() {
+    let cached_after = |lifetime| {
+        let mut bench = Setup { sequences: 1, step_rows: 200, cache: CacheSize::Positions(160), ..Setup::wide(vec![None]) }.bench();
+        let sharing = Sharing { pins: vec![Pin { positions: 64, lifetime: Duration::from_secs(lifetime) }], ..Sharing::default() };
+        let pinned = Request { sharing, ..generate(70, 1) };
+        bench.schedule.submit(pinned.clone(), None).unwrap();
+        // Others, never seen again, fill what is left of ten pages twice.
+        for token in 2..6 {
+            let other = Request::generate(vec![token; 60], Generate { max_tokens: Some(1), ..Generate::default() });
+            bench.schedule.submit(other, None).unwrap();
+        }
+        while !bench.schedule.is_idle() {
+            bench.step();
+        }
+        let id = bench.schedule.submit(Request { sharing: Sharing::default(), ..pinned }, None).unwrap();
+        bench.finish();
+        match bench.events[&id].last() {
+            Some(Event::Done { usage, .. }) => usage.cached_tokens,
+            _ => panic!("no last event"),
+        }
+    };
+    assert_eq!((cached_after(1000), cached_after(1)), (64, 0));
 }
