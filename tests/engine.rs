@@ -10,7 +10,8 @@ use firecrest_engine::Format;
 use firecrest_engine::backend::Backend;
 use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
 use firecrest_engine::engine::{
-    CacheSize, Embed, Engine, EngineOptions, Event, FinishReason, Generate, Pooling, Request, Sampling, SequenceId, Sharing, Usage, Work,
+    CacheSize, Embed, Engine, EngineOptions, Event, FinishReason, Generate, Pooling, Priority, Request, Sampling, SequenceId, Sharing,
+    Usage, Work,
 };
 use firecrest_engine::file::ModelFile;
 use firecrest_engine::kv::{PAGE_LEN, PageId};
@@ -122,7 +123,7 @@ fn note(transcripts: &mut BTreeMap<SequenceId, Transcript>, event: Event) {
 
 /// One request in an engine.
 fn run(engine: &mut Engine, request: Request) -> Transcript {
-    let id = engine.submit(request).unwrap();
+    let id = engine.submit(request).unwrap().accepted().unwrap();
     finish(engine).remove(&id).unwrap()
 }
 
@@ -171,7 +172,7 @@ fn neighbours(count: usize, vocab: u32, longest: u32, generates: bool, seed: u64
                 }),
                 _ => Work::Embed(Embed::default()),
             };
-            Request { prompt, work, sharing: Sharing::default() }
+            Request { prompt, work, sharing: Sharing::default(), priority: Priority::default() }
         })
         .collect()
 }
@@ -207,11 +208,11 @@ fn is_itself_in_company(file: &ModelFile, backend: &BackendChoice, vocab: u32, c
             others = vec![Request::generate(vec![1], endless.clone()), Request::generate(vec![2], endless)];
         }
         for other in others {
-            engine.submit(other).unwrap();
+            engine.submit(other).unwrap().accepted().unwrap();
         }
-        let mine: Vec<SequenceId> = wanted(5).into_iter().map(|request| engine.submit(request).unwrap()).collect();
+        let mine: Vec<SequenceId> = wanted(5).into_iter().map(|request| engine.submit(request).unwrap().accepted().unwrap()).collect();
         for other in behind {
-            engine.submit(other).unwrap();
+            engine.submit(other).unwrap().accepted().unwrap();
         }
         let mut transcripts = finish(&mut engine);
         for (id, alone) in mine.iter().zip(&alone) {
@@ -290,7 +291,7 @@ fn a_seed_gives_one_text_whatever_is_beside_it() {
     for backend in backends(what) {
         let mut engine = load(&file, &backend, EngineOptions::default());
         let alone: Vec<Transcript> = (0..4).map(|seed| run(&mut engine, sampled(seed)).apart_from_cost()).collect();
-        let ids: Vec<SequenceId> = (0..20).map(|i| engine.submit(sampled(i % 4)).unwrap()).collect();
+        let ids: Vec<SequenceId> = (0..20).map(|i| engine.submit(sampled(i % 4)).unwrap().accepted().unwrap()).collect();
         let transcripts = finish(&mut engine);
         assert_eq!(transcripts.len(), 20, "more than run at once");
         for (id, i) in ids.iter().zip(0..) {
@@ -333,12 +334,12 @@ fn cancelling_in_flight_frees_pages_at_once() {
     for backend in backends(what) {
         let mut engine = load(&file, &backend, EngineOptions::default());
         let alone = run(&mut engine, greedy(&[1], 40));
-        let kept = engine.submit(greedy(&[1], 40)).unwrap();
+        let kept = engine.submit(greedy(&[1], 40)).unwrap().accepted().unwrap();
         let only = {
             pollster::block_on(engine.step()).unwrap();
             engine.occupancy().pages_used
         };
-        let cut = engine.submit(greedy(&[1; 100], 40)).unwrap();
+        let cut = engine.submit(greedy(&[1; 100], 40)).unwrap().accepted().unwrap();
         let mut transcripts = BTreeMap::new();
         (0..5).for_each(|_| pollster::block_on(engine.step()).unwrap().into_iter().for_each(|event| note(&mut transcripts, event)));
         assert!(engine.occupancy().pages_used > only);
@@ -393,7 +394,7 @@ fn logprobs_are_of_the_logits_sent_with_them() {
     let Some((file, _)) = stories(what) else { return };
     let mut engine = load(&file, &BackendChoice::Cpu, EngineOptions::default());
     let generate = Generate { max_tokens: Some(8), logprobs: Some(3), logits: true, ..Generate::default() };
-    engine.submit(Request::generate(vec![1], generate)).unwrap();
+    engine.submit(Request::generate(vec![1], generate)).unwrap().accepted().unwrap();
     let mut rows = 0;
     while !engine.is_idle() {
         let mut row = Vec::new();

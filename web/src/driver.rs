@@ -119,7 +119,7 @@ impl Driver {
     }
 
     fn submit(&self, engine: &mut Engine, request: u32, ask: &Ask) {
-        let submitted = prompt(engine, ask).and_then(|prompt| engine.submit(Request::generate(prompt, ask.generate())));
+        let submitted = prompt(engine, ask).and_then(|prompt| engine.submit(Request::generate(prompt, ask.generate()))?.accepted());
         match submitted {
             Ok(sequence) => {
                 self.requests.borrow_mut().insert(sequence, Asked { request, prefilling: true });

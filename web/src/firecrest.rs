@@ -98,13 +98,18 @@ async fn load(files: &Array, options: &str, on_event: Function) -> Result<Firecr
     };
     let running = options.engine();
     let pace = Pace::new(running.step_rows, running.max_sequences);
-    let engine = Engine::load(&file, backend, running, &mut progress).await?;
+    let mut engine = Engine::load(&file, backend, running, &mut progress).await?;
+    engine.lend_clock(clock());
     let description = serde_json::json!({ "backend": described.backend, "adapter": described.adapter, "rung": described.rung }).to_string();
     Ok(Firecrest { driver: Driver::new(engine, pace, on_event), next: Cell::new(0), description })
 }
 
 fn not_a_file() -> Error {
     Error::request("every file is given as [name, Blob or Uint8Array]")
+}
+
+fn clock() -> Clock {
+    Arc::new(|| Duration::from_secs_f64(performance_now() / 1000.0))
 }
 
 async fn backend(options: &LoadOptions) -> Result<Backend> {
@@ -116,7 +121,7 @@ async fn backend(options: &LoadOptions) -> Result<Backend> {
                 accept_software: options.accept_software,
                 without: Without { subgroups: !options.subgroups, ..Without::default() },
                 browser_subgroups: granted,
-                clock: options.benchmark.then(|| Arc::new(|| Duration::from_secs_f64(performance_now() / 1000.0)) as Clock),
+                clock: options.benchmark.then(clock),
                 ..GpuOptions::default()
             };
             Ok(Backend::Gpu(GpuBackend::new(gpu).await?))

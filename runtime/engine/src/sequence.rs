@@ -10,7 +10,7 @@ use std::time::Duration;
 pub use stop::StopStrings;
 
 use crate::batch::{Class, Slot};
-use crate::engine::{Embed, Event, FinishReason, Pooling, Request, Sharing, Usage, Work};
+use crate::engine::{Embed, Event, FinishReason, Pooling, Priority, Request, Sharing, Usage, Work};
 use crate::error::Error;
 use crate::kv::{BlockTables, KvCache};
 use crate::model::plan::PlanKind;
@@ -50,6 +50,11 @@ pub(crate) struct Sequence {
     pub(crate) slot: Option<Slot>,
     pub(crate) usage: Usage,
     pub(crate) sharing: Sharing,
+    pub(crate) priority: Priority,
+    /// When it was submitted, by the host's clock.
+    pub(crate) submitted: Option<Duration>,
+    /// The lane it runs in: the one it had risen to when it was admitted.
+    pub(crate) rank: u8,
     work: Work,
     /// Positions that were in the cache when its pages were taken.
     lost: u32,
@@ -97,6 +102,9 @@ impl Sequence {
             slot: None,
             usage: Usage { prompt_tokens: prompt_len, ..Usage::default() },
             sharing: request.sharing,
+            rank: request.priority.lane,
+            priority: request.priority,
+            submitted: None,
             work: request.work,
             lost: 0,
             taken: 0,
@@ -108,6 +116,15 @@ impl Sequence {
     /// Whether it may hold pages and be given rows.
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Prefilling | Phase::Decoding)
+    }
+
+    /// Tokens it may still generate.
+    pub(crate) fn remaining(&self, context: u32) -> u32 {
+        let room = context.saturating_sub(self.len());
+        match &self.work {
+            Work::Generate(generate) => generate.max_tokens.map_or(room, |most| room.min(most - self.usage.generated_tokens)),
+            _ => 0,
+        }
     }
 
     /// What its outputs are made by.
@@ -162,8 +179,9 @@ impl Sequence {
     }
 
     /// It is admitted with this many positions in the cache: rows may follow.
-    pub(crate) fn admit(&mut self, slot: Slot, known: u32) {
+    pub(crate) fn admit(&mut self, slot: Slot, known: u32, rank: u8) {
         self.slot = Some(slot);
+        self.rank = rank;
         self.computed = known;
         if self.phase == Phase::Waiting {
             self.usage.cached_tokens = known;
@@ -262,7 +280,7 @@ impl Sequence {
 
     /// It has ended. Text that was held back comes out, but for what a stop string or a cancellation cuts.
     pub(crate) fn drain(&mut self, reason: FinishReason, events: &mut Vec<Event>) {
-        let cut = matches!(reason, FinishReason::StopString(_) | FinishReason::Cancelled);
+        let cut = matches!(reason, FinishReason::StopString(_) | FinishReason::Cancelled | FinishReason::DeadlinePassed);
         if let Some(text) = self.text.as_mut().filter(|_| !cut) {
             // The last piece may still complete a stop string, or need no holding back.
             let (mut rest, stop) = text.stops.push(&text.stream.finish());

@@ -10,7 +10,7 @@
 //! let backend = pollster::block_on(firecrest::Device::default().backend())?;
 //! let mut engine = pollster::block_on(Engine::load(&file, backend, EngineOptions::default(), &mut |_, _| {}))?;
 //! let prompt = engine.tokenizer().expect("the file has one").encode("Once upon", Default::default())?;
-//! engine.submit(Request::generate(prompt, Generate { max_tokens: Some(32), ..Generate::default() }))?;
+//! engine.submit(Request::generate(prompt, Generate { max_tokens: Some(32), ..Generate::default() }))?.accepted()?;
 //! while !engine.is_idle() {
 //!     for event in pollster::block_on(engine.step())? {
 //!         if let Event::Text { text, .. } = event {

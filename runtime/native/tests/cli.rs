@@ -169,6 +169,15 @@ fn inspect_devices_and_bench_speak_json() {
     let rows = bench.as_array().expect("an array");
     assert_eq!(rows.iter().map(|r| r["sequences"].as_u64()).collect::<Vec<_>>(), [Some(1), Some(3)]);
     assert!(rows.iter().all(|r| r["prefill_tps"].as_f64().is_some_and(|t| t > 0.0) && r["decode_tps"].as_f64().is_some_and(|t| t > 0.0)));
+
+    let load = ["bench", "--model", &model, "--prompt", "8", "--gen", "4", "--backend", "cpu", "--json"];
+    let load = json(&[&load[..], &["--concurrency", "1,4", "--shared-prefix", "64"]].concat());
+    let rows = load.as_array().expect("an array");
+    // The first computes the 64; the others take them.
+    assert_eq!(rows.iter().map(|r| r["cached_tokens"].as_u64()).collect::<Vec<_>>(), [Some(0), Some(3 * 64)], "{load}");
+    assert!(
+        rows.iter().all(|r| r["first_token_p99_s"].as_f64() >= r["first_token_p50_s"].as_f64() && r["aggregate_tps"].as_f64() > Some(0.0))
+    );
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub enum FinishReason {
     Complete,
     /// [`super::Engine::cancel`].
     Cancelled,
+    /// The request's deadline has passed; what was generated until then stands.
+    DeadlinePassed,
     /// This sequence can't go on; others do.
     Failed {
         /// What kind of failure.
@@ -75,7 +77,7 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
-    /// The stable name: `end_of_generation`, `stop_string`, `max_tokens`, `context_full`, `complete`, `cancelled`, `failed`.
+    /// The stable name: `end_of_generation`, `stop_string`, `max_tokens`, `context_full`, `complete`, `cancelled`, `deadline_passed`, `failed`.
     pub const fn name(&self) -> &'static str {
         match self {
             FinishReason::EndOfGeneration(_) => "end_of_generation",
@@ -84,6 +86,7 @@ impl FinishReason {
             FinishReason::ContextFull => "context_full",
             FinishReason::Complete => "complete",
             FinishReason::Cancelled => "cancelled",
+            FinishReason::DeadlinePassed => "deadline_passed",
             FinishReason::Failed { .. } => "failed",
         }
     }

@@ -5,7 +5,7 @@
 //! use firecrest_engine::engine::{Engine, EngineOptions, Event, Generate, Request};
 //!
 //! let mut engine = Engine::load(file, backend, EngineOptions::default(), &mut |_, _| {}).await?;
-//! let id = engine.submit(Request::generate(vec![1], Generate { max_tokens: Some(64), ..Generate::default() }))?;
+//! let id = engine.submit(Request::generate(vec![1], Generate { max_tokens: Some(64), ..Generate::default() }))?.accepted()?;
 //! while !engine.is_idle() {
 //!     for event in engine.step().await? {
 //!         match event {
@@ -18,19 +18,23 @@
 //! # }
 //! ```
 
+mod admission;
 mod event;
 mod options;
 mod request;
 mod schedule;
 
+pub use admission::Admission;
 pub use event::{Event, FinishReason, Usage};
 pub use options::EngineOptions;
-pub use request::{Embed, Generate, Pin, Request, Sharing, Work};
+pub use request::{Embed, Generate, Pin, Priority, Request, Sharing, Work};
 
 pub use crate::kv::CacheSize;
 pub use crate::model::Pooling;
 pub use crate::sampling::{Logprobs, Sampling};
 pub use crate::sequence::SequenceId;
+
+use std::time::Duration;
 
 use crate::Clock;
 use crate::backend::{Backend, Description, MemoryUse};
@@ -101,6 +105,8 @@ impl Engine {
             max_requests: options.max_requests,
             step_rows,
             logits_rows: (OUTPUT_BYTES / 4 / config.vocab.max(1) as usize).max(sequences as usize + 1) as u32,
+            gather: options.gather,
+            ageing: options.ageing,
             encoder: !config.causal,
             generates: config.head,
             pooling: config.pooling.unwrap_or(if config.causal { Pooling::Last } else { Pooling::Mean }),
@@ -133,9 +139,9 @@ impl Engine {
     /// Takes a request in; its events come from [`Engine::step`].
     ///
     /// # Errors
-    /// A request that can't be carried out as asked, with nothing changed: see the message. One too many for `max_requests` has
-    /// [`crate::ErrorCode::Memory`], and may be submitted again later.
-    pub fn submit(&mut self, request: Request) -> Result<SequenceId> {
+    /// A request that can't be carried out as asked, with nothing changed: see the message.
+    pub fn submit(&mut self, request: Request) -> Result<Admission> {
+        self.tell_time();
         let stream = self.tokenizer.as_ref().map(|t| t.stream_after(&request.prompt));
         self.schedule.submit(request, stream)
     }
@@ -153,10 +159,9 @@ impl Engine {
     /// # Errors
     /// The backend's. What is wrong with one sequence only is its own last event instead ([`FinishReason::Failed`]).
     pub async fn step(&mut self) -> Result<Vec<Event>> {
-        if let Some(clock) = &self.clock {
-            self.schedule.set_now(clock());
-        }
+        let started = self.tell_time();
         if let Some(step) = self.schedule.compose()? {
+            let shape = step.batch.shape();
             let plan = self.model.plan(step.kind)?;
             let width = plan.widths.out as usize;
             self.backend.run(plan, &step.batch).await?;
@@ -169,8 +174,22 @@ impl Engine {
                 )));
             }
             self.schedule.absorb(step, &self.outputs, width);
+            if let (Some(started), Some(ended)) = (started, self.tell_time()) {
+                self.schedule.observe(shape.prompt_rows, shape.generated_rows, ended.saturating_sub(started));
+            }
         }
         Ok(self.schedule.take_events())
+    }
+
+    fn tell_time(&mut self) -> Option<Duration> {
+        let now = self.clock.as_ref()?();
+        self.schedule.set_now(now);
+        Some(now)
+    }
+
+    /// Until when, by the host's clock, a step does nothing but wait for company ([`EngineOptions::gather`]), if one would now.
+    pub fn gathers_until(&self) -> Option<Duration> {
+        self.schedule.gathers_until()
     }
 
     /// Whether there is nothing to run and nothing to tell.

@@ -1,5 +1,7 @@
 //! What an engine is told once, when its model is loaded.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 use crate::kv::CacheSize;
 
@@ -20,13 +22,25 @@ pub struct EngineOptions {
     /// rest. More than `max_sequences`, so that prompts always move. A smaller budget makes shorter steps, which a browser needs to stay
     /// responsive; a larger one makes prompts faster. Encoders see a text whole, so theirs may pass it.
     pub step_rows: u32,
+    /// How long an engine with nothing to run waits for company before it starts, for throughput: at most 100 ms. Needs a clock.
+    pub gather: Duration,
+    /// How long a request waits before it moves up a lane. Needs a clock.
+    pub ageing: Duration,
 }
 
 impl Default for EngineOptions {
     /// Sixteen sequences and 512 rows a step; eight and 64 in wasm, where nobody else runs while a step does.
     fn default() -> EngineOptions {
         let (max_sequences, step_rows) = if cfg!(target_family = "wasm") { (8, 64) } else { (16, 512) };
-        EngineOptions { context: None, max_sequences, max_requests: 256, cache: CacheSize::Auto, step_rows }
+        EngineOptions {
+            context: None,
+            max_sequences,
+            max_requests: 256,
+            cache: CacheSize::Auto,
+            step_rows,
+            gather: Duration::ZERO,
+            ageing: Duration::from_secs(10),
+        }
     }
 }
 
@@ -45,6 +59,9 @@ impl EngineOptions {
         if self.max_requests < self.max_sequences {
             let message = format!("max_requests is {}, below max_sequences, {}; raise it", self.max_requests, self.max_sequences);
             return Err(Error::request(message));
+        }
+        if self.gather > Duration::from_millis(100) {
+            return Err(Error::request(format!("gather is {:?}; it may be 100 ms at most, for somebody waits", self.gather)));
         }
         check_step_rows(self.step_rows, self.max_sequences)
     }

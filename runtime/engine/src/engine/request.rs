@@ -15,6 +15,25 @@ pub struct Request {
     pub work: Work,
     /// What it shares with others.
     pub sharing: Sharing,
+    /// What it may be kept waiting for.
+    pub priority: Priority,
+}
+
+/// Who goes first. Times are of the host's clock ([`super::Engine::lend_clock`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Priority {
+    /// Lower lanes go first, at most [`Priority::LANES`] − 1. A request that waits for one [`super::EngineOptions::ageing`] moves up a lane. When slots or
+    /// pages run out, the youngest of the highest lane gives way, and is computed again later.
+    pub lane: u8,
+    /// A sequence that has not ended by then ends with [`super::FinishReason::DeadlinePassed`]. Within a lane earlier deadlines go first.
+    pub deadline: Option<Duration>,
+    /// Refused ([`super::Admission::Busy`]) where its first token is expected later than this from now. `None`: it waits.
+    pub patience: Option<Duration>,
+}
+
+impl Priority {
+    /// Lanes there are.
+    pub const LANES: u8 = 3;
 }
 
 /// How a request uses the prefix cache: texts that begin alike compute their common pages once.
@@ -85,16 +104,16 @@ impl Default for Embed {
 impl Request {
     /// Generate after a prompt.
     pub fn generate(prompt: Vec<u32>, generate: Generate) -> Request {
-        Request { prompt, work: Work::Generate(generate), sharing: Sharing::default() }
+        Request { prompt, work: Work::Generate(generate), sharing: Sharing::default(), priority: Priority::default() }
     }
 
     /// The logits of every position of a prompt.
     pub fn logits(prompt: Vec<u32>) -> Request {
-        Request { prompt, work: Work::Logits, sharing: Sharing::default() }
+        Request { prompt, work: Work::Logits, sharing: Sharing::default(), priority: Priority::default() }
     }
 
     /// A prompt's embedding.
     pub fn embed(prompt: Vec<u32>, embed: Embed) -> Request {
-        Request { prompt, work: Work::Embed(embed), sharing: Sharing::default() }
+        Request { prompt, work: Work::Embed(embed), sharing: Sharing::default(), priority: Priority::default() }
     }
 }

@@ -1,17 +1,19 @@
 //! Which rows the next step runs, and what its outputs change.
 //!
-//! Sequences are served in the order of their submission. Those that decode get a row in every step; prompts are cut into
-//! chunks that fill the rest of the budget. Pages are claimed oldest first: who finds none takes them from the youngest that
-//! runs, or sits the step out. So the oldest always moves, and alone it always fits: no deadlock.
+//! Sequences are served by lane, deadline and order of submission. Those that decode get a row in every step; prompts are cut into
+//! chunks that fill the rest of the budget. Pages are claimed in that order: who finds none takes them from the last that
+//! runs, or sits the step out. So the first always moves, and alone it always fits: no deadlock. Who waits rises a lane at a time, and keeps
+//! the lane it was admitted in, so that nobody starves and no two take each other's pages in turns.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use super::admission::{Admission, Rates};
 use super::options::check_step_rows;
-use super::{Embed, Event, FinishReason, Occupancy, Pooling, Request, Work};
+use super::{Embed, Event, FinishReason, Occupancy, Pooling, Priority, Request, Work};
 use crate::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, Result};
 use crate::kv::{KvCache, PAGE_LEN, Prefix};
 use crate::model::plan::PlanKind;
 use crate::sampling::Sampler;
@@ -37,6 +39,10 @@ pub(crate) struct Limits {
     pub(crate) encoder: bool,
     /// Whether the model has a head: without, it only embeds.
     pub(crate) generates: bool,
+    /// How long an idle engine waits for company.
+    pub(crate) gather: Duration,
+    /// How long a request waits before it rises a lane.
+    pub(crate) ageing: Duration,
     /// For embeddings that ask for none.
     pub(crate) pooling: Pooling,
     /// Whether the backend computes prompts as it does generated positions.
@@ -59,7 +65,11 @@ pub(crate) struct Schedule {
     events: Vec<Event>,
     /// The host's time, where it lends its clock.
     now: Option<Duration>,
+    rates: Rates,
 }
+
+/// Who goes first: lane, deadline, order of submission.
+type Order = (u8, Duration, SequenceId);
 
 /// A step to run.
 #[derive(Debug)]
@@ -93,29 +103,85 @@ impl Schedule {
             sampler: Sampler::new(),
             events: Vec::new(),
             now: None,
+            rates: Rates::default(),
             limits,
         }
     }
 
     /// Takes a request in, or says why not. `stream` makes text of its tokens.
-    pub(crate) fn submit(&mut self, mut request: Request, stream: Option<TextStream>) -> Result<SequenceId> {
+    pub(crate) fn submit(&mut self, mut request: Request, stream: Option<TextStream>) -> Result<Admission> {
         self.check(&request, stream.is_some())?;
+        let expected = self.seconds_to_first_token(&request);
+        if self.sequences.len() >= self.limits.max_requests as usize {
+            // Where nothing was measured a second is as good a guess as any.
+            return Ok(Admission::Busy { retry_after: Duration::try_from_secs_f64(expected.unwrap_or(1.0)).unwrap_or(Duration::MAX) });
+        }
+        if let (Some(expected), Some(patience)) = (expected, request.priority.patience)
+            && expected > patience.as_secs_f64()
+        {
+            return Ok(Admission::Busy { retry_after: Duration::from_secs_f64(expected - patience.as_secs_f64()) });
+        }
         if let Work::Embed(Embed { pooling, .. }) = &mut request.work {
             pooling.get_or_insert(self.limits.pooling);
         }
         let id = SequenceId(self.next_id);
         self.next_id += 1;
-        self.sequences.insert(id, Sequence::new(id, request, stream, self.cache.tables()));
-        Ok(id)
+        let mut sequence = Sequence::new(id, request, stream, self.cache.tables());
+        sequence.submitted = self.now;
+        self.sequences.insert(id, sequence);
+        Ok(Admission::Accepted(id))
+    }
+
+    /// When a request's first token may be expected, if it were taken now. `None` before anything was measured.
+    fn seconds_to_first_token(&self, request: &Request) -> Option<f64> {
+        let order = (request.priority.lane, request.priority.deadline.unwrap_or(Duration::MAX), SequenceId(self.next_id));
+        let ahead = || self.sequences.values().filter(|s| self.order(s) < order);
+        let rows: u64 = ahead().filter(|s| s.phase != Phase::Decoding).map(|s| u64::from(s.len() - s.computed)).sum();
+        let generated_from = if self.limits.one_class { u32::MAX } else { request.prompt.len() as u32 };
+        let prefix = Prefix { namespace: &request.sharing.namespace, tokens: &request.prompt, generated_from };
+        let known = if request.sharing.private { 0 } else { self.cache.known(&prefix, request.prompt.len() as u32 - 1) };
+        // Steps until a slot is its own, where those before it take slots in their order and decode all they may.
+        let mut slots = vec![0u64; self.limits.max_sequences as usize];
+        let mut before: Vec<&Sequence> = ahead().collect();
+        before.sort_unstable_by_key(|s| (!s.is_running(), self.order(s)));
+        for sequence in before {
+            if let Some(soonest) = slots.iter_mut().min() {
+                *soonest += u64::from(sequence.remaining(self.limits.context)).max(1);
+            }
+        }
+        let steps = slots.into_iter().min().unwrap_or(0);
+        self.rates.seconds(rows + request.prompt.len() as u64 - u64::from(known), steps)
+    }
+
+    fn order(&self, sequence: &Sequence) -> Order {
+        let lane = if sequence.is_running() { sequence.rank } else { self.lane(sequence) };
+        (lane, sequence.priority.deadline.unwrap_or(Duration::MAX), sequence.id)
+    }
+
+    /// The lane that one who waits has risen to.
+    fn lane(&self, sequence: &Sequence) -> u8 {
+        let lane = sequence.priority.lane;
+        let (Some(now), Some(submitted)) = (self.now, sequence.submitted) else { return lane };
+        let waited = now.saturating_sub(submitted).as_nanos();
+        let risen = waited.checked_div(self.limits.ageing.as_nanos()).unwrap_or(u128::MAX);
+        lane.saturating_sub(u8::try_from(risen).unwrap_or(u8::MAX))
+    }
+
+    /// A step of so many rows took so long.
+    pub(crate) fn observe(&mut self, prompt_rows: u32, generated_rows: u32, took: Duration) {
+        self.rates.observe(prompt_rows, generated_rows, took);
     }
 
     fn check(&self, request: &Request, has_text: bool) -> Result<()> {
         let Limits { vocab, context, generates, .. } = self.limits;
-        if self.sequences.len() >= self.limits.max_requests as usize {
-            let message = format!("{} requests are held already, all that max_requests allows; try again later", self.sequences.len());
-            return Err(Error::new(ErrorCode::Memory, message));
-        }
         let prompt = &request.prompt;
+        let Priority { lane, deadline, patience } = request.priority;
+        if lane >= Priority::LANES {
+            return Err(Error::request(format!("lane {lane}; there are {}, from 0", Priority::LANES)));
+        }
+        if (deadline.is_some() || patience.is_some()) && self.now.is_none() {
+            return Err(Error::request("a deadline and patience need a clock, and none was lent to the engine (Engine::lend_clock)"));
+        }
         if prompt.is_empty() {
             return Err(Error::request("the prompt is empty; give at least one token (a BOS token where there is no text)"));
         }
@@ -194,6 +260,14 @@ impl Schedule {
     pub(crate) fn set_now(&mut self, now: Duration) {
         self.now = Some(now);
         self.cache.expire(now);
+        let mut passed = false;
+        for sequence in self.sequences.values_mut().filter(|s| s.priority.deadline.is_some_and(|deadline| deadline <= now)) {
+            sequence.drain(FinishReason::DeadlinePassed, &mut self.events);
+            passed = true;
+        }
+        if passed {
+            self.retire();
+        }
     }
 
     /// Gives up prefixes that no sequence holds.
@@ -204,7 +278,7 @@ impl Schedule {
     /// The next step; `None` where there is nothing to run. Composing changes no sequence's tokens: a step that is never finished
     /// is composed again.
     pub(crate) fn compose(&mut self) -> Result<Option<Step>> {
-        if self.sequences.is_empty() {
+        if self.sequences.is_empty() || self.gathers_until().is_some() {
             return Ok(None);
         }
         let turn = match self.last {
@@ -221,10 +295,21 @@ impl Schedule {
         Err(Error::internal(format!("none of {} sequences can go on", self.sequences.len())))
     }
 
+    /// Until when an idle engine waits for company, if it still does.
+    pub(crate) fn gathers_until(&self) -> Option<Duration> {
+        if self.sequences.len() >= self.limits.max_sequences as usize || self.sequences.values().any(Sequence::is_running) {
+            return None;
+        }
+        let first = self.sequences.values().next()?.submitted?;
+        Some(first.saturating_add(self.limits.gather)).filter(|until| self.now.is_some_and(|now| now < *until))
+    }
+
     /// Shares the budget out and finds pages for it.
     fn claim(&mut self, kind: PlanKind) -> Vec<Span> {
-        let ids: Vec<_> = self.sequences.values().filter(|s| s.plan_kind() == kind).map(|s| (s.id, s.phase == Phase::Decoding)).collect();
-        let decoding = ids.iter().filter(|(_, decoding)| *decoding).count() as u32;
+        let of_kind = self.sequences.values().filter(|s| s.plan_kind() == kind);
+        let mut ids: Vec<_> = of_kind.map(|s| (self.order(s), s.id, s.phase == Phase::Decoding, s.is_running())).collect();
+        ids.sort_unstable();
+        let decoding = ids.iter().filter(|(_, _, decoding, _)| *decoding).count() as u32;
         let mut prompts = ids.len() as u32 - decoding;
         let mut budget = self.limits.step_rows.saturating_sub(decoding);
         let mut outputs = match kind {
@@ -233,9 +318,9 @@ impl Schedule {
         };
         let (mut full, mut closed) = (false, false);
         let mut spans: Vec<Span> = Vec::new();
-        for (id, decoding) in ids {
+        for (_, id, decoding, was_running) in ids {
             if decoding {
-                // Unless an older one has just taken its pages.
+                // Unless one before it has just taken its pages.
                 if self.sequences[&id].is_running() {
                     spans.extend(self.claim_rows(id, 1, 1));
                 }
@@ -243,6 +328,10 @@ impl Schedule {
             }
             prompts -= 1;
             full = full || budget == 0 || outputs == 0;
+            if was_running && !self.sequences[&id].is_running() {
+                // One before it has just taken its pages. It may have risen, but those before it have their rows now.
+                continue;
+            }
             if !self.sequences[&id].is_running() {
                 // Who follows another's prefix gains by waiting for it, and others go before it. Otherwise nobody overtakes in the queue.
                 closed = closed || full || !self.follows(id) && !self.admit(id);
@@ -287,17 +376,21 @@ impl Schedule {
         spans
     }
 
-    /// Lets a waiting sequence run where there are a slot and pages for all it has so far. True where it runs (already).
+    /// Lets a waiting sequence run where there are a slot and pages for all it has so far, or where lanes behind its own have them. True where it
+    /// runs then.
     fn admit(&mut self, id: SequenceId) -> bool {
-        let sequence = &self.sequences[&id];
-        if sequence.is_running() {
-            return true;
-        }
-        let running = self.sequences.values().filter(|s| s.is_running()).map(|s| (&s.tables, s.len()));
-        if !self.cache.has_room(sequence.len(), self.limits.step_rows, running) {
-            return false;
-        }
-        let Some(slot) = self.free_slots.pop() else { return false };
+        let lane = self.lane(&self.sequences[&id]);
+        let slot = loop {
+            let running = self.sequences.values().filter(|s| s.is_running()).map(|s| (&s.tables, s.len()));
+            let room = self.cache.has_room(self.sequences[&id].len(), self.limits.step_rows, running);
+            if let Some(slot) = self.free_slots.pop_if(|_| room) {
+                break slot;
+            }
+            // All of its own lane go before all of the next.
+            if self.preempt_behind((lane, Duration::MAX, SequenceId(u64::MAX))).is_none() {
+                return false;
+            }
+        };
         if let Some(sequence) = self.sequences.get_mut(&id) {
             let mut tables = std::mem::take(&mut sequence.tables);
             let known = match shared(sequence, &self.limits) {
@@ -305,18 +398,19 @@ impl Schedule {
                 None => 0,
             };
             sequence.tables = tables;
-            sequence.admit(slot, known);
+            sequence.admit(slot, known, lane);
         }
         true
     }
 
-    /// Whether a waiting sequence's text begins with pages that an older, running one is about to compute.
+    /// Whether a waiting sequence's text begins with pages that one before it, which runs, is about to compute.
     fn follows(&self, id: SequenceId) -> bool {
         let sequence = &self.sequences[&id];
         let Some(prefix) = shared(sequence, &self.limits).filter(|_| !sequence.is_running()) else { return false };
         let skippable = sequence.skippable();
         let known = self.cache.known(&prefix, skippable);
-        self.sequences.range(..id).filter(|(_, other)| other.phase == Phase::Prefilling).any(|(_, other)| {
+        let order = self.order(sequence);
+        self.sequences.values().filter(|other| other.phase == Phase::Prefilling && self.order(other) < order).any(|other| {
             let Some(theirs) = shared(other, &self.limits).filter(|theirs| theirs.namespace == prefix.namespace) else { return false };
             let alike = prefix.tokens.iter().zip(theirs.tokens).take_while(|(a, b)| a == b).count() as u32;
             // Positions of both classes are alike only within both prompts.
@@ -325,7 +419,7 @@ impl Schedule {
         })
     }
 
-    /// Between `least` and `most` of a running sequence's next rows, as many as there are pages for, taken from younger sequences where they must be.
+    /// Between `least` and `most` of a running sequence's next rows, as many as there are pages for, taken from sequences behind it where they must be.
     fn claim_rows(&mut self, id: SequenceId, most: u32, least: u32) -> Option<Span> {
         loop {
             let sequence = self.sequences.get_mut(&id)?;
@@ -340,16 +434,19 @@ impl Schedule {
                     outputs: 0..wanted.count(),
                 });
             }
-            self.preempt_younger(id)?;
+            let order = self.order(&self.sequences[&id]);
+            self.preempt_behind(order)?;
         }
     }
 
-    /// Takes the pages of the youngest sequence that runs and is younger than `id`, if there is one.
-    fn preempt_younger(&mut self, id: SequenceId) -> Option<()> {
-        let (_, youngest) = self.sequences.range_mut(id..).rfind(|(_, s)| s.is_running() && s.id > id)?;
-        self.cache.release(&mut youngest.tables);
-        self.free_slots.extend(youngest.slot.take());
-        youngest.preempt();
+    /// Takes the pages of the last sequence that runs and comes after `order`, if there is one.
+    fn preempt_behind(&mut self, order: Order) -> Option<()> {
+        let running = self.sequences.values().filter(|s| s.is_running());
+        let (_, _, last) = running.map(|s| self.order(s)).max().filter(|last| *last > order)?;
+        let sequence = self.sequences.get_mut(&last)?;
+        self.cache.release(&mut sequence.tables);
+        self.free_slots.extend(sequence.slot.take());
+        sequence.preempt();
         Some(())
     }
 

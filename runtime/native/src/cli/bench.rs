@@ -1,11 +1,11 @@
-//! `firecrest bench`: prefill and decode rates at several numbers of sequences at once.
+//! `firecrest bench`: prefill and decode rates at several numbers of sequences at once, and what each of many requests sees.
 
-use std::collections::BTreeSet;
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use firecrest::engine::Error;
-use firecrest::engine::engine::{self, Engine, Event, FinishReason, Request, Sampling};
+use firecrest::engine::engine::{self, Engine, Event, FinishReason, Request, Sampling, Sharing, Usage};
 use pollster::block_on;
 use serde_json::json;
 
@@ -15,7 +15,7 @@ use super::{Outcome, show};
 /// Measure prefill and decode.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  firecrest bench\n  firecrest bench --model m.gguf --prompt 128 --gen 64 --sequences 1,4,16 --json\n\nRates are aggregate: tokens of all sequences by the wall clock. The peak is the process's, from its start."
+    after_help = "Examples:\n  firecrest bench\n  firecrest bench --model m.gguf --prompt 128 --gen 64 --sequences 1,4,16 --json\n  firecrest bench --concurrency 1,2,4,8,16,32 --shared-prefix 512\n\nRates are aggregate: tokens of all sequences by the wall clock. The peak is the process's, from its start."
 )]
 pub(crate) struct Bench {
     #[command(flatten)]
@@ -31,6 +31,12 @@ pub(crate) struct Bench {
     /// Numbers of sequences at once.
     #[arg(long, value_name = "1,4,16", value_delimiter = ',', default_value = "1,4,16")]
     sequences: Vec<u32>,
+    /// Instead: so many requests at once, and the time each waits for its first token.
+    #[arg(long, value_name = "1,2,4", value_delimiter = ',', conflicts_with = "sequences")]
+    concurrency: Vec<u32>,
+    /// With --concurrency: tokens that all prompts begin with, before --prompt tokens of their own.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "concurrency")]
+    shared_prefix: u32,
     /// A JSON array on stdout.
     #[arg(long)]
     json: bool,
@@ -41,14 +47,79 @@ struct Rates {
     decode: f64,
 }
 
+fn greedy(tokens: u32) -> engine::Generate {
+    engine::Generate { max_tokens: Some(tokens), ignore_eos: true, sampling: Sampling::greedy(), ..Default::default() }
+}
+
+/// What requests saw that came all at once.
+struct Load {
+    concurrency: u32,
+    /// Of all sequences together.
+    aggregate: f64,
+    /// Of one sequence from its first token to its last, the mean of all.
+    each: f64,
+    /// Times to the first token, ascending.
+    first: Vec<Duration>,
+    /// The most pages that sequences held at once.
+    pages: u32,
+    cached: u32,
+    recomputed: u32,
+}
+
+impl Load {
+    /// The time within which this share of the requests had their first token.
+    fn first_token(&self, share: f64) -> Duration {
+        let at = (share * self.first.len() as f64).ceil() as usize;
+        self.first[at.clamp(1, self.first.len()) - 1]
+    }
+}
+
+/// `concurrency` requests at once, whose prompts share their first `shared` tokens.
+fn load(engine: &mut Engine, concurrency: u32, shared: u32, prompt: u32, generate: u32) -> Outcome<Load> {
+    let vocab = engine.model().config.vocab.min(250);
+    engine.forget_prefixes();
+    let started = Instant::now();
+    for s in 0..concurrency {
+        let beginning = (0..shared).map(|i| i.wrapping_mul(104_729) % vocab);
+        let own = (0..prompt).map(|i| (i.wrapping_mul(7919).wrapping_add((s + 1) * 31)) % vocab);
+        engine.submit(Request::generate(beginning.chain(own).collect(), greedy(generate)))?.accepted()?;
+    }
+    let mut spans: BTreeMap<_, (Instant, Instant)> = BTreeMap::new();
+    let (mut total, mut pages) = (Usage::default(), 0);
+    while !engine.is_idle() {
+        let events = block_on(engine.step())?;
+        pages = pages.max(engine.occupancy().pages_used);
+        let now = Instant::now();
+        for event in events {
+            match event {
+                Event::Token { sequence, .. } => spans.entry(sequence).or_insert((now, now)).1 = now,
+                Event::Done { reason: FinishReason::Failed { code, message }, .. } => return Err(Error::new(code, message).into()),
+                Event::Done { usage, .. } => {
+                    total.generated_tokens += usage.generated_tokens;
+                    total.cached_tokens += usage.cached_tokens;
+                    total.recomputed_tokens += usage.recomputed_tokens;
+                }
+                _ => {}
+            }
+        }
+    }
+    let aggregate = show::rate(total.generated_tokens as usize, started.elapsed());
+    let each = spans.values().map(|(first, last)| show::rate(generate.saturating_sub(1) as usize, *last - *first)).sum::<f64>();
+    let mut first: Vec<Duration> = spans.values().map(|(first, _)| *first - started).collect();
+    first.sort_unstable();
+    let (cached, recomputed) = (total.cached_tokens, total.recomputed_tokens);
+    Ok(Load { concurrency, aggregate, each: each / f64::from(concurrency), first, pages, cached, recomputed })
+}
+
 /// All sequences at once: prefill lasts until each has its first token, decode from then on.
 fn measure(engine: &mut Engine, sequences: u32, prompt: u32, generate: u32) -> Outcome<Rates> {
     let vocab = engine.model().config.vocab;
     for s in 0..sequences {
         // Any ids do: speed does not depend on them. Different ones for each sequence, so that nothing could be shared.
         let ids = (0..prompt).map(|i| (i.wrapping_mul(7919).wrapping_add(s * 31)) % vocab.min(250)).collect();
-        let work = engine::Generate { max_tokens: Some(generate), ignore_eos: true, sampling: Sampling::greedy(), ..Default::default() };
-        engine.submit(Request::generate(ids, work))?;
+        // What an earlier round computed must not make a later one look fast.
+        let sharing = Sharing { private: true, ..Sharing::default() };
+        engine.submit(Request { sharing, ..Request::generate(ids, greedy(generate)) })?.accepted()?;
     }
     let started = Instant::now();
     let (mut seen, mut decoded, mut prefilled) = (BTreeSet::new(), 0usize, None);
@@ -74,6 +145,9 @@ fn measure(engine: &mut Engine, sequences: u32, prompt: u32, generate: u32) -> O
 
 impl Bench {
     pub(crate) fn run(self) -> Outcome {
+        if !self.concurrency.is_empty() {
+            return self.run_load();
+        }
         let most = self.sequences.iter().copied().max().unwrap_or(1);
         // Room for exactly what is measured, as a peer would be given; the page the last token needs included.
         let room = Room { context: Some(self.prompt + self.generate + 16), sequences: Some(most) };
@@ -108,5 +182,47 @@ impl Bench {
             ]
         };
         show::table(&["SEQUENCES", "PREFILL tok/s", "DECODE tok/s", "PEAK MEMORY"], &rows.iter().map(text).collect::<Vec<_>>())
+    }
+
+    fn run_load(self) -> Outcome {
+        let most = self.concurrency.iter().copied().max().unwrap_or(1);
+        let room = Room { context: Some(self.shared_prefix + self.prompt + self.generate + 16), sequences: Some(most) };
+        let Opened { mut engine, .. } = open(&self.model, &self.device, room)?;
+        measure(&mut engine, 1, self.prompt.min(16), 2)?;
+        let description = engine.describe();
+        let mut loads = Vec::new();
+        for &concurrency in self.concurrency.iter().filter(|&&concurrency| concurrency > 0) {
+            loads.push(load(&mut engine, concurrency, self.shared_prefix, self.prompt, self.generate)?);
+        }
+        if self.json {
+            let object = |load: &Load| {
+                json!({
+                    "concurrency": load.concurrency, "aggregate_tps": load.aggregate, "sequence_tps": load.each,
+                    "first_token_p50_s": show::seconds(load.first_token(0.5)), "first_token_p99_s": show::seconds(load.first_token(0.99)),
+                    "pages_used": load.pages, "cached_tokens": load.cached, "recomputed_tokens": load.recomputed,
+                    "backend": description.backend, "adapter": description.adapter, "rung": description.rung,
+                })
+            };
+            return show::json(&loads.iter().map(object).collect::<Vec<_>>().into());
+        }
+        println!(
+            "{} on {} ({}), {} shared + {} own prompt + {} generated tokens a request",
+            self.model.model, description.adapter, description.rung, self.shared_prefix, self.prompt, self.generate
+        );
+        let text = |load: &Load| {
+            let seconds = |share| format!("{:.3} s", load.first_token(share).as_secs_f64());
+            vec![
+                load.concurrency.to_string(),
+                format!("{:.1}", load.aggregate),
+                format!("{:.1}", load.each),
+                seconds(0.5),
+                seconds(0.99),
+                load.pages.to_string(),
+                load.cached.to_string(),
+                load.recomputed.to_string(),
+            ]
+        };
+        let head = ["REQUESTS", "ALL tok/s", "EACH tok/s", "FIRST p50", "FIRST p99", "PAGES", "CACHED", "RECOMPUTED"];
+        show::table(&head, &loads.iter().map(text).collect::<Vec<_>>())
     }
 }

@@ -56,7 +56,7 @@ impl Embed {
             PoolingName::Cls => Pooling::Cls,
             PoolingName::Last => Pooling::Last,
         });
-        engine.submit(Request::embed(prompt, engine::Embed { pooling, normalise: !self.raw }))?;
+        engine.submit(Request::embed(prompt, engine::Embed { pooling, normalise: !self.raw }))?.accepted()?;
         let mut embedding = Vec::new();
         while !engine.is_idle() {
             for event in block_on(engine.step())? {

@@ -134,7 +134,7 @@ pub(crate) fn drive(engine: &mut Engine, request: Request, stream: &mut dyn FnMu
     let mut generated = Generated::default();
     let started = Instant::now();
     let mut first = None;
-    let id = engine.submit(request)?;
+    let id = engine.submit(request)?.accepted()?;
     while !engine.is_idle() {
         for event in block_on(engine.step())? {
             match event {

@@ -37,7 +37,7 @@ impl Logits {
     pub(crate) fn run(self) -> Outcome {
         let Opened { mut engine, .. } = open(&self.model, &self.device, Room { context: None, sequences: Some(1) })?;
         let rows = self.tokens.len();
-        engine.submit(Request::logits(self.tokens))?;
+        engine.submit(Request::logits(self.tokens))?.accepted()?;
         let mut logits: Vec<f32> = Vec::new();
         while !engine.is_idle() {
             for event in block_on(engine.step())? {

@@ -1,6 +1,7 @@
 //! Opening a model the way every command does: the same flags, a progress bar, and the seconds it took.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -98,7 +99,9 @@ pub(crate) fn open(model: &ModelArguments, device: &DeviceArguments, room: Room)
         bar.set_position(done);
     }));
     bar.finish_and_clear();
-    Ok(Opened { engine: engine?, file, load: started.elapsed() })
+    let mut engine = engine?;
+    engine.lend_clock(Arc::new(move || started.elapsed()));
+    Ok(Opened { engine, file, load: started.elapsed() })
 }
 
 /// A bar in bytes on stderr; hidden where stderr is no terminal.

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::{Generate, Pin, Sampling, Sharing, Usage};
+use crate::ErrorCode;
+use crate::engine::{Admission, Generate, Pin, Priority, Sampling, Sharing, Usage};
 use crate::kv::{CacheSize, KvGroup, PageId, Sizing};
 
 const VOCAB: u32 = 24;
@@ -84,12 +85,23 @@ struct Setup {
     step_rows: u32,
     logits_rows: u32,
     cache: CacheSize,
+    gather: Duration,
 }
 
 impl Setup {
     fn wide(windows: Vec<Option<u32>>) -> Setup {
         let (context, sequences, step_rows) = (160, 4, 400);
-        Setup { windows, causal: true, one_class: false, context, sequences, step_rows, logits_rows: 1000, cache: CacheSize::Auto }
+        Setup {
+            windows,
+            causal: true,
+            one_class: false,
+            context,
+            sequences,
+            step_rows,
+            logits_rows: 1000,
+            cache: CacheSize::Auto,
+            gather: Duration::ZERO,
+        }
     }
 
     fn bench(&self) -> Bench {
@@ -104,6 +116,8 @@ impl Setup {
             max_requests: 64,
             step_rows,
             logits_rows: self.logits_rows,
+            gather: self.gather,
+            ageing: Duration::from_secs(20),
             encoder: !self.causal,
             generates: self.causal,
             pooling: Pooling::Mean,
@@ -122,6 +136,10 @@ impl Setup {
 }
 
 impl Bench {
+    fn submit(&mut self, request: Request) -> SequenceId {
+        self.schedule.submit(request, None).unwrap().accepted().unwrap()
+    }
+
     fn step(&mut self) {
         self.steps += 1;
         self.schedule.set_now(Duration::from_secs(self.steps.into()));
@@ -200,9 +218,14 @@ fn request(causal: bool) -> impl Strategy<Value = Request> {
     let pooling = prop_oneof![Just(Pooling::Mean), Just(Pooling::Cls), Just(Pooling::Last)];
     let embed = (prop::option::of(pooling), any::<bool>()).prop_map(|(pooling, normalise)| Work::Embed(Embed { pooling, normalise }));
     let work = if causal { prop_oneof![4 => generate, 1 => Just(Work::Logits), 1 => embed].boxed() } else { embed.boxed() };
-    (prompt, work, sharing).prop_map(|(prompt, work, mut sharing)| {
+    let priority = (0..Priority::LANES, prop::option::of(0..400u64)).prop_map(|(lane, deadline)| Priority {
+        lane,
+        deadline: deadline.map(Duration::from_secs),
+        patience: None,
+    });
+    (prompt, work, sharing, priority).prop_map(|(prompt, work, mut sharing, priority)| {
         sharing.pins.iter_mut().for_each(|pin| pin.positions = pin.positions.min(prompt.len() as u32));
-        Request { prompt, work, sharing }
+        Request { prompt, work, sharing, priority }
     })
 }
 
@@ -242,6 +265,7 @@ fn setup(causal: bool) -> impl Strategy<Value = Setup> {
             step_rows: sequences + rows,
             logits_rows: sequences + outputs,
             cache: CacheSize::Positions(positions),
+            gather: Duration::ZERO,
         },
     )
 }
@@ -253,7 +277,7 @@ fn as_alone(setup: Setup, calls: Vec<Call>) -> Result<(), TestCaseError> {
     for call in calls {
         match call {
             Call::Submit(request) => {
-                if let Ok(id) = bench.schedule.submit(request.clone(), None) {
+                if let Ok(Admission::Accepted(id)) = bench.schedule.submit(request.clone(), None) {
                     requests.insert(id, request);
                 }
             }
@@ -270,10 +294,10 @@ fn as_alone(setup: Setup, calls: Vec<Call>) -> Result<(), TestCaseError> {
     let context = bench.schedule.limits.context;
     for (id, request) in requests {
         let mut alone = Setup { causal: setup.causal, one_class: setup.one_class, context, ..Setup::wide(setup.windows.clone()) }.bench();
-        alone.schedule.submit(request, None).unwrap();
+        alone.submit(Request { priority: Priority::default(), ..request });
         alone.finish();
         let (ours, theirs) = (outcome(&bench.events[&id]), outcome(&alone.events[&SequenceId(0)]));
-        if ours.3 == Some(FinishReason::Cancelled) {
+        if matches!(ours.3, Some(FinishReason::Cancelled | FinishReason::DeadlinePassed)) {
             prop_assert!(theirs.0.starts_with(&ours.0) && theirs.1.starts_with(&ours.1));
         } else {
             prop_assert_eq!(ours, theirs);
@@ -303,7 +327,7 @@ fn pages_run_out_and_the_youngest_gives_way() {
     let mut bench = Setup { cache: CacheSize::Positions(160), ..Setup::wide(vec![None]) }.bench();
     for _ in 0..3 {
         let sharing = Sharing { private: true, ..Sharing::default() };
-        bench.schedule.submit(Request { sharing, ..generate(40, 100) }, None).unwrap();
+        bench.submit(Request { sharing, ..generate(40, 100) });
     }
     bench.finish();
     let recomputed = |id| match bench.events[&SequenceId(id)].last() {
@@ -317,7 +341,7 @@ fn pages_run_out_and_the_youngest_gives_way() {
 #[test]
 fn cancelling_frees_pages_at_once() {
     let mut bench = Setup::wide(vec![None, Some(16)]).bench();
-    let id = bench.schedule.submit(generate(100, 50), None).unwrap();
+    let id = bench.submit(generate(100, 50));
     bench.step();
     assert!(bench.schedule.occupancy().pages_used > 0);
     assert!(bench.schedule.cancel(id));
@@ -331,8 +355,8 @@ fn cancelling_frees_pages_at_once() {
 #[test]
 fn a_short_prompt_is_not_stuck_behind_a_long_one() {
     let mut bench = Setup { step_rows: 20, ..Setup::wide(vec![None]) }.bench();
-    bench.schedule.submit(generate(150, 1), None).unwrap();
-    let short = bench.schedule.submit(generate(8, 1), None).unwrap();
+    bench.submit(generate(150, 1));
+    let short = bench.submit(generate(8, 1));
     let step = bench.schedule.compose().unwrap().unwrap();
     let lengths: Vec<u32> = step.batch.sequences.iter().map(|s| s.length).collect();
     assert_eq!(lengths, [12, 8], "the long one gets what the short one leaves");
@@ -343,8 +367,8 @@ fn a_short_prompt_is_not_stuck_behind_a_long_one() {
 #[test]
 fn broken_outputs_end_one_sequence_only() {
     let mut bench = Setup::wide(vec![None]).bench();
-    let broken = bench.schedule.submit(generate(5, 4), None).unwrap();
-    let whole = bench.schedule.submit(generate(5, 4), None).unwrap();
+    let broken = bench.submit(generate(5, 4));
+    let whole = bench.submit(generate(5, 4));
     let step = bench.schedule.compose().unwrap().unwrap();
     let mut outputs = bench.pages.run(&step);
     outputs[7] = f32::NAN;
@@ -359,7 +383,7 @@ fn broken_outputs_end_one_sequence_only() {
 fn generation_ends_where_it_must() {
     let mut bench = Setup { context: 50, ..Setup::wide(vec![None]) }.bench();
     let cases = [(generate(10, 0), 0), (generate(10, 1), 1), (generate(10, 1000), 40), (generate(49, 1000), 1), (generate(50, 0), 0)];
-    let ids: Vec<_> = cases.iter().map(|(request, _)| bench.schedule.submit(request.clone(), None).unwrap()).collect();
+    let ids: Vec<_> = cases.iter().map(|(request, _)| bench.submit(request.clone())).collect();
     bench.finish();
     for (id, (_, tokens)) in ids.iter().zip(cases) {
         let (drawn, .., reason, usage) = outcome(&bench.events[id]);
@@ -397,9 +421,11 @@ fn impossible_requests_are_refused() {
     }
     let mut full = decoder();
     for _ in 0..64 {
-        full.submit(generate(1, 1), None).unwrap();
+        assert!(matches!(full.submit(generate(1, 1), None), Ok(Admission::Accepted(_))));
     }
-    assert_eq!(full.submit(generate(1, 1), None).unwrap_err().code(), ErrorCode::Memory);
+    let busy = full.submit(generate(1, 1), None).unwrap();
+    assert!(matches!(busy, Admission::Busy { .. }));
+    assert_eq!(busy.accepted().unwrap_err().code(), ErrorCode::Memory);
 }
 
 /// The same prompt again, and one that shares part of it.
@@ -410,7 +436,7 @@ fn a_known_prefix_is_not_computed_again() {
     let generate =
         |prompt: &[u32]| Request::generate(prompt.to_vec(), Generate { max_tokens: Some(3), ignore_eos: true, ..Generate::default() });
     let usage = |bench: &mut Bench, request| {
-        let id = bench.schedule.submit(request, None).unwrap();
+        let id = bench.submit(request);
         while !bench.schedule.is_idle() {
             bench.step();
         }
@@ -435,7 +461,7 @@ fn a_known_prefix_is_not_computed_again() {
 #[test]
 fn those_who_follow_a_prefix_wait_for_it() {
     let mut bench = Setup { step_rows: 30, ..Setup::wide(vec![None]) }.bench();
-    let ids: Vec<SequenceId> = (0..4).map(|_| bench.schedule.submit(generate(100, 2), None).unwrap()).collect();
+    let ids: Vec<SequenceId> = (0..4).map(|_| bench.submit(generate(100, 2))).collect();
     bench.finish();
     let cached = |id| match bench.events[id].last() {
         Some(Event::Done { usage, .. }) => usage.cached_tokens,
@@ -451,16 +477,16 @@ fn a_pinned_prefix_outlives_others_until_its_time_is_over() {
         let mut bench = Setup { sequences: 1, step_rows: 200, cache: CacheSize::Positions(160), ..Setup::wide(vec![None]) }.bench();
         let sharing = Sharing { pins: vec![Pin { positions: 64, lifetime: Duration::from_secs(lifetime) }], ..Sharing::default() };
         let pinned = Request { sharing, ..generate(70, 1) };
-        bench.schedule.submit(pinned.clone(), None).unwrap();
+        bench.submit(pinned.clone());
         // Others, never seen again, fill what is left of ten pages twice.
         for token in 2..6 {
             let other = Request::generate(vec![token; 60], Generate { max_tokens: Some(1), ..Generate::default() });
-            bench.schedule.submit(other, None).unwrap();
+            bench.submit(other);
         }
         while !bench.schedule.is_idle() {
             bench.step();
         }
-        let id = bench.schedule.submit(Request { sharing: Sharing::default(), ..pinned }, None).unwrap();
+        let id = bench.submit(Request { sharing: Sharing::default(), ..pinned });
         bench.finish();
         match bench.events[&id].last() {
             Some(Event::Done { usage, .. }) => usage.cached_tokens,
@@ -468,4 +494,90 @@ fn a_pinned_prefix_outlives_others_until_its_time_is_over() {
         }
     };
     assert_eq!((cached_after(1000), cached_after(1)), (64, 0));
+}
+
+/// Lanes: the first goes before others in the queue, takes their slots, and they end all the same.
+#[test]
+fn an_urgent_lane_takes_the_slots_of_others() {
+    let mut bench = Setup { sequences: 2, ..Setup::wide(vec![None]) }.bench();
+    let in_lane = |lane, tokens| Request { priority: Priority { lane, ..Priority::default() }, ..generate(20, tokens) };
+    let slow: Vec<_> = (0..3).map(|_| bench.submit(in_lane(2, 30))).collect();
+    bench.step();
+    bench.step();
+    let urgent = bench.submit(in_lane(0, 2));
+    for _ in 0..2 {
+        bench.step();
+    }
+    assert!(matches!(bench.events[&urgent].last(), Some(Event::Done { reason: FinishReason::MaxTokens, .. })));
+    bench.finish();
+    for id in slow {
+        assert_eq!(outcome(&bench.events[&id]).0.len(), 30);
+    }
+}
+
+#[test]
+fn who_waits_rises_and_is_served() {
+    let mut bench = Setup { sequences: 1, ..Setup::wide(vec![None]) }.bench();
+    let in_lane = |lane| Request { priority: Priority { lane, ..Priority::default() }, ..generate(20, 6) };
+    bench.submit(in_lane(1));
+    let last = bench.submit(in_lane(2));
+    // Something more urgent comes again and again.
+    for _ in 0..60 {
+        bench.submit(in_lane(1));
+        for _ in 0..4 {
+            bench.step();
+        }
+    }
+    assert!(matches!(bench.events[&last].last(), Some(Event::Done { .. })), "lane 2 starves");
+    bench.finish();
+}
+
+#[test]
+fn a_deadline_ends_what_is_not_done() {
+    let mut bench = Setup::wide(vec![None]).bench();
+    let late =
+        bench.submit(Request { priority: Priority { deadline: Some(Duration::from_secs(5)), ..Priority::default() }, ..generate(20, 100) });
+    let other = bench.submit(generate(20, 8));
+    bench.finish();
+    let (tokens, _, _, reason, _) = outcome(&bench.events[&late]);
+    assert_eq!((tokens.len(), reason), (4, Some(FinishReason::DeadlinePassed)));
+    assert_eq!(outcome(&bench.events[&other]).0.len(), 8);
+}
+
+#[test]
+fn an_idle_engine_may_wait_for_company() {
+    let mut bench = Setup { gather: Duration::from_millis(2500), ..Setup::wide(vec![None]) }.bench();
+    let apart = |token| Request::generate(vec![token; 20], Generate { max_tokens: Some(8), ignore_eos: true, ..Generate::default() });
+    bench.submit(apart(1));
+    bench.step();
+    assert_eq!(bench.schedule.gathers_until(), Some(Duration::from_millis(2500)));
+    assert_eq!(bench.schedule.occupancy().running, 0);
+    bench.submit(apart(2));
+    bench.step();
+    bench.step();
+    assert_eq!(bench.schedule.occupancy().running, 2);
+    // Nobody waits for company while others run.
+    bench.submit(apart(3));
+    bench.step();
+    assert_eq!(bench.schedule.occupancy().running, 3);
+    bench.finish();
+}
+
+#[test]
+fn impatient_requests_are_told_when_to_come_back() {
+    let mut bench = Setup { sequences: 1, ..Setup::wide(vec![None]) }.bench();
+    let impatient = |seconds| Request {
+        priority: Priority { patience: Some(Duration::from_secs(seconds)), ..Priority::default() },
+        ..Request::generate(vec![7; 10], Generate { max_tokens: Some(5), ..Generate::default() })
+    };
+    assert!(matches!(bench.schedule.submit(impatient(0), None), Ok(Admission::Accepted(_))), "nothing is measured yet");
+    bench.finish();
+    bench.schedule.observe(100, 0, Duration::from_secs(10));
+    bench.schedule.observe(0, 1, Duration::from_secs(2));
+    // Fifty rows and forty steps before its own ten rows: 5 + 80 + 1 seconds.
+    bench.submit(generate(50, 40));
+    let Ok(Admission::Busy { retry_after }) = bench.schedule.submit(impatient(30), None) else { panic!("it would wait too long") };
+    assert!((retry_after.as_secs_f64() - 56.0).abs() < 0.1, "{retry_after:?}");
+    assert!(matches!(bench.schedule.submit(impatient(1000), None), Ok(Admission::Accepted(_))));
+    bench.finish();
 }
