@@ -82,7 +82,7 @@ fn penalties_by_hand() {
 fn greedy_takes_the_lowest_of_equals() {
     let mut sampler = Sampler::new();
     for (logits, id) in [(&[1.0, 3.0, 3.0, 2.0][..], 1), (&[-0.0, 0.0], 0), (&[-5.0], 0)] {
-        assert_eq!(sampler.sample(logits, &Sampling::greedy(), &[]).unwrap(), id);
+        assert_eq!(sampler.sample(logits, &Sampling::greedy(), &[], None).unwrap(), id);
     }
 }
 
@@ -91,13 +91,13 @@ fn a_draw_depends_on_seed_and_position_only() {
     let logits: Vec<f32> = (0..100).map(|i| (i as f32 * 0.7).sin()).collect();
     let sampling = Sampling { seed: 42, ..Sampling::default() };
     let history: Vec<u32> = (0..64).collect();
-    let draw = |sampler: &mut Sampler, n: usize| sampler.sample(&logits, &sampling, &history[..n]).unwrap();
+    let draw = |sampler: &mut Sampler, n: usize| sampler.sample(&logits, &sampling, &history[..n], None).unwrap();
     let mut one = Sampler::new();
     let forward: Vec<u32> = (0..64).map(|n| draw(&mut one, n)).collect();
     let backward: Vec<u32> = (0..64).rev().map(|n| draw(&mut Sampler::new(), n)).collect();
     assert!(forward.iter().eq(backward.iter().rev()));
     let other = Sampling { seed: 43, ..sampling.clone() };
-    let differs = (0..64).any(|n| one.sample(&logits, &other, &history[..n]).unwrap() != forward[n]);
+    let differs = (0..64).any(|n| one.sample(&logits, &other, &history[..n], None).unwrap() != forward[n]);
     assert!(differs);
 }
 
@@ -114,11 +114,11 @@ fn logprobs_are_of_the_raw_distribution() {
 fn broken_logits_and_settings_are_errors() {
     let mut sampler = Sampler::new();
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let error = sampler.sample(&[0.0, bad], &Sampling::default(), &[7]).unwrap_err();
+        let error = sampler.sample(&[0.0, bad], &Sampling::default(), &[7], None).unwrap_err();
         assert!(error.message().contains("token 1 at position 0"), "{error}");
     }
     let forbid = Sampling { logit_bias: vec![(0, f32::NEG_INFINITY)], ..Sampling::default() };
-    assert_eq!(sampler.sample(&[0.0], &forbid, &[]).unwrap_err().code(), ErrorCode::Request);
+    assert_eq!(sampler.sample(&[0.0], &forbid, &[], None).unwrap_err().code(), ErrorCode::Request);
     let default = Sampling::default;
     let refused = [
         Sampling { temperature: -1.0, ..default() },
@@ -226,7 +226,7 @@ fn chi_square(logits: &[f32], sampling: &Sampling) -> f64 {
     let history = vec![0; DRAWS];
     let mut sampler = Sampler::new();
     for n in 0..DRAWS {
-        counts[sampler.sample(logits, sampling, &history[..n]).unwrap() as usize] += 1;
+        counts[sampler.sample(logits, sampling, &history[..n], None).unwrap() as usize] += 1;
     }
     let mut chi = 0.0;
     let mut bins = 0.0;

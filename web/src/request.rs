@@ -1,6 +1,7 @@
 //! Requests and load options as JSON: what crosses a worker's border is text either way, and unknown fields are refused by name.
 
 use firecrest_engine::engine::{CacheSize, EngineOptions, Generate, Sampling};
+use firecrest_engine::grammar::{Constraint, Grammar, Trigger};
 use firecrest_engine::{Error, Result};
 use serde::Deserialize;
 
@@ -82,6 +83,19 @@ pub(crate) struct Ask {
     min_p: Option<f32>,
     repeat_penalty: Option<f32>,
     seed: Option<u64>,
+    /// What the text must be.
+    grammar: Option<AskedGrammar>,
+    /// Where the grammar begins to hold: this text, or, without one, the start.
+    grammar_trigger: Option<String>,
+}
+
+/// `{"json_schema": …}`, `{"regex": "…"}` or `{"lark": "…"}`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum AskedGrammar {
+    JsonSchema(serde_json::Value),
+    Regex(String),
+    Lark(String),
 }
 
 impl Ask {
@@ -101,6 +115,15 @@ impl Ask {
             seed: self.seed.unwrap_or(default.seed),
             ..default
         };
-        Generate { max_tokens: self.max_tokens, stop: self.stop.clone(), ignore_eos: self.ignore_eos, sampling, ..Generate::default() }
+        let grammar = self.grammar.clone().map(|grammar| Constraint {
+            grammar: match grammar {
+                AskedGrammar::JsonSchema(schema) => Grammar::JsonSchema(schema),
+                AskedGrammar::Regex(pattern) => Grammar::Regex(pattern),
+                AskedGrammar::Lark(text) => Grammar::Lark(text),
+            },
+            trigger: self.grammar_trigger.clone().map_or(Trigger::Start, Trigger::Text),
+        });
+        let (max_tokens, stop, ignore_eos) = (self.max_tokens, self.stop.clone(), self.ignore_eos);
+        Generate { max_tokens, stop, ignore_eos, sampling, grammar, ..Generate::default() }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Modules stand in the order a request travels: a [`mod@file`] is opened and its blocks understood ([`quant`]), [`text`]
 //! becomes token ids, [`sequence`]s are gathered into a [`batch`] over pages of the [`kv`] cache, the [`model`] says what
-//! a step computes (a plan), a [`backend`] lowers and runs it, [`sampling`] picks the next token, and the [`engine`] ties
+//! a step computes (a plan), a [`backend`] lowers and runs it, [`sampling`] picks the next token, among those that a [`grammar`] allows, and the [`engine`] ties
 //! them together. Nothing here reads a clock, opens a file, or knows HTTP or JavaScript; the only threads are those of the CPU
 //! backend's pool.
 
@@ -11,6 +11,7 @@ pub mod batch;
 pub mod engine;
 pub mod error;
 pub mod file;
+pub mod grammar;
 pub mod kv;
 pub mod model;
 pub mod quant;

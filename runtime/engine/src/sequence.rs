@@ -12,9 +12,10 @@ pub use stop::StopStrings;
 use crate::batch::{Class, Slot};
 use crate::engine::{Embed, Event, FinishReason, Pooling, Priority, Request, Sharing, Usage, Work};
 use crate::error::Error;
+use crate::grammar::{Governed, Progress};
 use crate::kv::{BlockTables, KvCache};
 use crate::model::plan::PlanKind;
-use crate::sampling::Sampler;
+use crate::sampling::{Logprobs, Sampler};
 use crate::text::TextStream;
 
 /// Names a sequence. Ids rise with the order of submission and are never used twice by one engine.
@@ -64,6 +65,8 @@ pub(crate) struct Sequence {
     pooled: Vec<f64>,
     /// Where the model has a tokenizer.
     text: Option<Text>,
+    /// What its text must be.
+    grammar: Option<Governed>,
 }
 
 /// From tokens to text that is safe to send.
@@ -86,7 +89,13 @@ pub(crate) struct Taking<'a> {
 
 impl Sequence {
     /// A checked request that waits; embeddings name their pooling.
-    pub(crate) fn new(id: SequenceId, request: Request, stream: Option<TextStream>, tables: BlockTables) -> Sequence {
+    pub(crate) fn new(
+        id: SequenceId,
+        request: Request,
+        stream: Option<TextStream>,
+        grammar: Option<Governed>,
+        tables: BlockTables,
+    ) -> Sequence {
         let text = match &request.work {
             Work::Generate(g) => stream.map(|stream| Text { stream, stops: StopStrings::new(&g.stop) }),
             _ => None,
@@ -110,6 +119,7 @@ impl Sequence {
             taken: 0,
             pooled: Vec::new(),
             text,
+            grammar,
         }
     }
 
@@ -208,7 +218,8 @@ impl Sequence {
                 } else if let Err(reason) = self.draw(outputs, taking) {
                     self.drain(reason, taking.events);
                 } else {
-                    self.phase = Phase::Decoding;
+                    // Tokens that were forced are fed like a prompt's.
+                    self.phase = if self.computed + 1 == self.len() { Phase::Decoding } else { Phase::Prefilling };
                 }
             }
             Work::Generate(_) => {}
@@ -243,20 +254,56 @@ impl Sequence {
         }
     }
 
-    /// Draws the next token from its row of logits; an error is the reason to end.
+    /// Works out what its grammar allows, while a device is busy. What fails here fails again, and is told, when the token is drawn.
+    pub(crate) fn prepare(&mut self) {
+        if let Some(grammar) = &mut self.grammar {
+            let _ = grammar.prepare();
+        }
+    }
+
+    /// Draws the next token from its row of logits, and takes those that its grammar forces behind it; an error is the reason to end.
     fn draw(&mut self, logits: &[f32], taking: &mut Taking<'_>) -> Result<(), FinishReason> {
         let Work::Generate(generate) = &self.work else { return Ok(()) };
-        let sequence = self.id;
-        let id = taking.sampler.sample(logits, &generate.sampling, &self.tokens).map_err(failed)?;
+        let id = match &mut self.grammar {
+            None => taking.sampler.sample(logits, &generate.sampling, &self.tokens, None).map_err(failed)?,
+            Some(grammar) => {
+                let mut allowed = grammar.allowed().map_err(failed)?.map(<[u32]>::to_vec);
+                loop {
+                    let id = taking.sampler.sample(logits, &generate.sampling, &self.tokens, allowed.as_deref()).map_err(failed)?;
+                    if grammar.admits(id) {
+                        break id;
+                    }
+                    // It completes the trigger and goes on in a way that the grammar does not.
+                    let all = || vec![u32::MAX; logits.len().div_ceil(32)];
+                    allowed.get_or_insert_with(all)[id as usize / 32] &= !(1 << (id % 32));
+                }
+            }
+        };
         if generate.logits {
             let position = self.len() - 1;
-            taking.events.push(Event::Logits { sequence, position, values: logits.to_vec() });
+            taking.events.push(Event::Logits { sequence: self.id, position, values: logits.to_vec() });
         }
         self.usage.generated_tokens += 1;
         if !generate.ignore_eos && taking.end_of_generation.contains(&id) {
             return Err(FinishReason::EndOfGeneration(id));
         }
         let logprobs = generate.logprobs.map(|top| taking.sampler.logprobs(logits, id, top));
+        let wants_rows = generate.logits || logprobs.is_some();
+        self.append(id, logprobs, taking)?;
+        if wants_rows {
+            return Ok(());
+        }
+        let forced = self.grammar.as_mut().map_or(Vec::new(), Governed::forced);
+        for id in forced {
+            self.usage.generated_tokens += 1;
+            self.append(id, None, taking)?;
+        }
+        Ok(())
+    }
+
+    /// One more token of the text; an error is the reason to end.
+    fn append(&mut self, id: u32, logprobs: Option<Logprobs>, taking: &mut Taking<'_>) -> Result<(), FinishReason> {
+        let sequence = self.id;
         taking.events.push(Event::Token { sequence, id, logprobs });
         self.tokens.push(id);
         if let Some(text) = &mut self.text {
@@ -269,6 +316,12 @@ impl Sequence {
                 return Err(FinishReason::StopString(index));
             }
         }
+        if let Some(grammar) = &mut self.grammar
+            && grammar.take(id).map_err(failed)? == Progress::Complete
+        {
+            return Err(FinishReason::GrammarComplete);
+        }
+        let Work::Generate(generate) = &self.work else { return Ok(()) };
         if generate.max_tokens == Some(self.usage.generated_tokens) {
             return Err(FinishReason::MaxTokens);
         }

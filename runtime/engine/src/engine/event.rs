@@ -57,6 +57,8 @@ pub enum FinishReason {
     EndOfGeneration(u32),
     /// The text completed this stop string: an index into the request's.
     StopString(usize),
+    /// The grammar that held from the start is complete.
+    GrammarComplete,
     /// `max_tokens` were generated.
     MaxTokens,
     /// The context is full.
@@ -77,11 +79,12 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
-    /// The stable name: `end_of_generation`, `stop_string`, `max_tokens`, `context_full`, `complete`, `cancelled`, `deadline_passed`, `failed`.
+    /// The stable name: `end_of_generation`, `stop_string`, `grammar_complete`, `max_tokens`, `context_full`, `complete`, `cancelled`, `deadline_passed`, `failed`.
     pub const fn name(&self) -> &'static str {
         match self {
             FinishReason::EndOfGeneration(_) => "end_of_generation",
             FinishReason::StopString(_) => "stop_string",
+            FinishReason::GrammarComplete => "grammar_complete",
             FinishReason::MaxTokens => "max_tokens",
             FinishReason::ContextFull => "context_full",
             FinishReason::Complete => "complete",

@@ -40,6 +40,7 @@ use crate::Clock;
 use crate::backend::{Backend, Description, MemoryUse};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
+use crate::grammar::{self, Constraint, Governed};
 use crate::kv::{KvCache, Sizing};
 use crate::model::{Config, LoadOptions, Model};
 use crate::text::Tokenizer;
@@ -60,6 +61,8 @@ pub struct Engine {
     /// OUT of the last step, kept for its memory.
     outputs: Vec<f32>,
     clock: Option<Clock>,
+    /// Made for the first request that has a grammar.
+    grammars: Option<grammar::Compiler>,
 }
 
 /// What an engine is busy with.
@@ -114,7 +117,7 @@ impl Engine {
             end_of_generation: tokenizer.as_ref().map_or(Vec::new(), |t| t.end_of_generation().to_vec()),
         };
         let schedule = Schedule::new(limits, KvCache::new(&groups));
-        Ok(Engine { model, backend, tokenizer, schedule, outputs: Vec::new(), clock: None })
+        Ok(Engine { model, backend, tokenizer, schedule, outputs: Vec::new(), clock: None, grammars: None })
     }
 
     /// Ends the model, and every sequence with it, without events. The backend comes back empty, its kernels compiled and checked, for
@@ -143,7 +146,25 @@ impl Engine {
     pub fn submit(&mut self, request: Request) -> Result<Admission> {
         self.tell_time();
         let stream = self.tokenizer.as_ref().map(|t| t.stream_after(&request.prompt));
-        self.schedule.submit(request, stream)
+        let constraint = match &request.work {
+            Work::Generate(generate) => generate.grammar.as_ref(),
+            _ => None,
+        };
+        let grammar = constraint.map(|constraint| self.compile(constraint)).transpose()?;
+        self.schedule.submit(request, stream, grammar)
+    }
+
+    fn compile(&mut self, constraint: &Constraint) -> Result<Governed> {
+        let Some(tokenizer) = &self.tokenizer else {
+            return Err(Error::request("a grammar needs text, but the model's file has no tokenizer"));
+        };
+        if self.grammars.is_none() {
+            self.grammars = Some(grammar::Compiler::new(tokenizer, self.model.config.vocab)?);
+        }
+        match &self.grammars {
+            Some(grammars) => grammars.compile(constraint),
+            None => Err(Error::internal("a compiler of grammars was just made")),
+        }
     }
 
     /// Ends a sequence. Its pages are free on return; its [`Event::Done`] comes from the next [`Engine::step`]. False where it has ended already.
@@ -165,6 +186,7 @@ impl Engine {
             let plan = self.model.plan(step.kind)?;
             let width = plan.widths.out as usize;
             self.backend.run(plan, &step.batch).await?;
+            self.schedule.prepare(&step);
             self.backend.read_outputs(&mut self.outputs).await?;
             if self.outputs.len() != step.batch.outputs.len() * width {
                 return Err(Error::internal(format!(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::grammar::Constraint;
 use crate::model::Pooling;
 use crate::sampling::Sampling;
 
@@ -82,6 +83,8 @@ pub struct Generate {
     pub sampling: Sampling,
     /// With each token, the logarithms of its probability and of this many most probable ones. `None`: none. At most the vocabulary.
     pub logprobs: Option<u32>,
+    /// What the text must be, from where on. A grammar that forces tokens has them fed without a draw, unless `logprobs` or `logits` ask for one.
+    pub grammar: Option<Constraint>,
     /// Also emits the raw logits each token was drawn from ([`super::Event::Logits`]).
     pub logits: bool,
 }

@@ -14,6 +14,7 @@ use super::options::check_step_rows;
 use super::{Embed, Event, FinishReason, Occupancy, Pooling, Priority, Request, Work};
 use crate::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
 use crate::error::{Error, Result};
+use crate::grammar::Governed;
 use crate::kv::{KvCache, PAGE_LEN, Prefix};
 use crate::model::plan::PlanKind;
 use crate::sampling::Sampler;
@@ -108,8 +109,8 @@ impl Schedule {
         }
     }
 
-    /// Takes a request in, or says why not. `stream` makes text of its tokens.
-    pub(crate) fn submit(&mut self, mut request: Request, stream: Option<TextStream>) -> Result<Admission> {
+    /// Takes a request in, or says why not. `stream` makes text of its tokens, `grammar` says what that must be.
+    pub(crate) fn submit(&mut self, mut request: Request, stream: Option<TextStream>, grammar: Option<Governed>) -> Result<Admission> {
         self.check(&request, stream.is_some())?;
         let expected = self.seconds_to_first_token(&request);
         if self.sequences.len() >= self.limits.max_requests as usize {
@@ -126,7 +127,7 @@ impl Schedule {
         }
         let id = SequenceId(self.next_id);
         self.next_id += 1;
-        let mut sequence = Sequence::new(id, request, stream, self.cache.tables());
+        let mut sequence = Sequence::new(id, request, stream, grammar, self.cache.tables());
         sequence.submitted = self.now;
         self.sequences.insert(id, sequence);
         Ok(Admission::Accepted(id))
@@ -479,6 +480,15 @@ impl Schedule {
             }
         }
         Step { kind, batch, spans }
+    }
+
+    /// Works out, while a device runs the step, what the grammars of its sequences allow next.
+    pub(crate) fn prepare(&mut self, step: &Step) {
+        for span in step.spans.iter().filter(|span| !span.outputs.is_empty()) {
+            if let Some(sequence) = self.sequences.get_mut(&span.sequence) {
+                sequence.prepare();
+            }
+        }
     }
 
     /// Gives every sequence of a finished step its rows of `outputs`, `[outputs, width]`.

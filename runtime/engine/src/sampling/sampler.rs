@@ -31,9 +31,11 @@ impl Sampler {
     /// Draws the token that follows `history` (all tokens so far, so the draw's position is its length) from `logits`, `[vocab]`, by
     /// settings that passed [`Sampling::check`].
     ///
-    /// Fails where a logit is NaN or infinite, or where the bias forbids every token.
-    pub fn sample(&mut self, logits: &[f32], sampling: &Sampling, history: &[u32]) -> Result<u32> {
-        self.filter(logits, sampling, history)?;
+    /// Only tokens whose bit is set in `allowed`, `[vocab / 32]` rounded up, may be drawn; `None` allows all.
+    ///
+    /// Fails where a logit is NaN or infinite, or where nothing that is allowed may be drawn.
+    pub fn sample(&mut self, logits: &[f32], sampling: &Sampling, history: &[u32], allowed: Option<&[u32]>) -> Result<u32> {
+        self.filter(logits, sampling, history, allowed)?;
         let total = self.weigh(sampling.temperature);
         let target = uniform(sampling.seed, history.len() as u64) * total;
         let mut sum = 0.0;
@@ -48,13 +50,13 @@ impl Sampler {
 
     /// The distribution that [`Sampler::sample`] draws from: tokens by id with probabilities that add up to 1. Fails where it does.
     pub fn distribution(&mut self, logits: &[f32], sampling: &Sampling, history: &[u32]) -> Result<Vec<(u32, f64)>> {
-        self.filter(logits, sampling, history)?;
+        self.filter(logits, sampling, history, None)?;
         let total = self.weigh(sampling.temperature);
         Ok(self.candidates.iter().zip(&self.weights).map(|(c, weight)| (c.id, weight / total)).collect())
     }
 
     /// Leaves in `candidates` what may be drawn, at least one, by id.
-    fn filter(&mut self, logits: &[f32], sampling: &Sampling, history: &[u32]) -> Result<()> {
+    fn filter(&mut self, logits: &[f32], sampling: &Sampling, history: &[u32], allowed: Option<&[u32]>) -> Result<()> {
         // Without an early exit, so that the compiler makes it vector code.
         if !logits.iter().fold(true, |finite, l| finite & l.is_finite()) {
             let id = logits.iter().position(|l| !l.is_finite()).unwrap_or_default();
@@ -70,6 +72,12 @@ impl Sampler {
         let candidates = &mut self.candidates;
         if candidates.is_empty() {
             return Err(Error::request("logit_bias forbids every token; leave at least one"));
+        }
+        if let Some(allowed) = allowed {
+            candidates.retain(|c| allowed.get(c.id as usize / 32).is_some_and(|bits| bits >> (c.id % 32) & 1 == 1));
+            if candidates.is_empty() {
+                return Err(Error::request("logit_bias forbids every token that the grammar allows"));
+            }
         }
         if sampling.temperature == 0.0 && sampling.typical_p >= 1.0 {
             // The other filters all keep the most probable.

@@ -86,6 +86,29 @@ impl Tokenizer {
         }
     }
 
+    /// The ids of text in the middle of a text: nothing is put before it, and nothing in it is a control token.
+    pub(crate) fn encode_continuation(&self, text: &str) -> Result<Vec<u32>> {
+        match &self.0.encoder {
+            Encoder::Listed(Listed { model: Model::Scored(model, _), special, .. }) => {
+                let mut ids = Vec::new();
+                for fragment in special.partition(text, false) {
+                    match fragment {
+                        Fragment::Token(id) => ids.push(id),
+                        Fragment::Text(range) => model.encode(&text[range], false, &mut ids)?,
+                    }
+                }
+                Ok(ids)
+            }
+            _ => self.encode(text, EncodeOptions::default()),
+        }
+    }
+
+    /// Whether [`Tokenizer::encode_continuation`] gives the ids that the text would have inside a longer one. A `tokenizer.json` may put a
+    /// space or a prefix before any text.
+    pub(crate) fn encodes_continuations(&self) -> bool {
+        matches!(&self.0.encoder, Encoder::Listed(Listed { model: Model::Merged(_) | Model::Scored(..), .. }))
+    }
+
     /// The text of `ids`. Control tokens are left out where `skip_special` says so; a space that encoding put before the first word
     /// is taken off. Bytes that are no UTF-8 become U+FFFD.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {

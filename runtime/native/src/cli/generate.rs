@@ -1,10 +1,12 @@
 //! `firecrest generate`: go on from a text or from token ids.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
 use firecrest::engine::engine::{self, Engine, Event, FinishReason, Request, Sampling};
+use firecrest::engine::grammar::{Constraint, Grammar, Trigger};
 use firecrest::engine::text::EncodeOptions;
 use firecrest::engine::{Error, ErrorCode};
 use pollster::block_on;
@@ -17,7 +19,7 @@ use super::{Outcome, show};
 #[derive(Args)]
 #[command(
     group = ArgGroup::new("input").required(true).args(["prompt", "tokens"]),
-    after_help = "Examples:\n  firecrest generate --prompt \"Once upon a time\" --max-tokens 64\n  firecrest generate --model m.gguf --tokens 1,15043 --temperature 0 --json"
+    after_help = "Examples:\n  firecrest generate --prompt \"Once upon a time\" --max-tokens 64\n  firecrest generate --model m.gguf --tokens 1,15043 --temperature 0 --json\n  firecrest generate --prompt \"A person: \" --json-schema person.schema.json"
 )]
 pub(crate) struct Generate {
     #[command(flatten)]
@@ -41,6 +43,8 @@ pub(crate) struct Generate {
     /// Take the model's end-of-generation tokens for tokens like any other.
     #[arg(long)]
     ignore_eos: bool,
+    #[command(flatten)]
+    grammar: GrammarArguments,
     /// With each token, its log probability and those of the N most probable.
     #[arg(long, value_name = "N")]
     logprobs: Option<u32>,
@@ -50,6 +54,39 @@ pub(crate) struct Generate {
     /// One JSON object on stdout instead of text.
     #[arg(long)]
     json: bool,
+}
+
+/// What the text must be.
+#[derive(Args, Clone)]
+#[group(multiple = false)]
+pub(crate) struct GrammarArguments {
+    /// The text is JSON that the schema in this file accepts.
+    #[arg(long, value_name = "FILE")]
+    json_schema: Option<PathBuf>,
+    /// The text matches this regular expression whole.
+    #[arg(long, value_name = "PATTERN")]
+    regex: Option<String>,
+    /// The text follows the Lark grammar in this file.
+    #[arg(long, value_name = "FILE")]
+    lark: Option<PathBuf>,
+}
+
+impl GrammarArguments {
+    fn constraint(&self) -> Outcome<Option<Constraint>> {
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path).map_err(|error| Error::new(ErrorCode::Source, format!("{}: {error}", path.display())))
+        };
+        let grammar = match (&self.json_schema, &self.regex, &self.lark) {
+            (Some(path), ..) => {
+                let schema = serde_json::from_str(&read(path)?);
+                Grammar::JsonSchema(schema.map_err(|error| Error::request(format!("{}: {error}", path.display())))?)
+            }
+            (_, Some(pattern), _) => Grammar::Regex(pattern.clone()),
+            (.., Some(path)) => Grammar::Lark(read(path)?),
+            (None, None, None) => return Ok(None),
+        };
+        Ok(Some(Constraint { grammar, trigger: Trigger::Start }))
+    }
 }
 
 /// How tokens are drawn.
@@ -187,6 +224,7 @@ impl Generate {
                 ignore_eos: self.ignore_eos,
                 sampling: self.sampling.sampling(),
                 logprobs: self.logprobs,
+                grammar: self.grammar.constraint()?,
                 logits: false,
             },
         );

@@ -137,7 +137,7 @@ impl Setup {
 
 impl Bench {
     fn submit(&mut self, request: Request) -> SequenceId {
-        self.schedule.submit(request, None).unwrap().accepted().unwrap()
+        self.schedule.submit(request, None, None).unwrap().accepted().unwrap()
     }
 
     fn step(&mut self) {
@@ -277,7 +277,7 @@ fn as_alone(setup: Setup, calls: Vec<Call>) -> Result<(), TestCaseError> {
     for call in calls {
         match call {
             Call::Submit(request) => {
-                if let Ok(Admission::Accepted(id)) = bench.schedule.submit(request.clone(), None) {
+                if let Ok(Admission::Accepted(id)) = bench.schedule.submit(request.clone(), None, None) {
                     requests.insert(id, request);
                 }
             }
@@ -414,16 +414,16 @@ fn impossible_requests_are_refused() {
         (decoder(), with(|g| g.sampling.top_p = 2.0), "top_p is 2"),
     ];
     for (mut schedule, request, says) in cases {
-        let error = schedule.submit(request, None).unwrap_err();
+        let error = schedule.submit(request, None, None).unwrap_err();
         assert_eq!(error.code(), ErrorCode::Request);
         assert!(error.message().contains(says), "{error}");
         assert!(schedule.is_idle());
     }
     let mut full = decoder();
     for _ in 0..64 {
-        assert!(matches!(full.submit(generate(1, 1), None), Ok(Admission::Accepted(_))));
+        assert!(matches!(full.submit(generate(1, 1), None, None), Ok(Admission::Accepted(_))));
     }
-    let busy = full.submit(generate(1, 1), None).unwrap();
+    let busy = full.submit(generate(1, 1), None, None).unwrap();
     assert!(matches!(busy, Admission::Busy { .. }));
     assert_eq!(busy.accepted().unwrap_err().code(), ErrorCode::Memory);
 }
@@ -570,14 +570,14 @@ fn impatient_requests_are_told_when_to_come_back() {
         priority: Priority { patience: Some(Duration::from_secs(seconds)), ..Priority::default() },
         ..Request::generate(vec![7; 10], Generate { max_tokens: Some(5), ..Generate::default() })
     };
-    assert!(matches!(bench.schedule.submit(impatient(0), None), Ok(Admission::Accepted(_))), "nothing is measured yet");
+    assert!(matches!(bench.schedule.submit(impatient(0), None, None), Ok(Admission::Accepted(_))), "nothing is measured yet");
     bench.finish();
     bench.schedule.observe(100, 0, Duration::from_secs(10));
     bench.schedule.observe(0, 1, Duration::from_secs(2));
     // Fifty rows and forty steps before its own ten rows: 5 + 80 + 1 seconds.
     bench.submit(generate(50, 40));
-    let Ok(Admission::Busy { retry_after }) = bench.schedule.submit(impatient(30), None) else { panic!("it would wait too long") };
+    let Ok(Admission::Busy { retry_after }) = bench.schedule.submit(impatient(30), None, None) else { panic!("it would wait too long") };
     assert!((retry_after.as_secs_f64() - 56.0).abs() < 0.1, "{retry_after:?}");
-    assert!(matches!(bench.schedule.submit(impatient(1000), None), Ok(Admission::Accepted(_))));
+    assert!(matches!(bench.schedule.submit(impatient(1000), None, None), Ok(Admission::Accepted(_))));
     bench.finish();
 }

@@ -1,0 +1,244 @@
+//! Structured output: what may come next is masked, token by token.
+//!
+//! A [`Grammar`] is compiled by `llguidance` against the model's vocabulary. It holds from the first token on, or is *entered* where the text
+//! reaches a [`Trigger`], holds until it is complete, and leaves the text free again: so tool calls stand in the middle of prose.
+
+mod schema;
+mod vocabulary;
+
+use std::sync::Arc;
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{SimpleVob, TokEnv};
+use llguidance::{Matcher, ParserFactory};
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::text::Tokenizer;
+
+/// What the text must be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Grammar {
+    /// JSON that this schema accepts (draft 2020-12, as far as `llguidance` knows it), members in the schema's order, without white space between
+    /// tokens: small models lose themselves in it. A schema with `x-guidance` says otherwise.
+    JsonSchema(Value),
+    /// A text that this regular expression matches whole.
+    Regex(String),
+    /// `llguidance`'s dialect of Lark; `start` is the root.
+    Lark(String),
+}
+
+/// Where a grammar begins to hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trigger {
+    /// At once. Where the grammar is complete the sequence ends.
+    #[default]
+    Start,
+    /// Behind any of these tokens, each time one comes. Where the grammar is complete the text is free again.
+    Tokens(Vec<u32>),
+    /// Behind this text, wherever token borders fall, each time it comes.
+    Text(String),
+}
+
+/// A grammar and where it holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Constraint {
+    /// What the text must be.
+    pub grammar: Grammar,
+    /// From where on.
+    pub trigger: Trigger,
+}
+
+/// Grammars of one vocabulary.
+pub struct Compiler {
+    factory: ParserFactory,
+    environment: TokEnv,
+}
+
+impl Compiler {
+    /// For a model of `vocab` tokens, of which the tokenizer may know fewer.
+    ///
+    /// # Errors
+    /// A tokenizer that names no end of generation, by which a grammar's end is told.
+    pub fn new(tokenizer: &Tokenizer, vocab: u32) -> Result<Compiler> {
+        let environment = vocabulary::environment(tokenizer, vocab)?;
+        let mut factory =
+            ParserFactory::new_simple(&environment).map_err(|e| Error::internal(format!("grammars for this vocabulary: {e:#}")))?;
+        factory.quiet();
+        // The state would be the user's text, and errors may be logged.
+        factory.limits_mut().verbose_errors = false;
+        Ok(Compiler { factory, environment })
+    }
+
+    /// Makes a grammar ready to follow a text.
+    ///
+    /// # Errors
+    /// A grammar that does not compile: the message names the place.
+    pub fn compile(&self, constraint: &Constraint) -> Result<Governed> {
+        let fresh = match &constraint.grammar {
+            Grammar::JsonSchema(schema) => self.parse(json_schema(schema)).map_err(|why| {
+                let parses = |schema: &Value| self.parse(json_schema(schema)).is_ok();
+                let place = schema::offending(schema, &parses);
+                Error::request(format!("the JSON schema at {place} can't be compiled: {why}"))
+            }),
+            Grammar::Regex(pattern) => {
+                let parsed = self.parse(TopLevelGrammar::from_regex(pattern));
+                parsed.map_err(|why| Error::request(format!("the regular expression {pattern:?} can't be compiled: {why}")))
+            }
+            Grammar::Lark(text) => {
+                let parsed = self.parse(TopLevelGrammar::from_lark(text.clone()));
+                parsed.map_err(|why| Error::request(format!("the Lark grammar can't be compiled: {why}")))
+            }
+        }?;
+        match &constraint.trigger {
+            Trigger::Tokens(ids) if ids.is_empty() => return Err(Error::request("a grammar's trigger names no token")),
+            Trigger::Text(text) if text.is_empty() => return Err(Error::request("a grammar's trigger is an empty text; use the start")),
+            _ => {}
+        }
+        let active = (constraint.trigger == Trigger::Start).then(|| Active { matcher: fresh.deep_clone(), mask: None });
+        let environment = Arc::clone(&self.environment);
+        Ok(Governed { fresh, active, trigger: constraint.trigger.clone(), behind: Vec::new(), environment })
+    }
+
+    fn parse(&self, grammar: TopLevelGrammar) -> Result<Matcher, String> {
+        let parser = self.factory.create_parser(grammar).map_err(|e| first_line(&format!("{e:#}")))?;
+        let mut matcher = Matcher::new(Ok(parser));
+        match matcher.get_error() {
+            Some(why) => Err(first_line(&why)),
+            // Some faults show with the first mask only.
+            None => matcher.compute_mask().map(|_| matcher).map_err(|e| first_line(&format!("{e:#}"))),
+        }
+    }
+}
+
+fn json_schema(schema: &Value) -> TopLevelGrammar {
+    let mut schema = match schema {
+        Value::Bool(true) => Value::Object(serde_json::Map::new()),
+        schema => schema.clone(),
+    };
+    if let Value::Object(members) = &mut schema {
+        let compact = || json!({ "item_separator": ",", "key_separator": ":", "whitespace_flexible": false });
+        members.entry("x-guidance").or_insert_with(compact);
+    }
+    TopLevelGrammar::from_json_schema(schema)
+}
+
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().trim().to_owned()
+}
+
+/// A sequence's grammar, and where in it the text stands.
+pub struct Governed {
+    /// Before any text.
+    fresh: Matcher,
+    /// While the grammar holds.
+    active: Option<Active>,
+    trigger: Trigger,
+    /// While it does not: the last bytes of text, fewer than the trigger's, in which it may have begun.
+    behind: Vec<u8>,
+    environment: TokEnv,
+}
+
+struct Active {
+    matcher: Matcher,
+    mask: Option<SimpleVob>,
+}
+
+/// What a token did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More may come.
+    Going,
+    /// The grammar that held from the start is complete: nothing may come.
+    Complete,
+}
+
+impl Governed {
+    /// Works out what may come next, ahead of [`Governed::allowed`]: while a device is busy it costs no time.
+    ///
+    /// # Errors
+    /// A grammar that can't go on: it has grown beyond its limits.
+    pub fn prepare(&mut self) -> Result<()> {
+        if let Some(active) = self.active.as_mut().filter(|active| active.mask.is_none()) {
+            active.mask = Some(active.matcher.compute_mask_or_eos().map_err(broken)?);
+        }
+        Ok(())
+    }
+
+    /// The tokens that may come next, bit by bit, `[vocab / 32]` rounded up; `None` where all may.
+    ///
+    /// # Errors
+    /// Those of [`Governed::prepare`].
+    pub fn allowed(&mut self) -> Result<Option<&[u32]>> {
+        self.prepare()?;
+        Ok(self.active.as_ref().and_then(|active| active.mask.as_ref()).map(SimpleVob::as_slice))
+    }
+
+    /// Whether a token may come although no mask says so: one that completes the trigger may bring text behind it with it, which the grammar
+    /// must allow.
+    pub fn admits(&self, id: u32) -> bool {
+        match self.after_trigger(id) {
+            Some(rest) => self.enter(&rest).is_some(),
+            None => true,
+        }
+    }
+
+    /// A token has come.
+    ///
+    /// # Errors
+    /// A token that was not allowed.
+    pub fn take(&mut self, id: u32) -> Result<Progress> {
+        if let Some(active) = &mut self.active {
+            active.mask = None;
+            active.matcher.consume_token(id).map_err(broken)?;
+        } else if let Some(rest) = self.after_trigger(id) {
+            self.behind.clear();
+            self.active = self.enter(&rest);
+        } else if let Trigger::Text(text) = &self.trigger {
+            self.behind.extend_from_slice(self.environment.tok_trie().token(id));
+            let old = self.behind.len().saturating_sub(text.len() - 1);
+            self.behind.drain(..old);
+        }
+        if self.active.as_ref().is_some_and(|active| active.matcher.is_stopped()) {
+            self.active = None;
+            if self.trigger == Trigger::Start {
+                return Ok(Progress::Complete);
+            }
+        }
+        Ok(Progress::Going)
+    }
+
+    /// Tokens that must come next, whatever the model makes of them. They are still to be taken.
+    pub fn forced(&mut self) -> Vec<u32> {
+        self.active.as_mut().map_or(Vec::new(), |active| active.matcher.compute_ff_tokens())
+    }
+
+    /// Where a token completes the trigger of a grammar that does not hold: the token's bytes behind it.
+    fn after_trigger(&self, id: u32) -> Option<Vec<u8>> {
+        if self.active.is_some() {
+            return None;
+        }
+        match &self.trigger {
+            Trigger::Start => None,
+            Trigger::Tokens(ids) => ids.contains(&id).then(Vec::new),
+            Trigger::Text(text) => {
+                let mut bytes = self.behind.clone();
+                bytes.extend_from_slice(self.environment.tok_trie().token(id));
+                let at = bytes.windows(text.len()).position(|window| window == text.as_bytes())?;
+                Some(bytes.split_off(at + text.len()))
+            }
+        }
+    }
+
+    /// The grammar behind the first bytes of its text, if it allows them.
+    fn enter(&self, bytes: &[u8]) -> Option<Active> {
+        let mut matcher = self.fresh.deep_clone();
+        let tokens = self.environment.tok_trie().greedy_tokenize(bytes);
+        let taken = matcher.try_consume_tokens(&tokens).ok()?;
+        (taken == tokens.len()).then_some(Active { matcher, mask: None })
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> Error {
+    Error::request(format!("the grammar can't go on: {}", first_line(&error.to_string())))
+}

@@ -1,0 +1,295 @@
+//! Structured output against the JSON Schema test suite: what is drawn under a mask is valid, and what is valid is never masked.
+
+use std::path::PathBuf;
+
+use firecrest_engine::engine::{Engine, EngineOptions, Event, FinishReason, Generate, Request, Sampling};
+use firecrest_engine::grammar::{Compiler, Constraint, Governed, Grammar, Progress, Trigger};
+use firecrest_engine::text::{EncodeOptions, Tokenizer};
+use firecrest_tests::backends::{BackendChoice, backends};
+use firecrest_tests::random::Random;
+use firecrest_tests::{count, runner, shared_data_or_skip};
+use serde_json::{Value, json};
+
+fn schema(value: &Value) -> Constraint {
+    Constraint { grammar: Grammar::JsonSchema(value.clone()), trigger: Trigger::Start }
+}
+
+/// A tokenizer with every byte among its 512 tokens, and the folder it lies in.
+fn tokenizer(what: &str) -> Option<(Tokenizer, PathBuf)> {
+    let data = shared_data_or_skip(what)?;
+    let file = runner::open(&data.join("models/stories260K.gguf")).unwrap();
+    Some((Tokenizer::from_file(&file).unwrap().unwrap(), data))
+}
+
+/// Every schema of the suite with its tests, by file and description.
+fn suite(data: &std::path::Path) -> Vec<(String, Value, Vec<(Value, bool)>)> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(data.join("json-schema/draft2020-12")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|e| e == "json"));
+    paths.sort();
+    let mut all = Vec::new();
+    for path in paths {
+        let groups: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        for group in groups.as_array().unwrap() {
+            let tests = group["tests"].as_array().unwrap().iter().map(|t| (t["data"].clone(), t["valid"].as_bool().unwrap())).collect();
+            let name = format!("{}: {}", path.file_stem().unwrap().to_string_lossy(), group["description"].as_str().unwrap());
+            all.push((name, group["schema"].clone(), tests));
+        }
+    }
+    all
+}
+
+fn allows(allowed: &[u32], id: u32) -> bool {
+    allowed[id as usize / 32] >> (id % 32) & 1 == 1
+}
+
+/// Whether a text is let through whole, and may end there. Any cut into tokens will do: the grammar is of bytes.
+fn reaches(mut governed: Governed, tokenizer: &Tokenizer, text: &str) -> bool {
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        let allowed = governed.allowed().unwrap().unwrap().to_vec();
+        let fits = |id: &u32| tokenizer.token_bytes(*id).is_some_and(|bytes| !bytes.is_empty() && rest.starts_with(bytes));
+        let longest = (3..512).filter(|&id| allows(&allowed, id)).filter(fits).max_by_key(|&id| tokenizer.token_bytes(id).map(<[u8]>::len));
+        let Some(id) = longest else { return false };
+        rest = &rest[tokenizer.token_bytes(id).unwrap().len()..];
+        if governed.take(id).unwrap() == Progress::Complete {
+            return rest.is_empty();
+        }
+    }
+    let end = tokenizer.end_of_generation()[0];
+    allows(governed.allowed().unwrap().unwrap(), end)
+}
+
+/// The value with whole numbers written as such.
+fn whole_numbers(value: &Value) -> Value {
+    match value {
+        Value::Number(n) if n.as_f64().is_some_and(|n| n.fract() == 0.0 && n.abs() < 1e16) => json!(n.as_f64().unwrap_or_default() as i64),
+        Value::Array(elements) => elements.iter().map(whole_numbers).collect(),
+        Value::Object(members) => Value::Object(members.iter().map(|(k, v)| (k.clone(), whole_numbers(v))).collect()),
+        other => other.clone(),
+    }
+}
+
+/// A value's texts, by every order of the members of its outermost object: a grammar wants the schema's.
+fn orders(value: &Value) -> Vec<String> {
+    let Some(members) = value.as_object().filter(|members| (2..=5).contains(&members.len())) else { return vec![value.to_string()] };
+    let mut orders: Vec<Vec<(&String, &Value)>> = vec![Vec::new()];
+    for member in members {
+        let longer = |order: &Vec<_>| {
+            (0..=order.len())
+                .map(|at| {
+                    let mut longer = order.clone();
+                    longer.insert(at, member);
+                    longer
+                })
+                .collect::<Vec<_>>()
+        };
+        orders = orders.iter().flat_map(longer).collect();
+    }
+    let text = |order: Vec<(&String, &Value)>| Value::Object(order.into_iter().map(|(k, v)| (k.clone(), v.clone())).collect()).to_string();
+    orders.into_iter().map(text).collect()
+}
+
+/// Whether a number in the text is beyond what parsers and validators of f64 tell apart.
+fn beyond_f64(text: &str) -> bool {
+    let mut digits = 0;
+    text.chars().any(|c| {
+        digits = if c.is_ascii_digit() { digits + 1 } else { 0 };
+        digits > 15
+    }) || text
+        .split(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)))
+        .any(|word| word.starts_with(|c: char| c.is_ascii_digit() || c == '-') && word.contains(['e', 'E']))
+}
+
+#[test]
+fn what_is_valid_is_reached_and_what_is_drawn_is_valid() {
+    let Some((tokenizer, data)) = tokenizer("grammar: the JSON Schema suite") else { return };
+    let compiler = Compiler::new(&tokenizer, 512).unwrap();
+    let end = tokenizer.end_of_generation()[0];
+    let (mut compiled, mut reached, mut drawn, mut beyond, mut refused) = (0, 0, 0, 0, 0);
+    let mut failures = Vec::new();
+    for (name, value, tests) in suite(&data) {
+        if let Err(error) = compiler.compile(&schema(&value)) {
+            let message = error.message();
+            assert!(message.contains("the JSON schema at #"), "{name}: {message}");
+            refused += 1;
+            continue;
+        }
+        // Formats are asserted, as somebody who asks for one expects; dialects of one's own are not known.
+        let Ok(validator) = jsonschema::draft202012::options().should_validate_formats(true).build(&value) else { continue };
+        if name.starts_with("vocabulary") {
+            continue;
+        }
+        compiled += 1;
+        for (instance, _) in tests.iter().filter(|(instance, valid)| *valid && validator.is_valid(instance)) {
+            match orders(&whole_numbers(instance)).iter().any(|text| reaches(compiler.compile(&schema(&value)).unwrap(), &tokenizer, text))
+            {
+                true => reached += 1,
+                false => failures.push(format!("{name}: {instance} is valid and can't be reached")),
+            }
+        }
+        // Drawn evenly among what is allowed, and ended as soon as it may end once it has gone on for a while.
+        let mut random = Random::new(compiled);
+        for _ in 0..count("FIRECREST_GRAMMAR_DRAWS", 4) {
+            let mut governed = compiler.compile(&schema(&value)).unwrap();
+            let mut ids = Vec::new();
+            let ended = loop {
+                let allowed = governed.allowed().unwrap().unwrap().to_vec();
+                let choices: Vec<u32> = (0..512).filter(|&id| allows(&allowed, id)).collect();
+                if choices.is_empty() {
+                    failures.push(format!("{name}: nothing may follow {:?}", tokenizer.decode(&ids, true)));
+                    break false;
+                }
+                if choices.contains(&end) && (ids.len() > 20 || choices.len() == 1 || random.one_in(3)) {
+                    break true;
+                }
+                let id = *random.pick(&choices);
+                if id == end {
+                    break true;
+                }
+                ids.push(id);
+                if governed.take(id).unwrap() == Progress::Complete {
+                    break true;
+                }
+                if ids.len() > 150 {
+                    break false;
+                }
+            };
+            if ended {
+                let text = String::from_utf8(ids.iter().flat_map(|&id| tokenizer.token_bytes(id).unwrap().to_vec()).collect()).unwrap();
+                if beyond_f64(&text) {
+                    beyond += 1;
+                    continue;
+                }
+                drawn += 1;
+                match serde_json::from_str::<Value>(&text) {
+                    Ok(value) if validator.is_valid(&value) => {}
+                    Ok(_) => failures.push(format!("{name}: {text} was drawn and is not valid")),
+                    Err(error) => failures.push(format!("{name}: {text:?} was drawn and is no JSON: {error}")),
+                }
+            }
+        }
+    }
+    println!("{compiled} schemas, {refused} refused; {reached} valid instances reached, {drawn} drawn, {beyond} beyond f64");
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    assert!(compiled > 100 && drawn > 200, "{compiled} compiled, {drawn} drawn");
+}
+
+fn engine(backend: &BackendChoice, data: &std::path::Path) -> Engine {
+    let file = runner::open(&data.join("models/stories260K.gguf")).unwrap();
+    pollster::block_on(Engine::load(&file, backend.take(), EngineOptions::default(), &mut |_, _| {})).unwrap()
+}
+
+/// The text, its tokens, why it ended, and the steps it took.
+fn tell(engine: &mut Engine, generate: Generate) -> (String, Vec<u32>, FinishReason, usize) {
+    engine.submit(Request::generate(vec![1], generate)).unwrap().accepted().unwrap();
+    let (mut text, mut tokens, mut end, mut steps) = (String::new(), Vec::new(), None, 0);
+    while !engine.is_idle() {
+        steps += 1;
+        for event in pollster::block_on(engine.step()).unwrap() {
+            match event {
+                Event::Text { text: piece, .. } => text += &piece,
+                Event::Token { id, .. } => tokens.push(id),
+                Event::Done { reason, .. } => end = Some(reason),
+                _ => {}
+            }
+        }
+    }
+    (text, tokens, end.unwrap(), steps)
+}
+
+fn person() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "name": { "type": "string", "maxLength": 12 },
+            "age": { "type": "integer", "minimum": 0, "maximum": 120 },
+            "likes": { "enum": ["apples", "stories", "the sea"] },
+        },
+        "required": ["name", "age", "likes"],
+        "additionalProperties": false,
+    })
+}
+
+#[test]
+fn a_model_answers_in_the_form_that_was_asked_for() {
+    let Some(data) = shared_data_or_skip("grammar: a model's answers") else { return };
+    let validator = jsonschema::draft202012::new(&person()).unwrap();
+    for backend in backends("grammar: a model's answers") {
+        let mut engine = engine(&backend, &data);
+        for seed in 0..8 {
+            let sampling = Sampling { seed, ..Sampling::default() };
+            let generate = Generate { sampling, grammar: Some(schema(&person())), max_tokens: Some(300), ..Generate::default() };
+            let (text, tokens, end, steps) = tell(&mut engine, generate.clone());
+            assert!(matches!(end, FinishReason::GrammarComplete | FinishReason::EndOfGeneration(_)), "{backend}: {text:?} {end:?}");
+            let value: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{backend}: {text:?}: {error}"));
+            assert!(validator.is_valid(&value), "{backend}: {text}");
+            assert!(steps < tokens.len(), "{backend}: nothing was forced: {steps} steps for {} tokens", tokens.len());
+        }
+        let regex = Constraint { grammar: Grammar::Regex("(yes|no), (Lily|Tom)[.]".into()), trigger: Trigger::Start };
+        let (text, ..) = tell(&mut engine, Generate { grammar: Some(regex), ..Generate::default() });
+        assert!(["yes, Lily.", "yes, Tom.", "no, Lily.", "no, Tom."].contains(&text.as_str()), "{text:?}");
+        let lark = Constraint { grammar: Grammar::Lark("start: \"a\" (\"b\" | start)".into()), trigger: Trigger::Start };
+        let (text, ..) = tell(&mut engine, Generate { grammar: Some(lark), ..Generate::default() });
+        assert!(text.ends_with('b') && text.trim_end_matches('b').chars().all(|c| c == 'a') && text.len() > 1, "{text:?}");
+        backend.give_back(engine.unload());
+    }
+}
+
+/// Prose, then what the grammar wants behind each trigger, then prose.
+#[test]
+fn a_grammar_is_entered_where_its_trigger_stands() {
+    let Some(data) = shared_data_or_skip("grammar: triggers") else { return };
+    let mut engine = engine(&BackendChoice::Cpu, &data);
+    let greedy = |grammar| Generate { sampling: Sampling::greedy(), max_tokens: Some(60), grammar, ..Generate::default() };
+    let (free, ..) = tell(&mut engine, greedy(None));
+    assert!(free.starts_with("Once upon a time, there was a little girl named Lily."), "{free}");
+    let number = Grammar::Regex("#[0-9]{3}#".into());
+    for trigger in [" was", "as", "time,", "Once"] {
+        let constraint = Constraint { grammar: number.clone(), trigger: Trigger::Text(trigger.into()) };
+        let (text, ..) = tell(&mut engine, greedy(Some(constraint)));
+        let at = free.find(trigger).unwrap() + trigger.len();
+        assert_eq!(text[..at], free[..at], "before the trigger nothing changes");
+        // Every time it comes.
+        for (at, _) in text.match_indices(trigger) {
+            let behind = &text[at + trigger.len()..];
+            let whole = behind.len() >= 5;
+            let fits = behind.as_bytes().iter().zip(b"#ddd#").all(|(b, want)| if *want == b'd' { b.is_ascii_digit() } else { b == want });
+            assert!(fits && (whole || text.ends_with(behind)), "{trigger:?}: {text:?}");
+        }
+        assert!(text.len() > at + 10, "the text goes on freely: {text:?}");
+    }
+    let tokenizer = engine.tokenizer().unwrap();
+    let was = tokenizer.encode(" was", EncodeOptions::default()).unwrap();
+    let constraint = Constraint { grammar: number, trigger: Trigger::Tokens(vec![*was.last().unwrap()]) };
+    let (text, ..) = tell(&mut engine, greedy(Some(constraint)));
+    assert!(text.contains("was#"), "{text:?}");
+}
+
+#[test]
+fn what_cannot_be_compiled_is_refused_by_place() {
+    let Some((tokenizer, data)) = tokenizer("grammar: refusals") else { return };
+    let compiler = Compiler::new(&tokenizer, 512).unwrap();
+    let cases = [
+        (json!({ "properties": { "a": { "type": "strin" } } }), "#/properties/a/type"),
+        (json!({ "type": "object", "properties": { "a": { "items": { "pattern": "(" } } } }), "#/properties/a/items/pattern"),
+        (json!({ "anyOf": [{ "type": "null" }, { "$ref": "#/$defs/none" }] }), "#/anyOf/1/$ref"),
+        (json!({ "not": { "type": "null" } }), "#/not"),
+    ];
+    for (value, place) in cases {
+        let error = compiler.compile(&schema(&value)).err().unwrap_or_else(|| panic!("{value} compiles"));
+        assert!(error.message().contains(&format!("at {place} ")), "{}", error.message());
+    }
+    for grammar in [Grammar::Regex("(".into()), Grammar::Lark("start: nothing".into()), Grammar::Lark(String::new())] {
+        let constraint = Constraint { grammar, trigger: Trigger::Start };
+        let error = compiler.compile(&constraint).err().unwrap_or_else(|| panic!("{constraint:?} compiles"));
+        assert_eq!(error.code(), firecrest_engine::ErrorCode::Request);
+    }
+    let empty = Constraint { grammar: Grammar::Regex("a".into()), trigger: Trigger::Text(String::new()) };
+    assert!(compiler.compile(&empty).is_err());
+    // Refused when it is submitted, before any work.
+    let mut engine = engine(&BackendChoice::Cpu, &data);
+    let generate = Generate { grammar: Some(schema(&json!({ "type": "thing" }))), ..Generate::default() };
+    assert!(engine.submit(Request::generate(vec![1], generate)).is_err());
+    assert!(engine.is_idle());
+}
