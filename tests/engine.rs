@@ -3,6 +3,9 @@
 //! The trained stories260K says whether text is right; tiny random models whose features bite say whether a sequence's bits
 //! depend on anything but itself.
 
+#[path = "engine/churn.rs"]
+mod churn;
+
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
@@ -84,7 +87,8 @@ impl Transcript {
 
     /// The same, but for what company changed in its cost.
     fn apart_from_cost(mut self) -> Transcript {
-        let cost = |usage| Usage { recomputed_tokens: 0, cached_tokens: 0, written_tokens: 0, ..usage };
+        let cost =
+            |usage| Usage { recomputed_tokens: 0, cached_tokens: 0, written_tokens: 0, drafted_tokens: 0, accepted_tokens: 0, ..usage };
         self.end = self.end.map(|(reason, usage)| (reason, cost(usage)));
         self
     }

@@ -43,6 +43,8 @@ fn usage(usage: Usage) -> JsValue {
         .with("generated_tokens", usage.generated_tokens)
         .with("cached_tokens", usage.cached_tokens)
         .with("written_tokens", usage.written_tokens)
+        .with("drafted_tokens", usage.drafted_tokens)
+        .with("accepted_tokens", usage.accepted_tokens)
         .with("recomputed_tokens", usage.recomputed_tokens)
         .finish()
 }

@@ -3,14 +3,18 @@
 //! `Waiting → Prefilling → Decoding → Draining → Done`, and `Preempted` when an older sequence needed the pages. A sequence is done when it is
 //! no longer there: its last event says why.
 
+mod lookup;
 mod stop;
 
 use std::time::Duration;
 
+pub(crate) use lookup::MOST as MOST_DRAFTS;
 pub use stop::StopStrings;
 
+use lookup::Lookup;
+
 use crate::batch::{Class, Slot};
-use crate::engine::{Embed, Event, FinishReason, Pooling, Priority, Request, Sharing, Usage, Work};
+use crate::engine::{Embed, Event, FinishReason, Pooling, Priority, Request, Sharing, Speculation, Usage, Work};
 use crate::error::Error;
 use crate::grammar::{Governed, Progress};
 use crate::kv::{BlockTables, KvCache};
@@ -67,6 +71,9 @@ pub(crate) struct Sequence {
     text: Option<Text>,
     /// What its text must be.
     grammar: Option<Governed>,
+    /// Tokens that may follow those known, computed with them in the step that is composed.
+    drafts: Vec<u32>,
+    lookup: Lookup,
 }
 
 /// From tokens to text that is safe to send.
@@ -120,6 +127,8 @@ impl Sequence {
             pooled: Vec::new(),
             text,
             grammar,
+            drafts: Vec::new(),
+            lookup: Lookup::default(),
         }
     }
 
@@ -158,7 +167,7 @@ impl Sequence {
     /// Whether a position's output is wanted.
     pub(crate) fn wants_output(&self, position: u32) -> bool {
         match &self.work {
-            Work::Generate(generate) => position + 1 == self.len() && generate.max_tokens != Some(0),
+            Work::Generate(generate) => position + 1 >= self.len() && generate.max_tokens != Some(0),
             Work::Logits | Work::Embed(Embed { pooling: Some(Pooling::Mean), .. }) => position >= self.taken,
             Work::Embed(Embed { pooling: Some(Pooling::Cls), .. }) => position == 0 && self.taken == 0,
             Work::Embed(_) => position + 1 == self.len(),
@@ -188,6 +197,31 @@ impl Sequence {
         }
     }
 
+    /// Drafts up to `most` tokens behind its last, for the step that is composed. How many.
+    pub(crate) fn draft(&mut self, most: u32, context: u32) -> u32 {
+        self.drafts.clear();
+        if let Work::Generate(generate) = &self.work
+            && generate.speculation == Speculation::Auto
+            // A grammar's forced tokens are better than any draft.
+            && self.grammar.is_none()
+        {
+            let most = most.min(self.remaining(context).saturating_sub(1));
+            self.drafts = self.lookup.draft(&self.tokens, most);
+        }
+        self.drafts.len() as u32
+    }
+
+    /// Only so many of its drafts found room.
+    pub(crate) fn keep_drafts(&mut self, count: u32) {
+        self.drafts.truncate(count as usize);
+    }
+
+    /// The token at a position, known or drafted.
+    pub(crate) fn token(&self, position: u32) -> u32 {
+        let position = position as usize;
+        self.tokens.get(position).copied().unwrap_or_else(|| self.drafts[position - self.tokens.len()])
+    }
+
     /// It is admitted with this many positions in the cache: rows may follow.
     pub(crate) fn admit(&mut self, slot: Slot, known: u32, rank: u8) {
         self.slot = Some(slot);
@@ -209,13 +243,14 @@ impl Sequence {
     /// Positions up to `computed` are in the cache, and `outputs`, `[rows, width]`, hold the wanted rows' results, the first that of
     /// position `first`.
     pub(crate) fn take(&mut self, computed: u32, first: u32, outputs: &[f32], taking: &mut Taking<'_>) {
-        self.computed = computed;
-        let whole = computed == self.len();
+        // What drafts left in the cache counts as far as they prove right.
+        self.computed = computed.min(self.len());
+        let whole = computed >= self.len();
         match &self.work {
             Work::Generate(generate) if whole => {
                 if generate.max_tokens == Some(0) {
                     self.drain(FinishReason::MaxTokens, taking.events);
-                } else if let Err(reason) = self.draw(outputs, taking) {
+                } else if let Err(reason) = self.draw_all(outputs, taking) {
                     self.drain(reason, taking.events);
                 } else {
                     // Tokens that were forced are fed like a prompt's.
@@ -259,6 +294,32 @@ impl Sequence {
         if let Some(grammar) = &mut self.grammar {
             let _ = grammar.prepare();
         }
+    }
+
+    /// Draws a token from its row, and from the rows behind it as long as they were computed for the token that was drawn.
+    fn draw_all(&mut self, outputs: &[f32], taking: &mut Taking<'_>) -> Result<(), FinishReason> {
+        let mut rows = outputs.chunks_exact(taking.width);
+        // A step that was composed and never run may have left others.
+        let mut drafts = std::mem::take(&mut self.drafts);
+        drafts.truncate(rows.len().saturating_sub(1));
+        let mut right = 0;
+        let mut result = Ok(());
+        for row in &mut rows {
+            let at = self.tokens.len();
+            result = self.draw(row, taking);
+            if result.is_err() || drafts.get(right).is_none_or(|draft| self.tokens.get(at) != Some(draft)) {
+                break;
+            }
+            right += 1;
+            self.computed += 1;
+        }
+        if !drafts.is_empty() {
+            let (drafted, right) = (drafts.len() as u32, right as u32);
+            self.usage.drafted_tokens += drafted;
+            self.usage.accepted_tokens += right;
+            self.lookup.learn(drafted, right);
+        }
+        result
     }
 
     /// Draws the next token from its row of logits, and takes those that its grammar forces behind it; an error is the reason to end.

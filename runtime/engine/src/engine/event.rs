@@ -106,6 +106,10 @@ pub struct Usage {
     pub cached_tokens: u32,
     /// Positions of the prompt that are known from now on, and were not before.
     pub written_tokens: u32,
+    /// Tokens that were drafted ([`super::Speculation`]).
+    pub drafted_tokens: u32,
+    /// Drafted tokens that were right.
+    pub accepted_tokens: u32,
     /// Positions that were computed again because their pages were taken for an older sequence.
     pub recomputed_tokens: u32,
 }

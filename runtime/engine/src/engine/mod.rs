@@ -27,7 +27,7 @@ mod schedule;
 pub use admission::Admission;
 pub use event::{Event, FinishReason, Usage};
 pub use options::EngineOptions;
-pub use request::{Embed, Generate, Pin, Priority, Request, Sharing, Work};
+pub use request::{Embed, Generate, Pin, Priority, Request, Sharing, Speculation, Work};
 
 pub use crate::kv::CacheSize;
 pub use crate::model::Pooling;

@@ -85,8 +85,21 @@ pub struct Generate {
     pub logprobs: Option<u32>,
     /// What the text must be, from where on. A grammar that forces tokens has them fed without a draw, unless `logprobs` or `logits` ask for one.
     pub grammar: Option<Constraint>,
+    /// Whether several tokens may be computed at once where the text repeats itself.
+    pub speculation: Speculation,
     /// Also emits the raw logits each token was drawn from ([`super::Event::Logits`]).
     pub logits: bool,
+}
+
+/// Drafts of tokens, taken from earlier in the text and verified in one step. They change no token, whatever the sampling: a drafted token is taken
+/// only where it is the one that is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speculation {
+    /// Where few sequences decode, and as far as drafts prove right.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// How final states become one vector.

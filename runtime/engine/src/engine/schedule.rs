@@ -18,7 +18,7 @@ use crate::grammar::Governed;
 use crate::kv::{KvCache, PAGE_LEN, Prefix};
 use crate::model::plan::PlanKind;
 use crate::sampling::Sampler;
-use crate::sequence::{Phase, Sequence, SequenceId, Taking};
+use crate::sequence::{MOST_DRAFTS, Phase, Sequence, SequenceId, Taking};
 use crate::text::TextStream;
 
 /// What requests and steps are held to.
@@ -317,13 +317,18 @@ impl Schedule {
             PlanKind::Logits => self.limits.logits_rows.saturating_sub(decoding),
             PlanKind::States => u32::MAX,
         };
+        // Rows for drafts: more rows than the kernels for few of them take would cost as much as they save.
+        let mut spare = (MOST_DRAFTS + 1).saturating_sub(decoding);
         let (mut full, mut closed) = (false, false);
         let mut spans: Vec<Span> = Vec::new();
         for (_, id, decoding, was_running) in ids {
             if decoding {
                 // Unless one before it has just taken its pages.
                 if self.sequences[&id].is_running() {
-                    spans.extend(self.claim_rows(id, 1, 1));
+                    let span = self.claim_decoding(id, spare.min(budget).min(outputs));
+                    let drafts = span.as_ref().map_or(0, |span| span.positions.len() as u32 - 1);
+                    (spare, budget, outputs) = (spare - drafts, budget - drafts, outputs.saturating_sub(drafts));
+                    spans.extend(span);
                 }
                 continue;
             }
@@ -420,6 +425,14 @@ impl Schedule {
         })
     }
 
+    /// The row of a decoding sequence, and rows for up to `most` drafts behind it.
+    fn claim_decoding(&mut self, id: SequenceId, most: u32) -> Option<Span> {
+        let drafts = self.sequences.get_mut(&id)?.draft(most, self.limits.context);
+        let span = self.claim_rows(id, 1 + drafts, 1)?;
+        self.sequences.get_mut(&id)?.keep_drafts(span.positions.len() as u32 - 1);
+        Some(span)
+    }
+
     /// Between `least` and `most` of a running sequence's next rows, as many as there are pages for, taken from sequences behind it where they must be.
     fn claim_rows(&mut self, id: SequenceId, most: u32, least: u32) -> Option<Span> {
         loop {
@@ -470,7 +483,7 @@ impl Schedule {
                     if sequence.wants_output(position) {
                         batch.outputs.push(batch.rows.len() as u32);
                     }
-                    let token = RowToken::Known(sequence.tokens[position as usize]);
+                    let token = RowToken::Known(sequence.token(position));
                     batch.rows.push(Row { sequence: index as u32, position, token, class, segment: 0 });
                 }
                 // A sequence's outputs are all of one class: requests for many have a prompt only.
@@ -506,7 +519,7 @@ impl Schedule {
             sequence.take(span.positions.end, span.first_output, rows, &mut taking);
             let mut tables = std::mem::take(&mut sequence.tables);
             if let Some(prefix) = shared(sequence, &self.limits) {
-                let new = self.cache.publish(&mut tables, &prefix, span.positions.end);
+                let new = self.cache.publish(&mut tables, &prefix, sequence.computed);
                 // A page that begins in the prompt and ends behind it counts for neither.
                 if span.positions.end <= sequence.prompt_len {
                     sequence.usage.written_tokens += new;
@@ -514,7 +527,7 @@ impl Schedule {
             }
             sequence.tables = tables;
             sequence.pin(&mut self.cache, self.now);
-            self.cache.release_unseen(&mut sequence.tables, span.positions.end);
+            self.cache.release_unseen(&mut sequence.tables, sequence.computed);
         }
         self.retire();
     }

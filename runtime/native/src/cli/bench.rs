@@ -48,7 +48,9 @@ struct Rates {
 }
 
 fn greedy(tokens: u32) -> engine::Generate {
-    engine::Generate { max_tokens: Some(tokens), ignore_eos: true, sampling: Sampling::greedy(), ..Default::default() }
+    // Random ids repeat themselves as no text does: drafts would make decoding look faster than it is.
+    let speculation = engine::Speculation::Off;
+    engine::Generate { max_tokens: Some(tokens), ignore_eos: true, sampling: Sampling::greedy(), speculation, ..Default::default() }
 }
 
 /// What requests saw that came all at once.

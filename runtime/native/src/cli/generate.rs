@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
-use firecrest::engine::engine::{self, Engine, Event, FinishReason, Request, Sampling};
+use firecrest::engine::engine::{self, Engine, Event, FinishReason, Request, Sampling, Speculation};
 use firecrest::engine::grammar::{Constraint, Grammar, Trigger};
 use firecrest::engine::text::EncodeOptions;
 use firecrest::engine::{Error, ErrorCode};
@@ -51,6 +51,9 @@ pub(crate) struct Generate {
     /// Positions of context; the model's own if not given.
     #[arg(long, value_name = "N")]
     context: Option<u32>,
+    /// Never draft tokens from earlier in the text. Drafts change the speed, not the text.
+    #[arg(long)]
+    no_speculation: bool,
     /// One JSON object on stdout instead of text.
     #[arg(long)]
     json: bool,
@@ -225,6 +228,7 @@ impl Generate {
                 sampling: self.sampling.sampling(),
                 logprobs: self.logprobs,
                 grammar: self.grammar.constraint()?,
+                speculation: if self.no_speculation { Speculation::Off } else { Speculation::Auto },
                 logits: false,
             },
         );

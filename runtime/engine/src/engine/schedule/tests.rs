@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ErrorCode;
-use crate::engine::{Admission, Generate, Pin, Priority, Sampling, Sharing, Usage};
+use crate::engine::{Admission, Generate, Pin, Priority, Sampling, Sharing, Speculation, Usage};
 use crate::kv::{CacheSize, KvGroup, PageId, Sizing};
 
 const VOCAB: u32 = 24;
@@ -190,7 +190,8 @@ fn outcome(events: &[Event]) -> (Vec<u32>, Vec<f32>, Vec<f32>, Option<FinishReas
             Event::Embedding { values, .. } => all.2.extend(values),
             Event::Done { reason, usage, .. } => {
                 all.3 = Some(reason.clone());
-                all.4 = Usage { recomputed_tokens: 0, cached_tokens: 0, written_tokens: 0, ..*usage };
+                all.4 =
+                    Usage { recomputed_tokens: 0, cached_tokens: 0, written_tokens: 0, drafted_tokens: 0, accepted_tokens: 0, ..*usage };
             }
             Event::Text { .. } => {}
         }
@@ -212,7 +213,9 @@ fn request(causal: bool) -> impl Strategy<Value = Request> {
         pins,
     });
     let generate = (0..60u32, any::<u64>(), any::<bool>()).prop_map(|(max_tokens, seed, ignore_eos)| {
-        let sampling = Sampling { seed, repeat_penalty: 1.2, ..Sampling::default() };
+        // Some draw from few tokens, so that drafts are often right.
+        let logit_bias = if seed % 3 == 0 { (4..VOCAB).map(|token| (token, f32::NEG_INFINITY)).collect() } else { Vec::new() };
+        let sampling = Sampling { seed, repeat_penalty: 1.2, logit_bias, ..Sampling::default() };
         Work::Generate(Generate { max_tokens: Some(max_tokens), sampling, ignore_eos, logits: true, ..Generate::default() })
     });
     let pooling = prop_oneof![Just(Pooling::Mean), Just(Pooling::Cls), Just(Pooling::Last)];
@@ -294,7 +297,11 @@ fn as_alone(setup: Setup, calls: Vec<Call>) -> Result<(), TestCaseError> {
     let context = bench.schedule.limits.context;
     for (id, request) in requests {
         let mut alone = Setup { causal: setup.causal, one_class: setup.one_class, context, ..Setup::wide(setup.windows.clone()) }.bench();
-        alone.submit(Request { priority: Priority::default(), ..request });
+        let mut plain = Request { priority: Priority::default(), sharing: Sharing::default(), ..request };
+        if let Work::Generate(generate) = &mut plain.work {
+            generate.speculation = Speculation::Off;
+        }
+        alone.submit(plain);
         alone.finish();
         let (ours, theirs) = (outcome(&bench.events[&id]), outcome(&alone.events[&SequenceId(0)]));
         if matches!(ours.3, Some(FinishReason::Cancelled | FinishReason::DeadlinePassed)) {
@@ -580,4 +587,25 @@ fn impatient_requests_are_told_when_to_come_back() {
     assert!((retry_after.as_secs_f64() - 56.0).abs() < 0.1, "{retry_after:?}");
     assert!(matches!(bench.schedule.submit(impatient(1000), None, None), Ok(Admission::Accepted(_))));
     bench.finish();
+}
+
+/// A text that repeats itself takes fewer steps, and is the same.
+#[test]
+fn drafts_save_steps_and_change_nothing() {
+    let tell = |speculation| {
+        let mut bench = Setup::wide(vec![None, Some(20)]).bench();
+        // Two tokens, one of them far likelier: long runs.
+        let logit_bias = (0..VOCAB)
+            .map(|token| (token, [0.0, -1.5][usize::from(token == 5)] - if token < 4 || token > 5 { f32::INFINITY } else { 0.0 }));
+        let sampling = Sampling { seed: 3, logit_bias: logit_bias.collect(), ..Sampling::default() };
+        let generate = Generate { max_tokens: Some(80), ignore_eos: true, sampling, speculation, logits: true, ..Generate::default() };
+        let id = bench.submit(Request::generate(vec![4, 4, 4, 5, 4, 4], generate));
+        bench.finish();
+        let Some(Event::Done { usage, .. }) = bench.events[&id].last() else { panic!("no last event") };
+        (outcome(&bench.events[&id]), usage.accepted_tokens, bench.steps)
+    };
+    let (plain, drafted) = (tell(Speculation::Off), tell(Speculation::Auto));
+    assert_eq!(plain.0, drafted.0);
+    assert_eq!(plain.1, 0);
+    assert!(drafted.1 > 10 && drafted.2 + drafted.1 == plain.2, "{} accepted, {} steps for {}", drafted.1, drafted.2, plain.2);
 }
