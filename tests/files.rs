@@ -102,6 +102,7 @@ fn read_corpus(path: &Path) -> Vec<u8> {
 }
 
 #[test]
+#[allow(clippy::approx_constant, reason = "the numbers that stand in the file")]
 fn corpus_values_are_read() {
     let Some(data) = shared_data_or_skip("values of the corpus") else { return };
     let corpus = |name: &str| read_corpus(&data.join("malformed").join(name));

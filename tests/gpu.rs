@@ -225,10 +225,10 @@ fn what_cannot_be_is_an_error() {
     for adapter in software("gpu errors") {
         let mut backend = open(adapter, Without::default());
         let spec = |rows, columns| MatrixSpec { name: "blk.7.odd".to_owned(), rows, columns, format: Format::Q4K };
-        let error = backend.matrix(&spec(4, 300)).err().expect("not whole blocks");
+        let error = backend.matrix(&spec(4, 300)).expect_err("not whole blocks");
         assert!(error.message().contains("blk.7.odd"), "{error}");
         assert!(backend.matrix(&spec(usize::MAX, 256)).is_err(), "absurd rows");
-        let error = backend.matrix(&spec(u32::MAX as usize, 1 << 20)).err().expect("petabytes");
+        let error = backend.matrix(&spec(u32::MAX as usize, 1 << 20)).expect_err("petabytes");
         assert!(matches!(error.code(), ErrorCode::Malformed | ErrorCode::Memory), "{error}");
         let id = backend.matrix(&spec(4, 256)).expect("a matrix");
         assert!(backend.write_rows(id, 2, &[0; 144 * 3]).is_err(), "rows past the end");
@@ -245,7 +245,7 @@ fn refuse(backend: &mut Backend, model: &Synthetic, sequences: &Sequences, pages
     let good = sequences.batch(&[Run { sequence: 0, positions: 0..9, class: Class::Prompt }]);
     let mut bad = good.clone();
     bad.rows[3].token = RowToken::Known(model.vocabulary);
-    let error = pollster::block_on(backend.run(&model.plan, &bad)).err().expect("an unknown token");
+    let error = pollster::block_on(backend.run(&model.plan, &bad)).expect_err("an unknown token");
     assert!(error.message().contains("vocabulary"), "{error}");
     let mut bad = good.clone();
     bad.sequences[0].tables[0][0].0 = pages;

@@ -21,8 +21,11 @@ fn tokenizer(what: &str) -> Option<(Tokenizer, PathBuf)> {
     Some((Tokenizer::from_file(&file).unwrap().unwrap(), data))
 }
 
+/// An instance, and whether the schema accepts it.
+type Instance = (Value, bool);
+
 /// Every schema of the suite with its tests, by file and description.
-fn suite(data: &std::path::Path) -> Vec<(String, Value, Vec<(Value, bool)>)> {
+fn suite(data: &std::path::Path) -> Vec<(String, Value, Vec<Instance>)> {
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(data.join("json-schema/draft2020-12")).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|e| e == "json"));

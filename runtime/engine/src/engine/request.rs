@@ -60,6 +60,7 @@ pub struct Pin {
 
 /// What is wanted of a prompt.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "there is one a request, and most generate")]
 pub enum Work {
     /// Tokens that go on from it.
     Generate(Generate),

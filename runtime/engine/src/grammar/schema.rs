@@ -10,8 +10,7 @@ pub(super) fn offending(schema: &Value, compiles: &dyn Fn(&Value) -> bool) -> St
     let mut path: Vec<String> = Vec::new();
     let mut tries = 0;
     // One step down as long as leaving out a single member or element mends the whole.
-    loop {
-        let Some(at) = schema.pointer(&pointer(&path)) else { break };
+    while let Some(at) = schema.pointer(&pointer(&path)) {
         let keys: Vec<String> = match at {
             Value::Object(members) => members.keys().cloned().collect(),
             Value::Array(elements) => (0..elements.len()).map(|i| i.to_string()).collect(),

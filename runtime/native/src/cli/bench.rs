@@ -62,6 +62,8 @@ struct Load {
     each: f64,
     /// Times to the first token, ascending.
     first: Vec<Duration>,
+    /// One more request, alone, when the shared prefix is known.
+    known: Duration,
     /// The most pages that sequences held at once.
     pages: u32,
     cached: u32,
@@ -81,10 +83,13 @@ fn load(engine: &mut Engine, concurrency: u32, shared: u32, prompt: u32, generat
     let vocab = engine.model().config.vocab.min(250);
     engine.forget_prefixes();
     let started = Instant::now();
-    for s in 0..concurrency {
+    let request = |s: u32, tokens: u32| {
         let beginning = (0..shared).map(|i| i.wrapping_mul(104_729) % vocab);
         let own = (0..prompt).map(|i| (i.wrapping_mul(7919).wrapping_add((s + 1) * 31)) % vocab);
-        engine.submit(Request::generate(beginning.chain(own).collect(), greedy(generate)))?.accepted()?;
+        Request::generate(beginning.chain(own).collect(), greedy(tokens))
+    };
+    for s in 0..concurrency {
+        engine.submit(request(s, generate))?.accepted()?;
     }
     let mut spans: BTreeMap<_, (Instant, Instant)> = BTreeMap::new();
     let (mut total, mut pages) = (Usage::default(), 0);
@@ -106,11 +111,17 @@ fn load(engine: &mut Engine, concurrency: u32, shared: u32, prompt: u32, generat
         }
     }
     let aggregate = show::rate(total.generated_tokens as usize, started.elapsed());
+    let later = Instant::now();
+    engine.submit(request(concurrency, 1))?.accepted()?;
+    while !engine.is_idle() {
+        block_on(engine.step())?;
+    }
+    let known = later.elapsed();
     let each = spans.values().map(|(first, last)| show::rate(generate.saturating_sub(1) as usize, *last - *first)).sum::<f64>();
     let mut first: Vec<Duration> = spans.values().map(|(first, _)| *first - started).collect();
     first.sort_unstable();
     let (cached, recomputed) = (total.cached_tokens, total.recomputed_tokens);
-    Ok(Load { concurrency, aggregate, each: each / f64::from(concurrency), first, pages, cached, recomputed })
+    Ok(Load { concurrency, aggregate, each: each / f64::from(concurrency), first, known, pages, cached, recomputed })
 }
 
 /// All sequences at once: prefill lasts until each has its first token, decode from then on.
@@ -201,7 +212,7 @@ impl Bench {
                 json!({
                     "concurrency": load.concurrency, "aggregate_tps": load.aggregate, "sequence_tps": load.each,
                     "first_token_p50_s": show::seconds(load.first_token(0.5)), "first_token_p99_s": show::seconds(load.first_token(0.99)),
-                    "pages_used": load.pages, "cached_tokens": load.cached, "recomputed_tokens": load.recomputed,
+                    "first_token_known_s": show::seconds(load.known), "pages_used": load.pages, "cached_tokens": load.cached, "recomputed_tokens": load.recomputed,
                     "backend": description.backend, "adapter": description.adapter, "rung": description.rung,
                 })
             };
@@ -219,12 +230,13 @@ impl Bench {
                 format!("{:.1}", load.each),
                 seconds(0.5),
                 seconds(0.99),
+                format!("{:.3} s", load.known.as_secs_f64()),
                 load.pages.to_string(),
                 load.cached.to_string(),
                 load.recomputed.to_string(),
             ]
         };
-        let head = ["REQUESTS", "ALL tok/s", "EACH tok/s", "FIRST p50", "FIRST p99", "PAGES", "CACHED", "RECOMPUTED"];
+        let head = ["REQUESTS", "ALL tok/s", "EACH tok/s", "FIRST p50", "FIRST p99", "KNOWN", "PAGES", "CACHED", "RECOMPUTED"];
         show::table(&head, &loads.iter().map(text).collect::<Vec<_>>())
     }
 }

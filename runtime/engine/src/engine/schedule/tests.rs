@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::ErrorCode;
 use crate::engine::{Admission, Generate, Pin, Priority, Sampling, Sharing, Speculation, Usage};
-use crate::kv::{CacheSize, KvGroup, PageId, Sizing};
+use crate::kv::{CacheSize, KvGroup, PAGE_LEN, PageId, Sizing};
 
 const VOCAB: u32 = 24;
 const WIDTH: usize = 6;
@@ -234,6 +234,7 @@ fn request(causal: bool) -> impl Strategy<Value = Request> {
 
 /// What is done between steps.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a handful, in a test")]
 enum Call {
     Submit(Request),
     Cancel(usize),
@@ -596,7 +597,7 @@ fn drafts_save_steps_and_change_nothing() {
         let mut bench = Setup::wide(vec![None, Some(20)]).bench();
         // Two tokens, one of them far likelier: long runs.
         let logit_bias = (0..VOCAB)
-            .map(|token| (token, [0.0, -1.5][usize::from(token == 5)] - if token < 4 || token > 5 { f32::INFINITY } else { 0.0 }));
+            .map(|token| (token, [0.0, -1.5][usize::from(token == 5)] - if (4..=5).contains(&token) { 0.0 } else { f32::INFINITY }));
         let sampling = Sampling { seed: 3, logit_bias: logit_bias.collect(), ..Sampling::default() };
         let generate = Generate { max_tokens: Some(80), ignore_eos: true, sampling, speculation, logits: true, ..Generate::default() };
         let id = bench.submit(Request::generate(vec![4, 4, 4, 5, 4, 4], generate));

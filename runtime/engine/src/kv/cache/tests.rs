@@ -86,7 +86,7 @@ proptest! {
                     let known = cache.known(&prefix, most);
                     text.computed = cache.attach(&mut text.tables, &prefix, most);
                     prop_assert_eq!(text.computed, known);
-                    prop_assert!(known <= most && known as usize % PAGE_LEN == 0);
+                    prop_assert!(known <= most && (known as usize).is_multiple_of(PAGE_LEN));
                     // What a row behind it sees is there, and is what the text says.
                     for (index, table) in text.tables.groups.iter().enumerate() {
                         let first = windows[index].map_or(0, |w: u32| (known + 1).saturating_sub(w)) as usize;
