@@ -107,7 +107,7 @@ fn beyond_f64(text: &str) -> bool {
 #[test]
 fn what_is_valid_is_reached_and_what_is_drawn_is_valid() {
     let Some((tokenizer, data)) = tokenizer("grammar: the JSON Schema suite") else { return };
-    let compiler = Compiler::new(&tokenizer, 512).unwrap();
+    let mut compiler = Compiler::new(&tokenizer, 512).unwrap();
     let end = tokenizer.end_of_generation()[0];
     let (mut compiled, mut reached, mut drawn, mut beyond, mut refused) = (0, 0, 0, 0, 0);
     let mut failures = Vec::new();
@@ -272,7 +272,7 @@ fn a_grammar_is_entered_where_its_trigger_stands() {
 #[test]
 fn what_cannot_be_compiled_is_refused_by_place() {
     let Some((tokenizer, data)) = tokenizer("grammar: refusals") else { return };
-    let compiler = Compiler::new(&tokenizer, 512).unwrap();
+    let mut compiler = Compiler::new(&tokenizer, 512).unwrap();
     let cases = [
         (json!({ "properties": { "a": { "type": "strin" } } }), "#/properties/a/type"),
         (json!({ "type": "object", "properties": { "a": { "items": { "pattern": "(" } } } }), "#/properties/a/items/pattern"),

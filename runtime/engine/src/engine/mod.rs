@@ -161,7 +161,7 @@ impl Engine {
         if self.grammars.is_none() {
             self.grammars = Some(grammar::Compiler::new(tokenizer, self.model.config.vocab)?);
         }
-        match &self.grammars {
+        match &mut self.grammars {
             Some(grammars) => grammars.compile(constraint),
             None => Err(Error::internal("a compiler of grammars was just made")),
         }

@@ -53,7 +53,12 @@ pub struct Constraint {
 pub struct Compiler {
     factory: ParserFactory,
     environment: TokEnv,
+    /// Grammars compiled before any text, the last used last: many requests have one schema.
+    compiled: Vec<(Grammar, Matcher)>,
 }
+
+/// Grammars that are kept.
+const KEPT: usize = 16;
 
 impl Compiler {
     /// For a model of `vocab` tokens, of which the tokenizer may know fewer.
@@ -67,15 +72,36 @@ impl Compiler {
         factory.quiet();
         // The state would be the user's text, and errors may be logged.
         factory.limits_mut().verbose_errors = false;
-        Ok(Compiler { factory, environment })
+        Ok(Compiler { factory, environment, compiled: Vec::new() })
     }
 
     /// Makes a grammar ready to follow a text.
     ///
     /// # Errors
     /// A grammar that does not compile: the message names the place.
-    pub fn compile(&self, constraint: &Constraint) -> Result<Governed> {
-        let fresh = match &constraint.grammar {
+    pub fn compile(&mut self, constraint: &Constraint) -> Result<Governed> {
+        match &constraint.trigger {
+            Trigger::Tokens(ids) if ids.is_empty() => return Err(Error::request("a grammar's trigger names no token")),
+            Trigger::Text(text) if text.is_empty() => return Err(Error::request("a grammar's trigger is an empty text; use the start")),
+            _ => {}
+        }
+        let known = self.compiled.iter().position(|(grammar, _)| *grammar == constraint.grammar);
+        let kept = match known {
+            Some(at) => self.compiled.remove(at),
+            None => (constraint.grammar.clone(), self.compile_grammar(&constraint.grammar)?),
+        };
+        let fresh = kept.1.deep_clone();
+        if self.compiled.len() == KEPT {
+            self.compiled.remove(0);
+        }
+        self.compiled.push(kept);
+        let active = (constraint.trigger == Trigger::Start).then(|| Active { matcher: fresh.deep_clone(), mask: None });
+        let environment = Arc::clone(&self.environment);
+        Ok(Governed { fresh, active, trigger: constraint.trigger.clone(), behind: Vec::new(), environment })
+    }
+
+    fn compile_grammar(&self, grammar: &Grammar) -> Result<Matcher> {
+        match grammar {
             Grammar::JsonSchema(schema) => self.parse(json_schema(schema)).map_err(|why| {
                 let parses = |schema: &Value| self.parse(json_schema(schema)).is_ok();
                 let place = schema::offending(schema, &parses);
@@ -89,15 +115,7 @@ impl Compiler {
                 let parsed = self.parse(TopLevelGrammar::from_lark(text.clone()));
                 parsed.map_err(|why| Error::request(format!("the Lark grammar can't be compiled: {why}")))
             }
-        }?;
-        match &constraint.trigger {
-            Trigger::Tokens(ids) if ids.is_empty() => return Err(Error::request("a grammar's trigger names no token")),
-            Trigger::Text(text) if text.is_empty() => return Err(Error::request("a grammar's trigger is an empty text; use the start")),
-            _ => {}
         }
-        let active = (constraint.trigger == Trigger::Start).then(|| Active { matcher: fresh.deep_clone(), mask: None });
-        let environment = Arc::clone(&self.environment);
-        Ok(Governed { fresh, active, trigger: constraint.trigger.clone(), behind: Vec::new(), environment })
     }
 
     fn parse(&self, grammar: TopLevelGrammar) -> Result<Matcher, String> {

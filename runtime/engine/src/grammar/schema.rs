@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Compilations tried before the place found so far must do: a refusal must not cost more than many a request.
-const TRIES: usize = 300;
+const TRIES: usize = 100;
 
 /// A JSON pointer, as a URI fragment, to the deepest subschema or keyword without which the schema compiles.
 pub(super) fn offending(schema: &Value, compiles: &dyn Fn(&Value) -> bool) -> String {
