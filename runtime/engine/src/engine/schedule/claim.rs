@@ -28,7 +28,9 @@ impl Schedule {
             if decoding {
                 // Unless one before it has just taken its pages.
                 if self.sequences[&id].is_running() {
-                    let span = self.claim_decoding(id, spare.min(budget).min(outputs));
+                    // Prompts must move on beside drafts.
+                    let room = if prompts > 0 { budget / 2 } else { budget };
+                    let span = self.claim_decoding(id, spare.min(room).min(outputs));
                     let drafts = span.as_ref().map_or(0, |span| span.positions.len() as u32 - 1);
                     (spare, budget, outputs) = (spare - drafts, budget - drafts, outputs.saturating_sub(drafts));
                     spans.extend(span);

@@ -610,3 +610,23 @@ fn drafts_save_steps_and_change_nothing() {
     assert_eq!(plain.1, 0);
     assert!(drafted.1 > 10 && drafted.2 + drafted.1 == plain.2, "{} accepted, {} steps for {}", drafted.1, drafted.2, plain.2);
 }
+
+/// Drafts take no row that a prompt needs.
+#[test]
+fn prompts_move_on_beside_drafts() {
+    let mut bench = Setup { sequences: 2, step_rows: 3, context: 400, ..Setup::wide(vec![None]) }.bench();
+    // One token only: every draft is right.
+    let logit_bias: Vec<_> = (0..VOCAB).filter(|token| *token != 7).map(|token| (token, f32::NEG_INFINITY)).collect();
+    let sampling = Sampling { logit_bias, ..Sampling::default() };
+    let endless = Generate { max_tokens: Some(300), ignore_eos: true, sampling, ..Generate::default() };
+    bench.submit(Request::generate(vec![7; 8], endless));
+    for _ in 0..10 {
+        bench.step();
+    }
+    let prompt = bench.submit(Request::generate((0..10).collect(), Generate { max_tokens: Some(1), ..Generate::default() }));
+    for _ in 0..12 {
+        bench.step();
+    }
+    assert!(matches!(bench.events[&prompt].last(), Some(Event::Done { .. })), "the prompt starves");
+    bench.finish();
+}
