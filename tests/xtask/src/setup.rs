@@ -131,7 +131,7 @@ pub(crate) fn oracle_python() -> Option<PathBuf> {
 
 /// Compiles llama.cpp into the oracles' Python, over what is there.
 fn llama_cpp(cmake: &str) -> std::process::Command {
-    let mut pip = command(".venv/bin/pip", &["install", "--quiet", "--force-reinstall", "--no-cache-dir", "--no-deps", "llama-cpp-python"]);
+    let mut pip = command(".venv/bin/pip", &["install", "--quiet", "--force-reinstall", "--no-cache-dir", "llama-cpp-python"]);
     pip.env("CMAKE_ARGS", cmake);
     pip
 }
