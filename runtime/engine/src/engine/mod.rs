@@ -158,13 +158,11 @@ impl Engine {
         let Some(tokenizer) = &self.tokenizer else {
             return Err(Error::request("a grammar needs text, but the model's file has no tokenizer"));
         };
-        if self.grammars.is_none() {
-            self.grammars = Some(grammar::Compiler::new(tokenizer, self.model.config.vocab)?);
-        }
-        match &mut self.grammars {
-            Some(grammars) => grammars.compile(constraint),
-            None => Err(Error::internal("a compiler of grammars was just made")),
-        }
+        let grammars = match &mut self.grammars {
+            Some(grammars) => grammars,
+            none => none.insert(grammar::Compiler::new(tokenizer, self.model.config.vocab)?),
+        };
+        grammars.compile(constraint)
     }
 
     /// Ends a sequence. Its pages are free on return; its [`Event::Done`] comes from the next [`Engine::step`]. False where it has ended already.

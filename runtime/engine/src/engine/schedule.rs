@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::admission::{Admission, Rates};
 use super::options::check_step_rows;
-use super::{Embed, Event, FinishReason, Occupancy, Pooling, Priority, Request, Work};
+use super::{Embed, Event, FinishReason, Occupancy, Pooling, Priority, Request, Sharing, Work};
 use crate::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
 use crate::error::{Error, Result};
 use crate::grammar::Governed;
@@ -114,12 +114,13 @@ impl Schedule {
     /// Takes a request in, or says why not. `stream` makes text of its tokens, `grammar` says what that must be.
     pub(crate) fn submit(&mut self, mut request: Request, stream: Option<TextStream>, grammar: Option<Governed>) -> Result<Admission> {
         self.check(&request, stream.is_some())?;
-        let expected = self.seconds_to_first_token(&request);
         if self.sequences.len() >= self.limits.max_requests as usize {
             // Where nothing was measured a second is as good a guess as any.
-            return Ok(Admission::Busy { retry_after: Duration::try_from_secs_f64(expected.unwrap_or(1.0)).unwrap_or(Duration::MAX) });
+            let expected = self.seconds_to_first_token(&request).unwrap_or(1.0);
+            return Ok(Admission::Busy { retry_after: Duration::try_from_secs_f64(expected).unwrap_or(Duration::MAX) });
         }
-        if let (Some(expected), Some(patience)) = (expected, request.priority.patience)
+        if let Some(patience) = request.priority.patience
+            && let Some(expected) = self.seconds_to_first_token(&request)
             && expected > patience.as_secs_f64()
         {
             return Ok(Admission::Busy { retry_after: Duration::from_secs_f64(expected - patience.as_secs_f64()) });
@@ -140,9 +141,9 @@ impl Schedule {
         let order = (request.priority.lane, request.priority.deadline.unwrap_or(Duration::MAX), SequenceId(self.next_id));
         let ahead = || self.sequences.values().filter(|s| self.order(s) < order);
         let rows: u64 = ahead().filter(|s| s.phase != Phase::Decoding).map(|s| u64::from(s.len() - s.computed)).sum();
-        let generated_from = if self.limits.one_class { u32::MAX } else { request.prompt.len() as u32 };
-        let prefix = Prefix { namespace: &request.sharing.namespace, tokens: &request.prompt, generated_from };
-        let known = if request.sharing.private { 0 } else { self.cache.known(&prefix, request.prompt.len() as u32 - 1) };
+        let prompt_len = request.prompt.len() as u32;
+        let known = shared(&self.limits, &request.sharing, &request.prompt, prompt_len)
+            .map_or(0, |prefix| self.cache.known(&prefix, prompt_len - 1));
         // Steps until a slot is its own, where those before it take slots in their order and decode all they may.
         let mut slots = vec![0u64; self.limits.max_sequences as usize];
         let mut before: Vec<&Sequence> = ahead().collect();
@@ -153,7 +154,7 @@ impl Schedule {
             }
         }
         let steps = slots.into_iter().min().unwrap_or(0);
-        self.rates.seconds(rows + request.prompt.len() as u64 - u64::from(known), steps)
+        self.rates.seconds(rows + u64::from(prompt_len - known), steps)
     }
 
     fn order(&self, sequence: &Sequence) -> Order {
@@ -360,15 +361,13 @@ impl Schedule {
             let Some(sequence) = self.sequences.get_mut(&span.sequence) else { continue };
             let rows = &outputs[span.outputs.start * width..span.outputs.end * width];
             sequence.take(span.positions.end, span.first_output, rows, &mut taking);
-            let mut tables = std::mem::take(&mut sequence.tables);
-            if let Some(prefix) = shared(sequence, &self.limits) {
-                let new = self.cache.publish(&mut tables, &prefix, sequence.computed);
+            if let Some(prefix) = shared(&self.limits, &sequence.sharing, &sequence.tokens, sequence.prompt_len) {
+                let new = self.cache.publish(&mut sequence.tables, &prefix, sequence.computed);
                 // A page that begins in the prompt and ends behind it counts for neither.
                 if span.positions.end <= sequence.prompt_len {
                     sequence.usage.written_tokens += new;
                 }
             }
-            sequence.tables = tables;
             sequence.pin(&mut self.cache, self.now);
             self.cache.release_unseen(&mut sequence.tables, sequence.computed);
         }
@@ -388,10 +387,10 @@ impl Schedule {
 }
 
 /// The text by which a sequence's prefixes are known, unless it keeps to itself or its model sees every position from every other.
-fn shared<'a>(sequence: &'a Sequence, limits: &Limits) -> Option<Prefix<'a>> {
-    let generated_from = if limits.one_class { u32::MAX } else { sequence.prompt_len };
-    let prefix = Prefix { namespace: &sequence.sharing.namespace, tokens: &sequence.tokens, generated_from };
-    (!sequence.sharing.private && !limits.encoder).then_some(prefix)
+fn shared<'a>(limits: &Limits, sharing: &'a Sharing, tokens: &'a [u32], prompt_len: u32) -> Option<Prefix<'a>> {
+    let generated_from = if limits.one_class { u32::MAX } else { prompt_len };
+    let prefix = Prefix { namespace: &sharing.namespace, tokens, generated_from };
+    (!sharing.private && !limits.encoder).then_some(prefix)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The paged KV cache: ids and counts only, no buffers.
 //!
 //! Layers belong to KV groups (full attention, or a window W); each group has its own pool of pages, block tables and
-//! allocator. Pages that hold the beginning of a text stay known when its sequence ends, until their room is needed. Backends hold, per layer, a K and a V buffer of f16 laid out `[page][kv head][position in page][head dim]`.
+//! allocator. Pages that hold the beginning of a text stay known when its sequence ends, until their room is needed.
+//! Backends hold, per layer, a K and a V buffer of f16 laid out `[page][kv head][position in page][head dim]`.
 
 mod cache;
 mod pool;

@@ -103,12 +103,9 @@ impl Schedule {
             }
         };
         if let Some(sequence) = self.sequences.get_mut(&id) {
-            let mut tables = std::mem::take(&mut sequence.tables);
-            let known = match shared(sequence, &self.limits) {
-                Some(prefix) => self.cache.attach(&mut tables, &prefix, sequence.skippable()),
-                None => 0,
-            };
-            sequence.tables = tables;
+            let skippable = sequence.skippable();
+            let known = shared(&self.limits, &sequence.sharing, &sequence.tokens, sequence.prompt_len)
+                .map_or(0, |prefix| self.cache.attach(&mut sequence.tables, &prefix, skippable));
             sequence.admit(slot, known, lane);
         }
         true
@@ -117,12 +114,20 @@ impl Schedule {
     /// Whether a waiting sequence's text begins with pages that one before it, which runs, is about to compute.
     fn follows(&self, id: SequenceId) -> bool {
         let sequence = &self.sequences[&id];
-        let Some(prefix) = shared(sequence, &self.limits).filter(|_| !sequence.is_running()) else { return false };
+        let Some(prefix) =
+            shared(&self.limits, &sequence.sharing, &sequence.tokens, sequence.prompt_len).filter(|_| !sequence.is_running())
+        else {
+            return false;
+        };
         let skippable = sequence.skippable();
         let known = self.cache.known(&prefix, skippable);
         let order = self.order(sequence);
         self.sequences.values().filter(|other| other.phase == Phase::Prefilling && self.order(other) < order).any(|other| {
-            let Some(theirs) = shared(other, &self.limits).filter(|theirs| theirs.namespace == prefix.namespace) else { return false };
+            let Some(theirs) =
+                shared(&self.limits, &other.sharing, &other.tokens, other.prompt_len).filter(|theirs| theirs.namespace == prefix.namespace)
+            else {
+                return false;
+            };
             let alike = prefix.tokens.iter().zip(theirs.tokens).take_while(|(a, b)| a == b).count() as u32;
             // Positions of both classes are alike only within both prompts.
             let alike = alike.min(prefix.generated_from).min(theirs.generated_from).min(skippable) / PAGE_LEN as u32 * PAGE_LEN as u32;
