@@ -5,7 +5,9 @@
 mod lint;
 
 use firecrest_engine::quant::{GgmlType, dequantise};
-use firecrest_shaders::params::{Adjustment, AttendParams, DrawInfo, EmbedParams, MatrixParams, NormParams, RopeParams, RowInfo, SampleParams};
+use firecrest_shaders::params::{
+    Adjustment, AttendParams, DrawInfo, EmbedParams, MatrixParams, NormParams, RopeParams, RowInfo, SampleParams,
+};
 use firecrest_shaders::planes::{Layout, Planes, repack};
 use firecrest_shaders::reference::{Random, Weights, check_cases};
 use firecrest_shaders::{BindingKind, Format, Kernel, TABLE};

@@ -105,15 +105,8 @@ impl SampleCase {
             });
         }
         let drawn = vec![7u32; total as usize];
-        let buffers = vec![
-            uniform(&params),
-            words(&draws),
-            words(&adjustments),
-            words(&masks),
-            words(&logits),
-            words(&slots),
-            words(&drawn),
-        ];
+        let buffers =
+            vec![uniform(&params), words(&draws), words(&adjustments), words(&masks), words(&logits), words(&slots), words(&drawn)];
         let mut case = Case { what: format!("{self:?}"), variant, overrides: vec![], grid: [0; 3], buffers };
         case.grid = grid(&case);
         case
