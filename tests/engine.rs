@@ -5,6 +5,8 @@
 
 #[path = "engine/churn.rs"]
 mod churn;
+#[path = "engine/waits.rs"]
+mod waits;
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};

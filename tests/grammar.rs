@@ -243,14 +243,21 @@ fn a_model_answers_in_the_form_that_was_asked_for() {
 #[test]
 fn a_grammar_is_entered_where_its_trigger_stands() {
     let Some(data) = shared_data_or_skip("grammar: triggers") else { return };
-    let mut engine = engine(&BackendChoice::Cpu, &data);
+    for backend in backends("grammar: triggers") {
+        let mut engine = engine(&backend, &data);
+        enter(&mut engine);
+        backend.give_back(engine.unload());
+    }
+}
+
+fn enter(engine: &mut Engine) {
     let greedy = |grammar| Generate { sampling: Sampling::greedy(), max_tokens: Some(60), grammar, ..Generate::default() };
-    let (free, ..) = tell(&mut engine, greedy(None));
+    let (free, ..) = tell(engine, greedy(None));
     assert!(free.starts_with("Once upon a time, there was a little girl named Lily."), "{free}");
     let number = Grammar::Regex("#[0-9]{3}#".into());
     for trigger in [" was", "as", "time,", "Once"] {
         let constraint = Constraint { grammar: number.clone(), trigger: Trigger::Text(trigger.into()) };
-        let (text, ..) = tell(&mut engine, greedy(Some(constraint)));
+        let (text, ..) = tell(engine, greedy(Some(constraint)));
         let at = free.find(trigger).unwrap() + trigger.len();
         assert_eq!(text[..at], free[..at], "before the trigger nothing changes");
         // Every time it comes.
@@ -265,7 +272,7 @@ fn a_grammar_is_entered_where_its_trigger_stands() {
     let tokenizer = engine.tokenizer().unwrap();
     let was = tokenizer.encode(" was", EncodeOptions::default()).unwrap();
     let constraint = Constraint { grammar: number, trigger: Trigger::Tokens(vec![*was.last().unwrap()]) };
-    let (text, ..) = tell(&mut engine, greedy(Some(constraint)));
+    let (text, ..) = tell(engine, greedy(Some(constraint)));
     assert!(text.contains("was#"), "{text:?}");
 }
 

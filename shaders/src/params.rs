@@ -374,6 +374,13 @@ pub struct DrawInfo {
     pub pad: [u32; 3],
 }
 
+impl DrawInfo {
+    /// Whether it may rule tokens out by their probability: the value of override `FILTERS`. Without, the kernel is a fraction of its size.
+    pub fn filters(&self) -> bool {
+        self.top_k > 0 || self.top_p < 1.0 || self.min_p > 0.0 || self.typical_p < 1.0
+    }
+}
+
 /// What is added to one token's logit, and how often it occurred. Binding `adjustments` is an array of these.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]

@@ -45,7 +45,8 @@ pub enum Kernel {
     /// [`Variant::head_dim`] is the widest head: choose the smallest that fits. Grid: (heads, tiles, 1).
     AttendPrompt,
     /// 0 uniform [`SampleParams`](crate::params::SampleParams), 1 r `draws: DrawInfo[]`, 2 r `adjustments: Adjustment[]`, 3 r `masks: u32[]`,
-    /// 4 rw `logits: f32[outputs, vocab]` (used up), 5 rw `slots: u32[sequence slots, RING]`, 6 rw `drawn: u32[draws]`. Grid: (draws, 1, 1).
+    /// 4 rw `logits: f32[outputs, vocab]` (used up), 5 rw `slots: u32[sequence slots, RING]`, 6 rw `drawn: u32[draws]`.
+    /// Override `FILTERS` ([`DrawInfo::filters`](crate::params::DrawInfo::filters) of all draws). Grid: (draws, 1, 1).
     Sample,
 }
 

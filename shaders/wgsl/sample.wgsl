@@ -41,6 +41,8 @@ struct Draw {
 @group(0) @binding(5) var<storage, read_write> slots: array<u32>; // [sequence slots][RING]
 @group(0) @binding(6) var<storage, read_write> drawn: array<u32>; // [draws]
 
+override FILTERS: u32 = 0u; // whether a draw may rule tokens out by their probability
+
 const NONE: u32 = 0xffffffffu;
 const RING: u32 = 8u;
 const NOT_FINITE: u32 = 0xffffffffu;
@@ -389,7 +391,7 @@ fn sample(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
     for (var id = t; id < params.vocab; id += 256u) {
         let v = logits[row + id];
         faults += select(1.0, 0.0, finite(v));
-        if (draw.mask != NONE && (masks[draw.mask + id / 32u] >> (id % 32u) & 1u) == 0u) {
+        if (draw.mask != NONE && ((masks[draw.mask + id / 32u] >> (id % 32u)) & 1u) == 0u) {
             logits[row + id] = DROPPED;
         }
     }
@@ -406,35 +408,30 @@ fn sample(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
         if (workgroupUniformLoad(&shared_word) == NONE) {
             token = NOTHING_ALLOWED;
         } else if (draw.temperature > 0.0 || draw.typical_p < 1.0) {
-            if (draw.top_k > 0u) {
-                keep(t, BY_PROBABILITY, false, f32(draw.top_k));
-            }
-            if (draw.typical_p < 1.0) {
-                var s = vec4<f32>(0.0);
-                for (var id = t; id < params.vocab; id += 256u) {
-                    let v = logits[row + id];
-                    if (v != DROPPED) {
-                        let w = weight(v);
-                        s += vec4<f32>(w, w * (largest - v), 0.0, 0.0);
+            if (FILTERS == 1u) {
+                // Top-k, typical, top-p, each by what the one before it left.
+                for (var stage = 0u; stage < 3u; stage++) {
+                    let share = select(draw.top_p, draw.typical_p, stage == 1u);
+                    let by_mass = stage > 0u;
+                    if ((by_mass && share < 1.0) || (!by_mass && draw.top_k > 0u)) {
+                        var s = vec4<f32>(0.0);
+                        for (var id = t; id < params.vocab; id += 256u) {
+                            let v = logits[row + id];
+                            if (v != DROPPED) {
+                                let w = weight(v);
+                                s += vec4<f32>(w, w * (largest - v), 0.0, 0.0);
+                            }
+                        }
+                        let total = sum(t, s);
+                        log_sum = log(total.x);
+                        entropy = log_sum + total.y / total.x;
+                        let order = select(BY_PROBABILITY, BY_SURPRISE, stage == 1u);
+                        keep(t, order, by_mass, select(f32(draw.top_k), share * total.x, by_mass));
+                        token = most_probable(t);
                     }
                 }
-                let total = sum(t, s);
-                log_sum = log(total.x);
-                entropy = log_sum + total.y / total.x;
-                keep(t, BY_SURPRISE, true, draw.typical_p * total.x);
-                token = most_probable(t);
             }
-            if (draw.top_p < 1.0) {
-                var s = vec4<f32>(0.0);
-                for (var id = t; id < params.vocab; id += 256u) {
-                    let v = logits[row + id];
-                    if (v != DROPPED) {
-                        s.x += weight(v);
-                    }
-                }
-                keep(t, BY_PROBABILITY, true, draw.top_p * sum(t, s).x);
-            }
-            if (draw.min_p > 0.0) {
+            if (FILTERS == 1u && draw.min_p > 0.0) {
                 let least = largest + log(draw.min_p);
                 for (var id = t; id < params.vocab; id += 256u) {
                     if (logits[row + id] < least) {

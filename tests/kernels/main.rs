@@ -2,6 +2,7 @@
 //! the reference. And bitwise invariance within a class.
 
 mod attend;
+mod distribution;
 mod embed;
 mod invariance;
 mod matrix;

@@ -24,11 +24,11 @@ pub struct SampleInputs<'a> {
 /// Draws a token from each row of `logits`, `[outputs, vocab]`, into `drawn` and the rings in `slots`.
 pub fn sample(inputs: &SampleInputs, logits: &mut [f32], slots: &mut [u32], drawn: &mut [u32]) {
     let SampleParams { vocab, draws, first_draw, .. } = *inputs.params;
-    for index in first_draw as usize..(first_draw + draws) as usize {
-        let draw = &inputs.draws[index];
+    let range = first_draw as usize..(first_draw + draws) as usize;
+    for (draw, drawn) in inputs.draws[range.clone()].iter().zip(&mut drawn[range]) {
         let row = &mut logits[draw.output as usize * vocab as usize..][..vocab as usize];
         let token = sample_row(inputs, draw, row, slots);
-        drawn[index] = token.unwrap_or_else(|fault| fault);
+        *drawn = token.unwrap_or_else(|fault| fault);
         if draw.ring != NO_CELL {
             slots[(draw.ring + (draw.position + 1) % RING) as usize] = token.unwrap_or(0);
         }

@@ -107,7 +107,8 @@ impl SampleCase {
         let drawn = vec![7u32; total as usize];
         let buffers =
             vec![uniform(&params), words(&draws), words(&adjustments), words(&masks), words(&logits), words(&slots), words(&drawn)];
-        let mut case = Case { what: format!("{self:?}"), variant, overrides: vec![], grid: [0; 3], buffers };
+        let overrides = vec![("FILTERS", f64::from(u32::from(self.draw.filters())))];
+        let mut case = Case { what: format!("{self:?}"), variant, overrides, grid: [0; 3], buffers };
         case.grid = grid(&case);
         case
     }

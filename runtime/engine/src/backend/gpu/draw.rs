@@ -1,6 +1,7 @@
 //! Drawing tokens: what the `sample` kernel is told, and its dispatches.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use firecrest_shaders::Kernel;
 use firecrest_shaders::params::{Adjustment, DRAWN_NOT_FINITE, DRAWN_NOTHING, DROPPED, DrawInfo, MAX_VOCAB, NO_CELL, RING, SampleParams};
@@ -15,7 +16,8 @@ use super::program::StepBuffer;
 
 /// A step's draws as the kernel is told of them, until those that wait are issued.
 pub(super) struct Draws {
-    infos: Vec<DrawInfo>,
+    /// Index into the batch's, and how it is drawn. In the order of dispatches: what waits last, and before it what rules tokens out.
+    infos: Vec<(usize, DrawInfo)>,
     /// Draws from this one on wait.
     ready: usize,
     vocab: u32,
@@ -27,13 +29,17 @@ impl Draws {
         self.infos.len()
     }
 
-    /// How many don't wait.
-    pub(super) fn ready(&self) -> usize {
-        self.ready
-    }
-
     pub(super) fn any_wait(&self) -> bool {
         self.ready < self.infos.len()
+    }
+
+    /// The batch's index of each, in their order.
+    pub(super) fn order(&self) -> impl Iterator<Item = usize> {
+        self.infos.iter().map(|(index, _)| *index)
+    }
+
+    fn words(&self, first: usize) -> Vec<DrawInfo> {
+        self.infos[first..].iter().map(|(_, info)| *info).collect()
     }
 }
 
@@ -110,37 +116,39 @@ impl GpuBackend {
         let ready = draws.iter().take_while(|draw| !draw.waits).count();
         let mut all = Vec::new();
         let mut infos = Vec::with_capacity(draws.len());
-        for draw in draws {
+        for (index, draw) in draws.iter().enumerate() {
             let first = all.len() as u32;
             all.extend(adjustments(draw));
             if let Some(adjustment) = all[first as usize..].iter().find(|adjustment| adjustment.token >= vocab) {
                 return Err(Error::internal(format!("token {} of {vocab} is adjusted", adjustment.token)));
             }
             let info = info(draw, position(draw.output));
-            infos.push(DrawInfo { first_adjustment: first, adjustments: all.len() as u32 - first, ..info });
+            infos.push((index, DrawInfo { first_adjustment: first, adjustments: all.len() as u32 - first, ..info }));
         }
+        infos[..ready].sort_by_key(|(_, info)| info.filters());
+        let draws_of_step = Draws { infos, ready, vocab, has_adjustments: !all.is_empty() };
         let slots = draws.iter().map(|draw| draw.slot.0 + 1).max().unwrap_or(0);
         self.reserve_slots(slots)?;
-        self.write(StepBuffer::Draws, bytemuck::cast_slice(&infos))?;
-        self.reserve(StepBuffer::Drawn, infos.len() as u64 * 4)?;
+        self.write(StepBuffer::Draws, bytemuck::cast_slice(&draws_of_step.words(0)))?;
+        self.reserve(StepBuffer::Drawn, draws.len() as u64 * 4)?;
         if !all.is_empty() {
             self.write(StepBuffer::Adjustments, bytemuck::cast_slice(&all))?;
         }
-        Ok(Draws { infos, ready, vocab, has_adjustments: !all.is_empty() })
+        Ok(draws_of_step)
     }
 
-    /// The dispatch of the draws that don't wait, if there are any.
-    pub(super) fn ready_draws(&mut self, draws: &Draws) -> Result<Option<SampleDispatch>> {
-        self.sample_dispatch(draws, 0, draws.ready, false)
+    /// The dispatches of the draws that don't wait.
+    pub(super) fn ready_draws(&mut self, draws: &Draws) -> Result<Vec<SampleDispatch>> {
+        self.sample_dispatches(draws, 0..draws.ready, false)
     }
 
-    /// The dispatch of draws that waited, now that it is known what they may be. Returns which are drawn, in the kernel's order: `base` and up.
-    pub(super) fn waited_draws(&mut self, draws: &mut Draws, named: &[(usize, Option<Vec<u32>>)]) -> Result<Option<SampleDispatch>> {
+    /// The dispatches of draws that waited, now that it is known what they may be; those that are not named leave.
+    pub(super) fn waited_draws(&mut self, draws: &mut Draws, named: &[(usize, Option<Vec<u32>>)]) -> Result<Vec<SampleDispatch>> {
         let words = draws.vocab.div_ceil(32) as usize;
         let mut masks: Vec<u32> = Vec::new();
         let mut infos = Vec::with_capacity(named.len());
         for (index, mask) in named {
-            let Some(info) = draws.infos.get(*index).filter(|_| *index >= draws.ready) else {
+            let Some((_, info)) = draws.infos[draws.ready..].iter().find(|(waiting, _)| waiting == index) else {
                 return Err(Error::internal(format!("draw {index} of {} does not wait", draws.infos.len())));
             };
             let mut info = *info;
@@ -150,43 +158,46 @@ impl GpuBackend {
                 // Tokens beyond what the mask knows are not allowed.
                 masks.resize(info.mask as usize + words, 0);
             }
-            infos.push(info);
+            infos.push((*index, info));
         }
-        let first = draws.ready;
-        draws.infos.truncate(first);
+        infos.sort_by_key(|(_, info)| info.filters());
+        draws.infos.truncate(draws.ready);
         draws.infos.extend(infos);
-        if draws.infos.len() > first {
-            self.reserve(StepBuffer::Masks, masks.len() as u64 * 4)?;
-            let offset = (first * size_of::<DrawInfo>()) as u64;
+        if draws.any_wait() {
+            let offset = (draws.ready * size_of::<DrawInfo>()) as u64;
             let buffer = self.step_buffer(StepBuffer::Draws)?;
-            self.device.queue.write_buffer(&buffer.wgpu, offset, bytemuck::cast_slice(&draws.infos[first..]));
-            if !masks.is_empty() {
-                self.write(StepBuffer::Masks, bytemuck::cast_slice(&masks))?;
-            }
+            self.device.queue.write_buffer(&buffer.wgpu, offset, bytemuck::cast_slice(&draws.words(draws.ready)));
         }
-        self.sample_dispatch(draws, first, draws.infos.len() - first, !masks.is_empty())
+        if !masks.is_empty() {
+            self.write(StepBuffer::Masks, bytemuck::cast_slice(&masks))?;
+        }
+        self.sample_dispatches(draws, draws.ready..draws.infos.len(), !masks.is_empty())
     }
 
-    fn sample_dispatch(&mut self, draws: &Draws, first: usize, count: usize, masked: bool) -> Result<Option<SampleDispatch>> {
-        if count == 0 {
-            return Ok(None);
+    /// One dispatch of draws that rule nothing out and one of those that do: a draw runs on the same pipeline whatever is beside it.
+    fn sample_dispatches(&mut self, draws: &Draws, range: Range<usize>, masked: bool) -> Result<Vec<SampleDispatch>> {
+        let filtered = range.start + draws.infos[range.clone()].partition_point(|(_, info)| !info.filters());
+        let parts = [(0, range.start..filtered), (1, filtered..range.end)];
+        let mut dispatches = Vec::new();
+        for (filters, part) in parts.into_iter().filter(|(_, part)| !part.is_empty()) {
+            let variant = self.selection.only(Kernel::Sample, None)?;
+            let pipeline = self.pipelines.pipeline(&mut self.device, variant, &[("FILTERS", filters)])?;
+            let params = SampleParams { vocab: draws.vocab, draws: part.len() as u32, first_draw: part.start as u32, pad: 0 };
+            let step = |buffer| self.step_buffer(buffer).map(|b| (b.clone(), 0));
+            let bound: [(Buffer, u64); 7] = [
+                (self.arena.buffer().clone(), 0),
+                step(StepBuffer::Draws)?,
+                if draws.has_adjustments { step(StepBuffer::Adjustments)? } else { (self.zero.clone(), 0) },
+                if masked { step(StepBuffer::Masks)? } else { (self.zero.clone(), 0) },
+                step(StepBuffer::Out)?,
+                (self.slots.clone(), 0),
+                step(StepBuffer::Drawn)?,
+            ];
+            let bind_group = self.pipelines.bind_group(&mut self.device, variant, &bound)?;
+            let params = self.arena.place(&self.device, bytemuck::bytes_of(&params))?;
+            dispatches.push(SampleDispatch { pipeline, bind_group, params, draws: part.len() as u32 });
         }
-        let variant = self.selection.only(Kernel::Sample, None)?;
-        let pipeline = self.pipelines.pipeline(&mut self.device, variant, &[])?;
-        let params = SampleParams { vocab: draws.vocab, draws: count as u32, first_draw: first as u32, pad: 0 };
-        let step = |buffer| self.step_buffer(buffer).map(|b| (b.clone(), 0));
-        let bound: [(Buffer, u64); 7] = [
-            (self.arena.buffer().clone(), 0),
-            step(StepBuffer::Draws)?,
-            if draws.has_adjustments { step(StepBuffer::Adjustments)? } else { (self.zero.clone(), 0) },
-            if masked { step(StepBuffer::Masks)? } else { (self.zero.clone(), 0) },
-            step(StepBuffer::Out)?,
-            (self.slots.clone(), 0),
-            step(StepBuffer::Drawn)?,
-        ];
-        let bind_group = self.pipelines.bind_group(&mut self.device, variant, &bound)?;
-        let params = self.arena.place(&self.device, bytemuck::bytes_of(&params))?;
-        Ok(Some(SampleDispatch { pipeline, bind_group, params, draws: count as u32 }))
+        Ok(dispatches)
     }
 
     /// Makes room in a step buffer whose content is not needed any more.

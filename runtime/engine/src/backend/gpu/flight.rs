@@ -82,18 +82,18 @@ impl GpuBackend {
     /// Encodes the copy of what was drawn, where nothing waits.
     pub(super) fn encode_drawn(&mut self, encoder: &mut wgpu::CommandEncoder, flight: &mut Flight) -> Result<()> {
         if let Some(draws) = flight.draws.take_if(|draws| !draws.any_wait()) {
-            self.copy_drawn(encoder, flight, draws.len())?;
-            for (index, place) in (0..).zip(&mut flight.drawn) {
-                *place = Some(index);
-            }
+            self.copy_drawn(encoder, flight, &draws)?;
         }
         Ok(())
     }
 
-    fn copy_drawn(&self, encoder: &mut wgpu::CommandEncoder, flight: &Flight, count: usize) -> Result<()> {
-        if let Some(staging) = flight.staging.as_ref().filter(|_| count > 0) {
+    fn copy_drawn(&self, encoder: &mut wgpu::CommandEncoder, flight: &mut Flight, draws: &Draws) -> Result<()> {
+        for (place, index) in (0..).zip(draws.order()) {
+            flight.drawn[index] = Some(place);
+        }
+        if let Some(staging) = flight.staging.as_ref().filter(|_| draws.len() > 0) {
             let drawn = self.step_buffer(StepBuffer::Drawn)?;
-            encoder.copy_buffer_to_buffer(&drawn.wgpu, 0, staging, flight.values, count as u64 * 4);
+            encoder.copy_buffer_to_buffer(&drawn.wgpu, 0, staging, flight.values, draws.len() as u64 * 4);
         }
         Ok(())
     }
@@ -110,20 +110,13 @@ impl GpuBackend {
 
     fn issue_draws(&mut self, flight: &mut Flight, named: &[(usize, Option<Vec<u32>>)]) -> Result<()> {
         let Some(mut draws) = flight.draws.take() else { return Err(Error::internal("the last step has no draw that waits")) };
-        let ready = draws.ready();
-        let dispatch = self.waited_draws(&mut draws, named)?;
+        let dispatches = self.waited_draws(&mut draws, named)?;
         let mut encoder = self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("draws") });
-        if let Some(dispatch) = dispatch {
+        if !dispatches.is_empty() {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("draws"), timestamp_writes: None });
-            dispatch.encode(&mut pass);
+            dispatches.iter().for_each(|dispatch| dispatch.encode(&mut pass));
         }
-        self.copy_drawn(&mut encoder, flight, draws.len())?;
-        for (index, place) in (0..).zip(flight.drawn.iter_mut().take(ready)) {
-            *place = Some(index);
-        }
-        for (place, (index, _)) in (ready as u32..).zip(named) {
-            flight.drawn[*index] = Some(place);
-        }
+        self.copy_drawn(&mut encoder, flight, &draws)?;
         self.submit(encoder, flight);
         Ok(())
     }

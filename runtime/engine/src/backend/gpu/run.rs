@@ -114,7 +114,7 @@ impl GpuBackend {
             draws => Some(self.write_draws(draws, plan.widths.out, |output| batch.rows[batch.outputs[output as usize] as usize].position)?),
         };
         let mut flight = self.flight(batch.values_len() as u64 * width * 4, draws)?;
-        let sample = flight.draws().map(|draws| self.ready_draws(draws)).transpose()?.flatten();
+        let samples = flight.draws().map(|draws| self.ready_draws(draws)).transpose()?.unwrap_or_default();
         if self.slots.id != slots {
             cached.prepared.clear();
         }
@@ -133,15 +133,15 @@ impl GpuBackend {
                 let [x, y, z] = prepared.grid;
                 pass.dispatch_workgroups(x, y, z);
             }
-            if let Some(sample) = sample.as_ref().filter(|_| flight.values().is_none()) {
-                sample.encode(&mut pass);
+            if flight.values().is_none() {
+                samples.iter().for_each(|sample| sample.encode(&mut pass));
             }
         }
         if let Some(staging) = flight.values() {
             self.copy_values(&mut encoder, batch, &cached.program, width * 4, staging)?;
-            if let Some(sample) = &sample {
+            if !samples.is_empty() {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("draws"), timestamp_writes: None });
-                sample.encode(&mut pass);
+                samples.iter().for_each(|sample| sample.encode(&mut pass));
             }
         }
         self.encode_drawn(&mut encoder, &mut flight)?;
