@@ -17,7 +17,7 @@ use firecrest_engine::engine::{
     Usage, Work,
 };
 use firecrest_engine::file::ModelFile;
-use firecrest_engine::kv::{PAGE_LEN, PageId};
+use firecrest_engine::kv::{KvFormat, PAGE_LEN, PageId};
 use firecrest_engine::model::{LoadOptions, Model, PlanKind};
 use firecrest_tests::backends::{BackendChoice, backends};
 use firecrest_tests::random::Random;
@@ -226,7 +226,7 @@ fn is_itself_in_company(file: &ModelFile, backend: &BackendChoice, vocab: u32, c
         }
     }
     // Groups whose every layer has a window don't grow, so nothing runs out.
-    let grows = engine.model().kv_groups(0).iter().any(|group| group.window.is_none());
+    let grows = engine.model().kv_groups(0, KvFormat::F16).iter().any(|group| group.window.is_none());
     assert!(!generates || !grows || recomputed > 0, "{backend}: no sequence lost its pages; make the cache smaller");
 }
 
@@ -367,7 +367,7 @@ fn a_slot_feeds_what_it_holds() {
         let mut backend = choice.take();
         let load = LoadOptions { context: Some(64), progress: &mut |_, _| {} };
         let model = pollster::block_on(Model::load(&file, &mut backend, load)).unwrap();
-        backend.allocate_kv(&model.kv_groups(8)).unwrap();
+        backend.allocate_kv(&model.kv_groups(8, KvFormat::F16)).unwrap();
         let plan = model.plan(PlanKind::Logits).unwrap();
         let slot = Slot(3);
         let step = |backend: &mut Backend, token, position: u32, class| {

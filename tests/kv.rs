@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use firecrest_engine::ErrorCode;
-use firecrest_engine::kv::{BlockTables, CacheSize, KvCache, KvGroup, PAGE_LEN, PageId, PagePool, Sizing, pages_for};
+use firecrest_engine::kv::{BlockTables, CacheSize, KvCache, KvFormat, KvGroup, PAGE_LEN, PageId, PagePool, Sizing, pages_for};
 use proptest::prelude::*;
 
 fn group(window: Option<u32>, pages: u32) -> KvGroup {
-    KvGroup { layers: vec![0], window, kv_heads: 2, head_dim: 8, pages }
+    KvGroup { layers: vec![0], window, kv_heads: 2, head_dim: 8, format: KvFormat::F16, pages }
 }
 
 /// What is done to a pool; numbers choose among the pages that are held.
@@ -193,7 +193,7 @@ fn automatic_size_holds_every_sequence_and_no_more() {
 
 #[test]
 fn automatic_size_is_bounded() {
-    let mut groups = vec![KvGroup { layers: (0..32).collect(), window: None, kv_heads: 8, head_dim: 128, pages: 0 }];
+    let mut groups = vec![KvGroup { layers: (0..32).collect(), window: None, kv_heads: 8, head_dim: 128, format: KvFormat::F16, pages: 0 }];
     let context = Sizing { context: 131_072, sequences: 16, step_rows: 512 }.apply(&mut groups, CacheSize::Auto).unwrap();
     let bytes = u64::from(groups[0].pages) * groups[0].page_bytes();
     assert!(bytes <= CacheSize::AUTO_BYTES && bytes > CacheSize::AUTO_BYTES - groups[0].page_bytes());

@@ -13,7 +13,7 @@ use firecrest_engine::backend::cpu::{CpuBackend, CpuOptions, InstructionSet};
 use firecrest_engine::backend::gpu::Without;
 use firecrest_engine::backend::{Backend, VectorId};
 use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
-use firecrest_engine::kv::{KvGroup, PAGE_LEN, PageId};
+use firecrest_engine::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
 use firecrest_engine::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, PlanKind, Rope, RopePairs, Widths};
 use firecrest_tests::adapters::{quick_software, with_backend};
 use firecrest_tests::interpreter::{Inputs, KvPrecision, largest_error, nmse};
@@ -303,7 +303,9 @@ fn small_model(world: &mut World, random: &mut Random) -> Plan {
 
 /// The small model's groups, for block tables.
 fn small_groups() -> Vec<KvGroup> {
-    (0..2).map(|layer| KvGroup { layers: vec![layer], window: None, kv_heads: 2, head_dim: 64, pages: 400 }).collect()
+    (0..2)
+        .map(|layer| KvGroup { layers: vec![layer], window: None, kv_heads: 2, head_dim: 64, format: KvFormat::F16, pages: 400 })
+        .collect()
 }
 
 #[test]

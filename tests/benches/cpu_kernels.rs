@@ -10,7 +10,7 @@ use firecrest_engine::Format;
 use firecrest_engine::backend::cpu::{CpuBackend, CpuOptions, InstructionSet};
 use firecrest_engine::backend::{Backend, MatrixId, MatrixSpec};
 use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
-use firecrest_engine::kv::{KvGroup, PAGE_LEN, PageId};
+use firecrest_engine::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
 use firecrest_engine::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, PlanKind, Rope, RopePairs, Widths};
 use firecrest_tests::random::Random;
 use firecrest_tests::world::random_blocks;
@@ -111,7 +111,8 @@ fn main() {
             let options = CpuOptions { threads: Some(1), instruction_set: Some(set) };
             let mut backend = Backend::Cpu(CpuBackend::new(options).expect("the set is available"));
             let plan = llama(&mut backend, format, &mut Random::new(1));
-            let group = KvGroup { layers: (0..LAYERS).collect(), window: None, kv_heads: 12, head_dim: 64, pages: 256 };
+            let group =
+                KvGroup { layers: (0..LAYERS).collect(), window: None, kv_heads: 12, head_dim: 64, format: KvFormat::F16, pages: 256 };
             backend.allocate_kv(&[group]).expect("memory for the cache");
             let in_layers = LAYERS as usize * (3 * DIM * DIM + DIM * DIM + 3 * DIM * FF);
             let cases = [

@@ -1,5 +1,6 @@
 //! Tiny files of every family through the whole way: file, configuration, layout, plan, backend; the reference judges.
 
+use firecrest_engine::kv::KvFormat;
 use firecrest_engine::model::plan::Op;
 use firecrest_engine::model::{Config, Model, PlanKind, Runs};
 use firecrest_engine::quant::Format;
@@ -103,7 +104,7 @@ fn equal_formats_share_a_matrix_and_tied_heads_the_table() {
 fn inspect_says_what_runs_how() {
     let writer = RandomModel::of("llama", Format::Q4_0, true).tensor_f32("spare.weight", &[3], Format::F32, &[0.0; 3]);
     let file = open_bytes("llama", writer.finish()).unwrap();
-    let description = Model::describe(&file, Some(32)).unwrap();
+    let description = Model::describe(&file, Some(32), KvFormat::F16).unwrap();
     let runs = |name: &str| description.tensors.iter().find(|t| t.name == name).unwrap().runs;
     assert_eq!(runs("blk.0.ffn_gate.weight"), Runs::Native(Format::Q4_0));
     // Gate (F16) and up (Q4_0) of the second layer differ: both run as Q8_0.
@@ -115,7 +116,7 @@ fn inspect_says_what_runs_how() {
     assert_eq!(description.kv_bytes_per_position, 2 * 2 * 2 * 2 * 16);
 
     let file = open_bytes("gemma3", RandomModel::of("gemma3", Format::F16, false).finish()).unwrap();
-    let description = Model::describe(&file, None).unwrap();
+    let description = Model::describe(&file, None, KvFormat::F16).unwrap();
     assert_eq!(description.windows, [(Some(6), 5), (None, 1)]);
     assert_eq!(description.kv_bytes(CONTEXT), u64::from(5 * 6 + CONTEXT) * 2 * 2 * 2 * 16);
 }

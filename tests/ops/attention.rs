@@ -83,7 +83,7 @@ pub(super) fn attention_plan(
 }
 
 pub(super) fn group_of(a: &Attention, pages: u32) -> KvGroup {
-    KvGroup { layers: vec![a.layer], window: a.window, kv_heads: a.kv_heads, head_dim: a.head_dim, pages }
+    KvGroup { layers: vec![a.layer], window: a.window, kv_heads: a.kv_heads, head_dim: a.head_dim, format: KvFormat::F16, pages }
 }
 
 /// Keys and values are rounded to f16 from f32 here, from f64 in the interpreter: now and then to a neighbour.
