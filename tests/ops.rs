@@ -62,7 +62,7 @@ fn judge(case: &str, world: &World, plan: &Plan, batches: &[Batch], bound: f64) 
     let mut wants: BTreeMap<bool, Vec<Vec<f64>>> = BTreeMap::new();
     for subject in subjects() {
         let wants = wants.entry(subject.inputs == Inputs::Int8).or_insert_with(|| {
-            let mut interpreter = world.interpreter(KvPrecision::F16, subject.inputs);
+            let mut interpreter = world.interpreter(KvPrecision::of(world.kv_format()), subject.inputs);
             batches.iter().map(|batch| interpreter.run(plan, batch).concat()).collect()
         });
         let mut backend = (subject.make)();
@@ -70,13 +70,7 @@ fn judge(case: &str, world: &World, plan: &Plan, batches: &[Batch], bound: f64) 
         for (step, (batch, want)) in batches.iter().zip(wants).enumerate() {
             let got = run(&mut backend, plan, batch);
             assert_eq!(got.len(), want.len(), "{case}, {}, step {step}: values in OUT", subject.name);
-            let error = largest_error(&got, want);
-            assert!(
-                error <= bound,
-                "{case}, {}, step {step}: {error:.2e} is past {bound:.2e}, NMSE {:.2e}",
-                subject.name,
-                nmse(&got, want)
-            );
+            agrees(&format!("{case}, {}, step {step}", subject.name), &got, want, bound, world.kv_format());
         }
     }
     judge_adapters(case, world, plan, batches, bound);
@@ -84,7 +78,7 @@ fn judge(case: &str, world: &World, plan: &Plan, batches: &[Batch], bound: f64) 
 
 /// The same on every GPU adapter, whose kernels take inputs as they are.
 fn judge_adapters(case: &str, world: &World, plan: &Plan, batches: &[Batch], bound: f64) {
-    let mut interpreter = world.interpreter(KvPrecision::F16, Inputs::Exact);
+    let mut interpreter = world.interpreter(KvPrecision::of(world.kv_format()), Inputs::Exact);
     let wants: Vec<Vec<f64>> = batches.iter().map(|batch| interpreter.run(plan, batch).concat()).collect();
     for adapter in quick_software(case) {
         with_backend(adapter, Without::default(), |backend| {
@@ -92,11 +86,25 @@ fn judge_adapters(case: &str, world: &World, plan: &Plan, batches: &[Batch], bou
             for (step, (batch, want)) in batches.iter().zip(&wants).enumerate() {
                 let got = run(backend, plan, batch);
                 assert_eq!(got.len(), want.len(), "{case}, {adapter}, step {step}: values in OUT");
-                let error = largest_error(&got, want);
-                let bound = bound.max(GPU_BOUND);
-                assert!(error <= bound, "{case}, {adapter}, step {step}: {error:.2e} is past {bound:.2e}, NMSE {:.2e}", nmse(&got, want));
+                agrees(&format!("{case}, {adapter}, step {step}"), &got, want, bound.max(GPU_BOUND), world.kv_format());
             }
         });
+    }
+}
+
+/// What 8-bit caches leave, as NMSE: a value that lies between two codes may be rounded otherwise here than in f64, by a 127th of its head.
+/// Few do; what codes change at all is tested to be ten times this.
+const INT8_NMSE: f64 = 5e-8;
+/// One such value.
+const INT8_BOUND: f64 = 2e-3;
+
+fn agrees(what: &str, got: &[f32], want: &[f64], bound: f64, kv: KvFormat) {
+    let (error, nmse) = (largest_error(got, want), nmse(got, want));
+    match kv {
+        KvFormat::F16 => assert!(error <= bound, "{what}: {error:.2e} is past {bound:.2e}, NMSE {nmse:.2e}"),
+        KvFormat::Int8 => {
+            assert!(nmse <= INT8_NMSE && error <= bound.max(INT8_BOUND), "{what}: NMSE {nmse:.2e}, largest error {error:.2e}");
+        }
     }
 }
 

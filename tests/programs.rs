@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use firecrest_engine::Format;
 use firecrest_engine::backend::gpu::{Program, Selection, StepBuffer, Target, Without, lower};
 use firecrest_engine::batch::BatchShape;
+use firecrest_engine::kv::KvFormat;
 use firecrest_engine::model::plan::Op;
 use firecrest_shaders::Caps;
 use firecrest_tests::synthetic::{Recipe, Synthetic};
@@ -83,6 +84,7 @@ fn texts_are_as_recorded() {
         head_format: Format::Q6K,
         ..Recipe::llama().with_format(Format::Q4K)
     });
+    recipes.push(Recipe { name: "gemma2_int8", kv: KvFormat::Int8, ..Recipe::gemma2() });
     let mut wrong = Vec::new();
     for recipe in recipes {
         // Two layers where they differ.

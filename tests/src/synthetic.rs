@@ -60,6 +60,8 @@ pub struct Recipe {
     pub activation: Activation,
     /// Multiplies embeddings.
     pub embedding_scale: f32,
+    /// How keys and values are stored.
+    pub kv: KvFormat,
 }
 
 impl Recipe {
@@ -87,6 +89,7 @@ impl Recipe {
             pairs: RopePairs::Adjacent,
             activation: Activation::Silu,
             embedding_scale: 1.0,
+            kv: KvFormat::F16,
         }
     }
 
@@ -177,7 +180,7 @@ impl Recipe {
             let group = u32::from(groups.get(&0).is_some_and(|first| first.window != window));
             groups
                 .entry(group)
-                .or_insert(KvGroup { layers: Vec::new(), window, kv_heads, head_dim, format: KvFormat::F16, pages: 0 })
+                .or_insert(KvGroup { layers: Vec::new(), window, kv_heads, head_dim, format: self.kv, pages: 0 })
                 .layers
                 .push(layer);
             let attention = Attention {
