@@ -81,8 +81,13 @@ impl Stored for Int8 {
         let quads = cache.head_dim.div_ceil(QUAD);
         let bytes = quads * QUAD * PAGE_LEN;
         let (keys, next) = (cache.keys.add(head * bytes).cast_const(), cache.keys.add(next * bytes).cast_const());
-        let mut high: [S::Acc; T] = std::array::from_fn(|t| S::acc(&queries.starts[t][0]));
-        let mut low: [S::Acc; T] = std::array::from_fn(|t| S::acc(&queries.starts[t][1]));
+        // No closures here: what they call is compiled without the set's features, and then not inlined.
+        let mut high = [S::acc(&0); T];
+        let mut low = high;
+        for t in 0..T {
+            high[t] = S::acc(&queries.starts[t][0]);
+            low[t] = S::acc(&queries.starts[t][1]);
+        }
         for i in 0..quads {
             let k = S::codes(keys.add(i * QUAD * PAGE_LEN));
             S::prefetch(next.add(i * QUAD * PAGE_LEN).cast());
@@ -92,10 +97,12 @@ impl Stored for Int8 {
             }
         }
         let scales = S::load_f16(cache.key_scales.add(head * PAGE_LEN).cast_const());
-        std::array::from_fn(|t| {
+        let mut products = [scales; T];
+        for t in 0..T {
             let sum = S::fma(S::sums(high[t]), S::splat(HIGH), S::sums(low[t]));
-            S::mul(S::mul(sum, S::splat(queries.steps[t])), scales)
-        })
+            products[t] = S::mul(S::mul(sum, S::splat(queries.steps[t])), scales);
+        }
+        products
     }
 
     /// A value's scale goes into its weight. What no query sees keeps no meaning: its scale may be anything.
