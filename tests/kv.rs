@@ -206,3 +206,17 @@ fn no_room_for_a_page_is_an_error() {
     assert_eq!(error.code(), ErrorCode::Memory);
     assert!(error.message().contains("1024 bytes"), "{error}");
 }
+
+#[test]
+fn codes_make_room_for_nearly_twice_the_positions() {
+    let pages = |format| {
+        let mut groups = vec![KvGroup { layers: (0..32).collect(), window: None, kv_heads: 8, head_dim: 64, format, pages: 0 }];
+        let sizing = Sizing { context: 1 << 20, sequences: 16, step_rows: 512 };
+        sizing.apply(&mut groups, CacheSize::Bytes(64 << 20)).expect("there is room");
+        assert!(u64::from(groups[0].pages) * groups[0].page_bytes() <= 64 << 20, "{format}");
+        groups[0].pages
+    };
+    // 64 codes and a scale of two bytes beside 64 values of two bytes.
+    assert_eq!(pages(KvFormat::F16), 64);
+    assert_eq!(pages(KvFormat::Int8), 64 * 128 / 66);
+}

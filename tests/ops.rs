@@ -267,7 +267,7 @@ fn gates_activations_and_joins() {
 }
 
 /// A model of two layers in two KV groups, one with a window, and mixed formats.
-fn small_model(world: &mut World, random: &mut Random) -> Plan {
+fn small_model(world: &mut World, kv: KvFormat, random: &mut Random) -> Plan {
     let (dim, ff, vocabulary, heads, kv_heads, head_dim) = (256, 512, 101, 4, 2, 64);
     let (qkv, attention) = ((heads + 2 * kv_heads) * head_dim, heads * head_dim);
     let table = world.matrix(Format::Q6K, vocabulary, dim, random);
@@ -291,7 +291,7 @@ fn small_model(world: &mut World, random: &mut Random) -> Plan {
             softcap: None,
             causal: true,
         };
-        groups.push(group_of(&a, 400));
+        groups.push(KvGroup { format: kv, ..group_of(&a, 400) });
         let norm = Some(Norm::Rms { gain: gain(world, random), eps: 1e-5 });
         ops.push(Op::NormQkv { norm, linear: whole(world.matrix(formats[0], qkv, dim, random), qkv, dim) });
         ops.push(Op::RopeWrite { rope, qk_norm: None, attention: a });
@@ -318,9 +318,13 @@ fn small_groups() -> Vec<KvGroup> {
 
 #[test]
 fn a_sequence_has_the_same_bits_alone_among_others_and_cut_anywhere() {
+    KvFormat::ALL.into_iter().for_each(is_itself_in_company);
+}
+
+fn is_itself_in_company(kv: KvFormat) {
     const VOCABULARY: u32 = 101;
     let mut world = World::default();
-    let plan = small_model(&mut world, &mut Random::new(9));
+    let plan = small_model(&mut world, kv, &mut Random::new(9));
     let total = 90u32;
     // A sequence's logits by position, given in pieces, with `others` sequences that also move in every step.
     let logits_of = |options: CpuOptions, pieces: &[u32], others: usize, seed: u64| -> Vec<Vec<u32>> {
@@ -353,7 +357,7 @@ fn a_sequence_has_the_same_bits_alone_among_others_and_cut_anywhere() {
         {
             let got = logits_of(options(threads), pieces, others, seed);
             let differs = got.iter().zip(&want).position(|(g, w)| g != w);
-            assert_eq!(differs, None, "{}: {threads} threads, {others} others: the first position whose bits differ", set.name());
+            assert_eq!(differs, None, "{}, {kv}: {threads} threads, {others} others: the first position whose bits differ", set.name());
             assert_eq!(got.len(), want.len());
         }
     }
@@ -363,7 +367,7 @@ fn a_sequence_has_the_same_bits_alone_among_others_and_cut_anywhere() {
 fn a_small_model_agrees_with_the_interpreter() {
     let mut world = World::default();
     let mut random = Random::new(10);
-    let plan = small_model(&mut world, &mut random);
+    let plan = small_model(&mut world, KvFormat::F16, &mut random);
     let mut sequences = Sequences::new(3, &small_groups(), 101, &mut random);
     let batches: Vec<Batch> = [[40, 3, 0], [1, 1, 17], [1, 30, 1], [2, 1, 1]].iter().map(|l| sequences.step(l)).collect();
     let mut exact = world.interpreter(KvPrecision::F64, Inputs::Exact);
@@ -400,7 +404,7 @@ fn what_was_uploaded_reads_back_bit_for_bit() {
 fn broken_batches_and_plans_are_errors() {
     let mut random = Random::new(12);
     let mut world = World::default();
-    let plan = small_model(&mut world, &mut random);
+    let plan = small_model(&mut world, KvFormat::F16, &mut random);
     let mut sequences = Sequences::new(1, &small_groups(), 101, &mut random);
     let good = sequences.step(&[20]);
     let mut backend = Backend::Cpu(CpuBackend::new(CpuOptions::default()).expect("a CPU backend"));
