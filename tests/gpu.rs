@@ -1,9 +1,11 @@
 //! The GPU backend on two software adapters: right answers on every rung, the same bits whatever shares a batch, clear errors.
 
-use firecrest_engine::backend::Backend;
-use firecrest_engine::backend::MatrixSpec;
+use std::sync::Arc;
+
 use firecrest_engine::backend::gpu::{self, GpuBackend, GpuOptions, Without};
-use firecrest_engine::batch::{Batch, Class, RowToken, Slot};
+use firecrest_engine::backend::{Backend, Drawn, MatrixSpec, Outputs};
+use firecrest_engine::batch::{Batch, Class, Draw, RowToken, Slot};
+use firecrest_engine::engine::Sampling;
 use firecrest_engine::kv::KvFormat;
 use firecrest_engine::{ErrorCode, Format};
 use firecrest_tests::adapters::{open, quick_software, reports, software, with_backend};
@@ -12,12 +14,12 @@ use firecrest_tests::interpreter::{Inputs, Interpreter, KvPrecision};
 use firecrest_tests::synthetic::{Recipe, Run, Sequences, Synthetic};
 
 fn run(backend: &mut Backend, model: &Synthetic, batch: &Batch) -> Vec<Vec<f32>> {
-    let mut out = Vec::new();
+    let mut outputs = Outputs::default();
     pollster::block_on(async {
         backend.run(&model.plan, batch).await.expect("runs");
-        backend.read_outputs(&mut out).await.expect("reads");
+        backend.read(&mut outputs).await.expect("reads");
     });
-    out.chunks(model.plan.widths.out as usize).map(<[f32]>::to_vec).collect()
+    outputs.values.chunks(model.plan.widths.out as usize).map(<[f32]>::to_vec).collect()
 }
 
 /// max|Δ| / max|value| over all rows.
@@ -198,23 +200,52 @@ fn invariance(place: &str, backend: &mut Backend, recipe: &Recipe) {
     }
 }
 
+/// A row fed from a slot is computed as one whose token the host names, and steps follow each other unread.
 #[test]
-fn rows_feed_from_slots() {
+fn what_is_drawn_feeds_the_next_row() {
     for adapter in software("gpu slots") {
         let model = Recipe::llama().build(2);
         let (sequences, pages) = Sequences::new(&model, 2, 40, 3);
         with_backend(adapter, Without::default(), |backend| {
             model.install(backend, pages);
-            let known = sequences.batch(&[Run { sequence: 0, positions: 0..9, class: Class::Prompt }]);
-            let wanted = run(backend, &model, &known);
-            let mut fed = known.clone();
-            // Past the room there is at first, so that slots grow with what they hold.
-            for (index, row) in fed.rows.iter_mut().enumerate() {
-                let slot = Slot(index as u32 * 500);
-                backend.write_slot(slot, sequences.token(0, row.position)).expect("slot");
-                row.token = RowToken::Slot(slot);
+            // Past the room there is at first.
+            let slot = Slot(500);
+            let sampling = Arc::new(Sampling { seed: 5, ..Sampling::default() });
+            let draw = Draw { output: 8, slot, sampling, occurrences: vec![], in_flight: 0, refused: vec![], waits: false };
+            let prompt = sequences.batch(&[Run { sequence: 0, positions: 0..9, class: Class::Prompt }]);
+            let drawing = Batch { draws: vec![draw.clone()], values: Some(vec![8]), ..prompt.clone() };
+            let mut next = sequences.batch(&[Run { sequence: 0, positions: 9..10, class: Class::Generated }]);
+            next.rows[0].token = RowToken::Slot(slot);
+            let plan = &model.plan;
+            let read = |backend: &mut Backend| {
+                let mut outputs = Outputs::default();
+                pollster::block_on(backend.read(&mut outputs)).expect("reads");
+                outputs
+            };
+            pollster::block_on(backend.run(plan, &drawing)).expect("runs");
+            pollster::block_on(backend.run(plan, &next)).expect("runs");
+            let (first, second) = (read(backend), read(backend));
+            let Drawn::Token(token) = first.drawn[0] else { panic!("{:?}", first.drawn) };
+            assert_eq!(first.values, run(backend, &model, &prompt)[8], "{adapter}: what is read was drawn from afterwards");
+            next.rows[0].token = RowToken::Known(token);
+            assert_eq!(second.values, run(backend, &model, &next)[0], "{adapter}");
+
+            // One that waits for what is allowed, and one that is never asked for.
+            let waiting = |output| Draw { output, waits: true, ..draw.clone() };
+            let drawing = Batch { draws: vec![waiting(8), waiting(7)], values: Some(vec![]), ..prompt };
+            let only = |id: u32| {
+                let mut mask = vec![0; (plan.widths.out as usize).div_ceil(32)];
+                mask[id as usize / 32] = 1 << (id % 32);
+                Some(mask)
+            };
+            for id in [0, plan.widths.out - 1] {
+                pollster::block_on(backend.run(plan, &drawing)).expect("runs");
+                backend.draw(&[(0, only(id))]).expect("draws");
+                assert_eq!(read(backend).drawn, [Drawn::Token(id), Drawn::Never], "{adapter}");
             }
-            assert_eq!(run(backend, &model, &fed), wanted, "{adapter}");
+            pollster::block_on(backend.run(plan, &drawing)).expect("runs");
+            backend.draw(&[(1, Some(vec![])), (0, None)]).expect("draws");
+            assert_eq!(read(backend).drawn, [Drawn::Token(token), Drawn::NothingAllowed], "{adapter}");
         });
     }
 }

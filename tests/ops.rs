@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use firecrest_engine::Format;
 use firecrest_engine::backend::cpu::{CpuBackend, CpuOptions, InstructionSet};
 use firecrest_engine::backend::gpu::Without;
-use firecrest_engine::backend::{Backend, VectorId};
+use firecrest_engine::backend::{Backend, Outputs, VectorId};
 use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
 use firecrest_engine::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
 use firecrest_engine::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, PlanKind, Rope, RopePairs, Widths};
@@ -47,13 +47,13 @@ fn subjects() -> Vec<Subject> {
 }
 
 fn run(backend: &mut Backend, plan: &Plan, batch: &Batch) -> Vec<f32> {
-    let mut out = Vec::new();
+    let mut outputs = Outputs::default();
     pollster::block_on(async {
         backend.run(plan, batch).await?;
-        backend.read_outputs(&mut out).await
+        backend.read(&mut outputs).await
     })
     .expect("the step runs");
-    out
+    outputs.values
 }
 
 /// Runs the batches in order on every subject and on the interpreter, and compares each step's OUT.
@@ -117,8 +117,8 @@ const GPU_BOUND: f64 = 2e-5;
 /// Rows that feed tokens 0.. of one sequence, all with outputs, no cache.
 fn rows_of_tokens(count: u32) -> Batch {
     let rows = (0..count).map(|i| Row { sequence: 0, position: i, token: RowToken::Known(i), class: Class::Prompt, segment: 0 }).collect();
-    let sequences = vec![SequenceView { slot: Slot(0), length: count, tables: vec![] }];
-    Batch { rows, sequences, outputs: (0..count).collect() }
+    let sequences = vec![SequenceView { length: count, tables: vec![] }];
+    Batch { rows, sequences, outputs: (0..count).collect(), ..Batch::default() }
 }
 
 fn whole(id: firecrest_engine::backend::MatrixId, rows: usize, columns: usize) -> Linear {

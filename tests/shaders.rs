@@ -5,7 +5,9 @@
 mod lint;
 
 use firecrest_engine::quant::{GgmlType, dequantise};
-use firecrest_shaders::params::{AttendParams, EmbedParams, MatrixParams, NormParams, RopeParams, RowInfo};
+use firecrest_shaders::params::{
+    Adjustment, AttendParams, DrawInfo, EmbedParams, MatrixParams, NormParams, RopeParams, RowInfo, SampleParams,
+};
 use firecrest_shaders::planes::{Layout, Planes, repack};
 use firecrest_shaders::reference::{Random, Weights, check_cases};
 use firecrest_shaders::{BindingKind, Format, Kernel, TABLE};
@@ -100,6 +102,7 @@ fn parameters_lie_as_the_text_reads_them() {
                 scale,
                 softcap
             }),
+            Kernel::Sample => fields!(SampleParams { vocab, draws, first_draw }),
         };
         assert_eq!(variant.bindings[0].kind, BindingKind::Uniform(size), "{}: size", variant.name);
         let read: Vec<(&str, u32, u32)> =
@@ -108,6 +111,8 @@ fn parameters_lie_as_the_text_reads_them() {
     }
     // An array of these: its stride is its size.
     assert_eq!(size_of::<RowInfo>(), 32);
+    assert_eq!(size_of::<DrawInfo>(), 80);
+    assert_eq!(size_of::<Adjustment>(), 16);
 }
 
 #[test]

@@ -303,3 +303,92 @@ pub const fn splits(longest: u32, window: u32) -> u32 {
 pub const fn partials_len(rows: u32, heads: u32, splits: u32, head_dim: u32) -> u64 {
     rows as u64 * heads as u64 * splits as u64 * (head_dim as u64 + 2)
 }
+
+/// Cells of a sequence's ring in `slots`: a token lies in cell `position % RING`. More than the steps that may be in flight.
+pub const RING: u32 = 8;
+
+/// [`DrawInfo::mask`] and [`DrawInfo::ring`] where there is none.
+pub const NO_CELL: u32 = u32::MAX;
+
+/// In `drawn` where a logit was NaN or infinite.
+pub const DRAWN_NOT_FINITE: u32 = u32::MAX;
+
+/// In `drawn` where bias and mask forbade every token.
+pub const DRAWN_NOTHING: u32 = u32::MAX - 1;
+
+/// What `sample` leaves as the logit of a token that it ruled out. As [`Adjustment::bias`]: the token is forbidden.
+pub const DROPPED: f32 = f32::MIN;
+
+/// Most tokens of a vocabulary that `sample` takes: ids have 24 bits, so that f32 counts them exactly.
+pub const MAX_VOCAB: u32 = 1 << 24;
+
+/// `sample`: a token drawn from each of some rows of logits.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct SampleParams {
+    /// Tokens; the width of a row.
+    pub vocab: u32,
+    /// Draws in this dispatch.
+    pub draws: u32,
+    /// First draw.
+    pub first_draw: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// How one token is drawn. Binding `draws` is an array of these.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct DrawInfo {
+    /// The row of logits.
+    pub output: u32,
+    /// First cell of the sequence's ring, or [`NO_CELL`]: the token is then told to nobody but the host.
+    pub ring: u32,
+    /// The row's position. The token stands at the next, which with the seed is the key of its random numbers.
+    pub position: u32,
+    /// First word of the tokens allowed, a bit each, or [`NO_CELL`].
+    pub mask: u32,
+    /// Low word of the seed.
+    pub seed_low: u32,
+    /// High word of the seed.
+    pub seed_high: u32,
+    /// Keep so many most probable; 0 keeps all.
+    pub top_k: u32,
+    /// Divides logits at last; 0 takes the most probable.
+    pub temperature: f32,
+    /// In (0, 1]; 1 keeps all.
+    pub top_p: f32,
+    /// In [0, 1]; 0 keeps all.
+    pub min_p: f32,
+    /// In (0, 1]; 1 keeps all.
+    pub typical_p: f32,
+    /// Divides positive and multiplies other logits of tokens that occurred.
+    pub repeat: f32,
+    /// Subtracted from them once.
+    pub presence: f32,
+    /// Subtracted from them for every occurrence.
+    pub frequency: f32,
+    /// First of its adjustments.
+    pub first_adjustment: u32,
+    /// Its adjustments, each of another token.
+    pub adjustments: u32,
+    /// How many of the positions up to this row's hold tokens that count as occurrences and that no adjustment counts: they are in the ring.
+    /// At most [`RING`], and no more than position + 1.
+    pub in_flight: u32,
+    /// Zero.
+    pub pad: [u32; 3],
+}
+
+/// What is added to one token's logit, and how often it occurred. Binding `adjustments` is an array of these.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Adjustment {
+    /// The token.
+    pub token: u32,
+    /// Added to its logit first of all.
+    pub bias: f32,
+    /// Its occurrences.
+    pub count: u32,
+    /// Zero.
+    pub pad: u32,
+}

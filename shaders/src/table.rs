@@ -45,11 +45,14 @@ pub enum Kernel {
     /// 4 r `qkv: f32[]`, 5 r `k_pages: vec4<u32>[]`, 6 r `v_pages: vec4<u32>[]`, 7 rw `att: f32[]`.
     /// [`Variant::head_dim`] is the widest head: choose the smallest that fits. Grid: (heads, tiles, 1).
     AttendPrompt,
+    /// 0 uniform [`SampleParams`](crate::params::SampleParams), 1 r `draws: DrawInfo[]`, 2 r `adjustments: Adjustment[]`, 3 r `masks: u32[]`,
+    /// 4 rw `logits: f32[outputs, vocab]` (used up), 5 rw `slots: u32[sequence slots, RING]`, 6 rw `drawn: u32[draws]`. Grid: (draws, 1, 1).
+    Sample,
 }
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Kernel; 8] = [
+    pub const ALL: [Kernel; 9] = [
         Kernel::Embed,
         Kernel::Norm,
         Kernel::Matvec,
@@ -58,6 +61,7 @@ impl Kernel {
         Kernel::AttendSplit,
         Kernel::AttendReduce,
         Kernel::AttendPrompt,
+        Kernel::Sample,
     ];
 
     /// The name of its file, entry point and twin.
@@ -71,6 +75,7 @@ impl Kernel {
             Kernel::AttendSplit => "attend_split",
             Kernel::AttendReduce => "attend_reduce",
             Kernel::AttendPrompt => "attend_prompt",
+            Kernel::Sample => "sample",
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use firecrest_engine::Format;
 use firecrest_engine::backend::cpu::{CpuBackend, CpuOptions, InstructionSet};
 use firecrest_engine::backend::{Backend, MatrixId, MatrixSpec};
-use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
+use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView};
 use firecrest_engine::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
 use firecrest_engine::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, PlanKind, Rope, RopePairs, Widths};
 use firecrest_tests::random::Random;
@@ -88,7 +88,7 @@ fn batch(sequences: usize, before: usize, prompt: usize) -> Batch {
     for s in 0..sequences {
         let table = (0..blocks).map(|b| PageId((s * blocks + b) as u32)).collect();
         let length = if prompt > 0 { prompt } else { before + 1 } as u32;
-        batch.sequences.push(SequenceView { slot: Slot(s as u32), length, tables: vec![table] });
+        batch.sequences.push(SequenceView { length, tables: vec![table] });
         let (positions, class) = if prompt > 0 { (0..length, Class::Prompt) } else { (length - 1..length, Class::Generated) };
         for position in positions {
             let token = RowToken::Known(position * 7919 % 250);

@@ -7,4 +7,5 @@ mod invariance;
 mod matrix;
 mod norm;
 mod rope_write;
+mod sample;
 mod table;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use firecrest_engine::Format;
 use firecrest_engine::backend::cpu::CpuBackend;
 use firecrest_engine::backend::{MatrixId, VectorId};
-use firecrest_engine::batch::{Batch, Row, RowToken, Slot};
+use firecrest_engine::batch::{Batch, Row, RowToken};
 use firecrest_engine::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
 use firecrest_engine::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, Rope, RopePairs};
 use firecrest_shaders::reference::quantise_head;
@@ -80,12 +80,11 @@ struct LayerKv {
     values: Vec<f64>,
 }
 
-/// Interprets plans over batches; holds weights, slots and the KV cache between steps.
+/// Interprets plans over batches; holds weights and the KV cache between steps.
 pub struct Interpreter {
     matrices: BTreeMap<MatrixId, Matrix>,
     vectors: BTreeMap<VectorId, Vec<f64>>,
     layers: BTreeMap<u32, LayerKv>,
-    slots: BTreeMap<Slot, u32>,
     kv: KvPrecision,
     inputs: Inputs,
 }
@@ -107,7 +106,7 @@ struct Buffers {
 impl Interpreter {
     /// An interpreter without weights.
     pub fn new(kv: KvPrecision, inputs: Inputs) -> Interpreter {
-        Interpreter { matrices: BTreeMap::new(), vectors: BTreeMap::new(), layers: BTreeMap::new(), slots: BTreeMap::new(), kv, inputs }
+        Interpreter { matrices: BTreeMap::new(), vectors: BTreeMap::new(), layers: BTreeMap::new(), kv, inputs }
     }
 
     /// An interpreter that holds all weights of a backend under their ids, as the backend's blocks mean them. What a model
@@ -145,11 +144,6 @@ impl Interpreter {
                 self.layers.insert(layer, LayerKv { keys: vec![f64::NAN; len], values: vec![f64::NAN; len] });
             }
         }
-    }
-
-    /// Puts a token into a slot.
-    pub fn write_slot(&mut self, slot: Slot, token: u32) {
-        self.slots.insert(slot, token);
     }
 
     /// Runs one step and returns OUT, `[outputs][plan.widths.out]`.
@@ -257,7 +251,7 @@ impl Interpreter {
     fn token(&self, row: &Row) -> u32 {
         match row.token {
             RowToken::Known(id) => id,
-            RowToken::Slot(slot) => *self.slots.get(&slot).unwrap_or_else(|| panic!("nothing was written to {slot:?}")),
+            RowToken::Slot(slot) => panic!("the interpreter draws nothing into {slot:?}"),
         }
     }
 

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use firecrest_engine::backend::{Backend, MatrixId, MatrixSpec, VectorId};
-use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
+use firecrest_engine::backend::{Backend, MatrixId, MatrixSpec, Outputs, VectorId};
+use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView};
 use firecrest_engine::file::ModelFile;
 use firecrest_engine::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
 use firecrest_engine::model::{Config, Model, Plan, PlanKind, WeightTarget};
@@ -30,12 +30,12 @@ impl Runner for Backend {
     }
 
     fn step(&mut self, plan: &Plan, batch: &Batch) -> Result<Vec<f32>> {
-        let mut out = Vec::new();
+        let mut outputs = Outputs::default();
         pollster::block_on(async {
             self.run(plan, batch).await?;
-            self.read_outputs(&mut out).await
+            self.read(&mut outputs).await
         })?;
-        Ok(out)
+        Ok(outputs.values)
     }
 }
 
@@ -145,12 +145,9 @@ impl<R: Runner> Session<R> {
                 .zip(tokens)
                 .map(|(position, &id)| Row { sequence: 0, position, token: RowToken::Known(id), class, segment: 0 })
                 .collect(),
-            sequences: vec![SequenceView {
-                slot: Slot(0),
-                length: self.position,
-                tables: self.tables.iter().map(|t| t[..used].to_vec()).collect(),
-            }],
+            sequences: vec![SequenceView { length: self.position, tables: self.tables.iter().map(|t| t[..used].to_vec()).collect() }],
             outputs: (0..tokens.len() as u32).collect(),
+            ..Batch::default()
         };
         self.runner.step(self.model.plan(kind)?, &batch)
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use firecrest_engine::Format;
 use firecrest_engine::backend::{Backend, MatrixId, MatrixSpec, VectorId};
-use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
+use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView};
 use firecrest_engine::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
 use firecrest_engine::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, PlanKind, Rope, RopePairs, Widths};
 use firecrest_engine::quant::{GgmlType, dequantise, quantise};
@@ -410,7 +410,6 @@ impl Sequences {
             for run in runs.iter().filter(|run| run.class == class && !run.positions.is_empty()) {
                 let table = &self.tables[run.sequence as usize];
                 batch.sequences.push(SequenceView {
-                    slot: Slot(run.sequence),
                     length: run.positions.end,
                     tables: vec![table[..(run.positions.end as usize).div_ceil(PAGE_LEN)].to_vec(); self.groups],
                 });

@@ -6,6 +6,7 @@
 mod lookup;
 mod stop;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use lookup::MOST as MOST_DRAFTS;
@@ -13,13 +14,14 @@ pub use stop::StopStrings;
 
 use lookup::Lookup;
 
-use crate::batch::{Class, Slot};
+use crate::backend::Drawn;
+use crate::batch::{Class, Draw, RowToken, Slot};
 use crate::engine::{Embed, Event, FinishReason, Pooling, Priority, Request, Sharing, Speculation, Usage, Work};
 use crate::error::Error;
 use crate::grammar::{Governed, Progress};
 use crate::kv::{BlockTables, KvCache};
 use crate::model::plan::PlanKind;
-use crate::sampling::{Logprobs, Sampler};
+use crate::sampling::{Logprobs, Sampler, Sampling};
 use crate::text::TextStream;
 
 /// Names a sequence. Ids rise with the order of submission and are never used twice by one engine.
@@ -45,11 +47,15 @@ pub(crate) enum Phase {
 pub(crate) struct Sequence {
     pub(crate) id: SequenceId,
     pub(crate) phase: Phase,
-    /// The prompt, then what was drawn.
+    /// The prompt, then what was drawn, as far as it was read.
     pub(crate) tokens: Vec<u32>,
     pub(crate) prompt_len: u32,
-    /// Positions that are in the cache.
+    /// Positions that are in the cache for steps issued from now on.
     pub(crate) computed: u32,
+    /// Tokens behind `tokens` whose draws were issued and not read yet.
+    pub(crate) pending: u32,
+    /// Rises when what was issued for it no longer counts.
+    pub(crate) attempt: u32,
     pub(crate) tables: BlockTables,
     /// Held while it runs.
     pub(crate) slot: Option<Slot>,
@@ -61,6 +67,7 @@ pub(crate) struct Sequence {
     /// The lane it runs in: the one it had risen to when it was admitted.
     pub(crate) rank: u8,
     work: Work,
+    sampling: Arc<Sampling>,
     /// Positions that were in the cache when its pages were taken.
     lost: u32,
     /// Positions whose outputs were taken, so that none is taken twice after a preemption.
@@ -73,7 +80,13 @@ pub(crate) struct Sequence {
     grammar: Option<Governed>,
     /// Tokens that may follow those known, computed with them in the step that is composed.
     drafts: Vec<u32>,
+    /// Whether rows for drafts were issued and not read: until then it is not known where it goes on.
+    drafting: bool,
     lookup: Lookup,
+    /// Tokens drawn for the next position that the grammar can't go on with.
+    refused: Vec<u32>,
+    /// Whether a token was read since the last row was issued, so that the next submission had to wait for it.
+    read_since: bool,
 }
 
 /// From tokens to text that is safe to send.
@@ -94,6 +107,29 @@ pub(crate) struct Taking<'a> {
     pub(crate) events: &'a mut Vec<Event>,
 }
 
+/// What a step left for one sequence: by output, either or both.
+#[derive(Clone, Copy)]
+pub(crate) struct Found<'a> {
+    /// `[outputs, width]`, where they were read.
+    pub(crate) values: &'a [f32],
+    /// Where the backend draws.
+    pub(crate) drawn: &'a [Drawn],
+}
+
+/// Why a sequence does not simply go on with a token.
+enum Halt {
+    /// It has ended.
+    End(FinishReason),
+    /// The token is refused, and its row is to be computed and drawn from again.
+    Again,
+}
+
+impl From<FinishReason> for Halt {
+    fn from(reason: FinishReason) -> Halt {
+        Halt::End(reason)
+    }
+}
+
 impl Sequence {
     /// A checked request that waits; embeddings name their pooling.
     pub(crate) fn new(
@@ -108,12 +144,18 @@ impl Sequence {
             _ => None,
         };
         let prompt_len = request.prompt.len() as u32;
+        let sampling = match &request.work {
+            Work::Generate(generate) => Arc::new(generate.sampling.clone()),
+            _ => Arc::default(),
+        };
         Sequence {
             id,
             phase: Phase::Waiting,
             tokens: request.prompt,
             prompt_len,
             computed: 0,
+            pending: 0,
+            attempt: 0,
             tables,
             slot: None,
             usage: Usage { prompt_tokens: prompt_len, ..Usage::default() },
@@ -122,13 +164,17 @@ impl Sequence {
             priority: request.priority,
             submitted: None,
             work: request.work,
+            sampling,
             lost: 0,
             taken: 0,
             pooled: Vec::new(),
             text,
             grammar,
             drafts: Vec::new(),
+            drafting: false,
             lookup: Lookup::default(),
+            refused: Vec::new(),
+            read_since: false,
         }
     }
 
@@ -137,13 +183,53 @@ impl Sequence {
         matches!(self.phase, Phase::Prefilling | Phase::Decoding)
     }
 
-    /// Tokens it may still generate.
+    /// Tokens it may still generate, beyond those whose draws were issued.
     pub(crate) fn remaining(&self, context: u32) -> u32 {
         let room = context.saturating_sub(self.len());
         match &self.work {
-            Work::Generate(generate) => generate.max_tokens.map_or(room, |most| room.min(most - self.usage.generated_tokens)),
+            Work::Generate(generate) => {
+                generate.max_tokens.map_or(room, |most| room.min(most.saturating_sub(self.usage.generated_tokens + self.pending)))
+            }
             _ => 0,
         }
+    }
+
+    /// Whether there is a row to issue for it, running, before more of what was issued is read. It may hold back for drafts where the step has
+    /// room for some.
+    pub(crate) fn is_ready(&self, context: u32, drafts: bool) -> bool {
+        match self.phase {
+            Phase::Prefilling => self.computed < self.len(),
+            Phase::Decoding => {
+                // What a grammar allows is known a token later than what it follows.
+                let waits = self.grammar.is_some() && self.pending > 1;
+                let would_draft = || drafts && self.speculates() && !self.lookup.draft(&self.tokens, 1).is_empty();
+                !self.drafting && !waits && self.remaining(context) > 0 && (self.pending == 0 || !would_draft())
+            }
+            _ => true,
+        }
+    }
+
+    fn speculates(&self) -> bool {
+        // A grammar's forced tokens are better than any draft.
+        self.grammar.is_none() && matches!(&self.work, Work::Generate(generate) if generate.speculation == Speculation::Auto)
+    }
+
+    /// Whether its outputs are read as they are.
+    pub(crate) fn wants_values(&self) -> bool {
+        match &self.work {
+            Work::Generate(generate) => generate.logits || generate.logprobs.is_some(),
+            _ => true,
+        }
+    }
+
+    /// Whether what it may say next is known only when what it said last is.
+    pub(crate) fn has_grammar(&self) -> bool {
+        self.grammar.is_some()
+    }
+
+    /// Whether its outputs are drawn from.
+    pub(crate) fn generates(&self) -> bool {
+        matches!(self.work, Work::Generate(_))
     }
 
     /// What its outputs are made by.
@@ -154,8 +240,13 @@ impl Sequence {
         }
     }
 
-    /// Positions known, prompt and drawn.
+    /// Its positions, prompt and drawn, those included whose tokens are not read yet.
     pub(crate) fn len(&self) -> u32 {
+        self.known() + self.pending
+    }
+
+    /// Positions whose tokens are known.
+    pub(crate) fn known(&self) -> u32 {
         self.tokens.len() as u32
     }
 
@@ -200,11 +291,7 @@ impl Sequence {
     /// Drafts up to `most` tokens behind its last, for the step that is composed. How many.
     pub(crate) fn draft(&mut self, most: u32, context: u32) -> u32 {
         self.drafts.clear();
-        if let Work::Generate(generate) = &self.work
-            && generate.speculation == Speculation::Auto
-            // A grammar's forced tokens are better than any draft.
-            && self.grammar.is_none()
-        {
+        if self.pending == 0 && self.speculates() {
             let most = most.min(self.remaining(context).saturating_sub(1));
             self.drafts = self.lookup.draft(&self.tokens, most);
         }
@@ -216,10 +303,48 @@ impl Sequence {
         self.drafts.truncate(count as usize);
     }
 
-    /// The token at a position, known or drafted.
-    pub(crate) fn token(&self, position: u32) -> u32 {
+    /// The token at a position: known, drafted, or still in its slot.
+    pub(crate) fn token(&self, position: u32, slot: Slot) -> RowToken {
+        self.known_or_drafted(position).map_or(RowToken::Slot(slot), RowToken::Known)
+    }
+
+    fn known_or_drafted(&self, position: u32) -> Option<u32> {
         let position = position as usize;
-        self.tokens.get(position).copied().unwrap_or_else(|| self.drafts[position - self.tokens.len()])
+        self.tokens.get(position).or_else(|| self.drafts.get(position - self.tokens.len())).copied()
+    }
+
+    /// How a token is drawn from the row at a position.
+    pub(crate) fn draw_at(&self, position: u32, output: u32, slot: Slot) -> Draw {
+        let sampling = Arc::clone(&self.sampling);
+        let mut occurrences: Vec<(u32, u32)> = Vec::new();
+        let mut in_flight = 0;
+        if sampling.penalises() {
+            let end = position + 1;
+            let first = sampling.penalty_last_n.map_or(0, |n| end.saturating_sub(n));
+            let mut known: Vec<u32> = (first..end).map_while(|p| self.known_or_drafted(p)).collect();
+            in_flight = end - first - known.len() as u32;
+            known.sort_unstable();
+            occurrences.extend(known.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u32)));
+        }
+        Draw { output, slot, sampling, occurrences, in_flight, refused: self.refused.clone(), waits: self.grammar.is_some() }
+    }
+
+    /// Rows up to `end` were issued, drafts among them, and `outputs` of them are wanted.
+    pub(crate) fn issue(&mut self, end: u32, outputs: u32) {
+        self.computed = end - self.drafts.len() as u32;
+        self.usage.host_waits += u32::from(std::mem::take(&mut self.read_since) && self.pending == 0);
+        if self.generates() && outputs > 0 {
+            self.drafting = !self.drafts.is_empty();
+            self.pending += 1;
+        }
+        self.set_phase();
+    }
+
+    /// By what there is to compute.
+    fn set_phase(&mut self) {
+        // Tokens that were forced are fed like a prompt's.
+        let decodes = self.computed + 1 == self.len() && self.len() > self.prompt_len;
+        self.phase = if decodes { Phase::Decoding } else { Phase::Prefilling };
     }
 
     /// It is admitted with this many positions in the cache: rows may follow.
@@ -236,57 +361,77 @@ impl Sequence {
 
     /// Its pages were taken.
     pub(crate) fn preempt(&mut self) {
-        self.lost = std::mem::take(&mut self.computed);
+        self.lost = std::mem::take(&mut self.computed).min(self.known());
+        self.attempt += 1;
+        self.pending = 0;
+        self.drafts.clear();
+        self.drafting = false;
+        self.read_since = false;
         self.phase = Phase::Preempted;
     }
 
-    /// Positions up to `computed` are in the cache, and `outputs`, `[rows, width]`, hold the wanted rows' results, the first that of
-    /// position `first`.
-    pub(crate) fn take(&mut self, computed: u32, first: u32, outputs: &[f32], taking: &mut Taking<'_>) {
-        // What drafts left in the cache counts as far as they prove right.
-        self.computed = computed.min(self.len());
-        let whole = computed >= self.len();
+    /// A step that computed its positions up to `end` was read; `found` is what it left at the wanted ones, the first that of position `first`. False
+    /// where a row must be computed again.
+    pub(crate) fn take(&mut self, end: u32, first: u32, found: Found<'_>, taking: &mut Taking<'_>) -> bool {
         match &self.work {
-            Work::Generate(generate) if whole => {
+            Work::Generate(generate) => {
                 if generate.max_tokens == Some(0) {
-                    self.drain(FinishReason::MaxTokens, taking.events);
-                } else if let Err(reason) = self.draw_all(outputs, taking) {
-                    self.drain(reason, taking.events);
-                } else {
-                    // Tokens that were forced are fed like a prompt's.
-                    self.phase = if self.computed + 1 == self.len() { Phase::Decoding } else { Phase::Prefilling };
+                    if end >= self.len() {
+                        self.drain(FinishReason::MaxTokens, taking.events);
+                    }
+                } else if (!found.values.is_empty() || !found.drawn.is_empty()) && found.drawn.first() != Some(&Drawn::Never) {
+                    self.pending -= 1;
+                    self.drafting = false;
+                    match self.draw_all(found, taking) {
+                        Ok(()) => self.set_phase(),
+                        Err(Halt::End(reason)) => self.drain(reason, taking.events),
+                        Err(Halt::Again) => return false,
+                    }
                 }
             }
-            Work::Generate(_) => {}
             Work::Logits => {
-                if let Some(reason) = not_finite(outputs, first, taking.width) {
-                    return self.drain(reason, taking.events);
+                if let Some(reason) = not_finite(found.values, first, taking.width) {
+                    self.drain(reason, taking.events);
+                    return true;
                 }
-                if !outputs.is_empty() {
-                    let values = outputs.to_vec();
+                if !found.values.is_empty() {
+                    let values = found.values.to_vec();
                     taking.events.push(Event::Logits { sequence: self.id, position: first, values });
                 }
-                self.taken = self.taken.max(computed);
-                if whole {
+                self.taken = self.taken.max(end);
+                if end >= self.len() {
                     self.drain(FinishReason::Complete, taking.events);
                 }
             }
             Work::Embed(embed) => {
-                if let Some(reason) = not_finite(outputs, first, taking.width) {
-                    return self.drain(reason, taking.events);
+                if let Some(reason) = not_finite(found.values, first, taking.width) {
+                    self.drain(reason, taking.events);
+                    return true;
                 }
                 self.pooled.resize(taking.width, 0.0);
-                for row in outputs.chunks_exact(taking.width) {
+                for row in found.values.chunks_exact(taking.width) {
                     self.pooled.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
                 }
-                self.taken = self.taken.max(computed);
-                if whole {
+                self.taken = self.taken.max(end);
+                if end >= self.len() {
                     let values = embedding(&self.pooled, *embed, self.prompt_len);
                     taking.events.push(Event::Embedding { sequence: self.id, values });
                     self.drain(FinishReason::Complete, taking.events);
                 }
             }
         }
+        true
+    }
+
+    /// The tokens allowed at the draw from the row at `position`, which waits for them: `None` where it is not to be drawn, because its token is
+    /// known by now.
+    pub(crate) fn allowed(&mut self, position: u32) -> Option<Option<Vec<u32>>> {
+        if self.known() != position + 1 {
+            return None;
+        }
+        self.usage.host_waits += u32::from(std::mem::take(&mut self.read_since));
+        // What fails here ends the sequence when its token is taken: that fails too.
+        Some(self.grammar.as_mut().and_then(|grammar| grammar.allowed().ok().flatten().map(<[u32]>::to_vec)))
     }
 
     /// Works out what its grammar allows, while a device is busy. What fails here fails again, and is told, when the token is drawn.
@@ -296,57 +441,90 @@ impl Sequence {
         }
     }
 
-    /// Draws a token from its row, and from the rows behind it as long as they were computed for the token that was drawn.
-    fn draw_all(&mut self, outputs: &[f32], taking: &mut Taking<'_>) -> Result<(), FinishReason> {
-        let mut rows = outputs.chunks_exact(taking.width);
+    /// Takes the token of its row, and those of the rows behind it as long as they were computed for the token that was drawn.
+    fn draw_all(&mut self, found: Found<'_>, taking: &mut Taking<'_>) -> Result<(), Halt> {
+        let width = taking.width;
+        let rows = found.drawn.len().max(found.values.len() / width);
         // A step that was composed and never run may have left others.
         let mut drafts = std::mem::take(&mut self.drafts);
-        drafts.truncate(rows.len().saturating_sub(1));
+        drafts.truncate(rows.saturating_sub(1));
         let mut right = 0;
         let mut result = Ok(());
-        for row in &mut rows {
+        for row in 0..rows {
             let at = self.tokens.len();
-            result = self.draw(row, taking);
+            let values = found.values.get(row * width..(row + 1) * width);
+            result = self.draw(values, found.drawn.get(row).copied(), taking);
             if result.is_err() || drafts.get(right).is_none_or(|draft| self.tokens.get(at) != Some(draft)) {
                 break;
             }
             right += 1;
             self.computed += 1;
         }
-        if !drafts.is_empty() {
-            let (drafted, right) = (drafts.len() as u32, right as u32);
-            self.usage.drafted_tokens += drafted;
-            self.usage.accepted_tokens += right;
-            self.lookup.learn(drafted, right);
-        }
+        let (drafted, right) = (drafts.len() as u32, right as u32);
+        self.usage.drafted_tokens += drafted;
+        self.usage.accepted_tokens += right;
+        self.lookup.learn(drafted, right);
         result
     }
 
-    /// Draws the next token from its row of logits, and takes those that its grammar forces behind it; an error is the reason to end.
-    fn draw(&mut self, logits: &[f32], taking: &mut Taking<'_>) -> Result<(), FinishReason> {
-        let Work::Generate(generate) = &self.work else { return Ok(()) };
-        let id = match &mut self.grammar {
-            None => taking.sampler.sample(logits, &generate.sampling, &self.tokens, None).map_err(failed)?,
-            Some(grammar) => {
-                let mut allowed = grammar.allowed().map_err(failed)?.map(<[u32]>::to_vec);
-                loop {
-                    let id = taking.sampler.sample(logits, &generate.sampling, &self.tokens, allowed.as_deref()).map_err(failed)?;
-                    if grammar.admits(id) {
-                        break id;
-                    }
+    /// The token that a row of logits comes to: the backend's, or one drawn here.
+    fn choose(&mut self, values: Option<&[f32]>, drawn: Option<Drawn>, sampler: &mut Sampler) -> Result<u32, Halt> {
+        match drawn {
+            Some(Drawn::Token(id)) => {
+                self.read_since = true;
+                if self.grammar.as_ref().is_some_and(|grammar| !grammar.admits(id)) {
                     // It completes the trigger and goes on in a way that the grammar does not.
-                    let all = || vec![u32::MAX; logits.len().div_ceil(32)];
-                    allowed.get_or_insert_with(all)[id as usize / 32] &= !(1 << (id % 32));
+                    self.refused.push(id);
+                    return Err(Halt::Again);
                 }
+                self.refused.clear();
+                Ok(id)
             }
+            Some(Drawn::NotFinite) => {
+                let at = self.known() - 1;
+                let message = format!("a logit at position {at} is not finite: the model's weights or a kernel are at fault");
+                Err(failed(Error::internal(message)).into())
+            }
+            Some(Drawn::NothingAllowed) => {
+                Err(failed(Error::request("logit_bias forbids every token, or every token that the grammar allows")).into())
+            }
+            Some(Drawn::Never) => Err(failed(Error::internal("a row was not drawn from")).into()),
+            None => {
+                let Some(logits) = values else { return Err(failed(Error::internal("a row was not read")).into()) };
+                Ok(self.choose_allowed(logits, sampler)?)
+            }
+        }
+    }
+
+    /// Draws a token, one that the grammar allows where there is one.
+    fn choose_allowed(&mut self, logits: &[f32], sampler: &mut Sampler) -> Result<u32, FinishReason> {
+        let Some(grammar) = &mut self.grammar else {
+            return sampler.sample(logits, &self.sampling, &self.tokens, None).map_err(failed);
         };
+        let mut allowed = grammar.allowed().map_err(failed)?.map(<[u32]>::to_vec);
+        loop {
+            let id = sampler.sample(logits, &self.sampling, &self.tokens, allowed.as_deref()).map_err(failed)?;
+            if grammar.admits(id) {
+                return Ok(id);
+            }
+            // It completes the trigger and goes on in a way that the grammar does not.
+            let all = || vec![u32::MAX; logits.len().div_ceil(32)];
+            allowed.get_or_insert_with(all)[id as usize / 32] &= !(1 << (id % 32));
+        }
+    }
+
+    /// Takes the next token, and those that its grammar forces behind it.
+    fn draw(&mut self, values: Option<&[f32]>, drawn: Option<Drawn>, taking: &mut Taking<'_>) -> Result<(), Halt> {
+        let id = self.choose(values, drawn, taking.sampler)?;
+        let Work::Generate(generate) = &self.work else { return Ok(()) };
+        let logits = values.unwrap_or_default();
         if generate.logits {
-            let position = self.len() - 1;
+            let position = self.known() - 1;
             taking.events.push(Event::Logits { sequence: self.id, position, values: logits.to_vec() });
         }
         self.usage.generated_tokens += 1;
         if !generate.ignore_eos && taking.end_of_generation.contains(&id) {
-            return Err(FinishReason::EndOfGeneration(id));
+            return Err(FinishReason::EndOfGeneration(id).into());
         }
         let logprobs = generate.logprobs.map(|top| taking.sampler.logprobs(logits, id, top));
         let wants_rows = generate.logits || logprobs.is_some();
@@ -355,6 +533,10 @@ impl Sequence {
             return Ok(());
         }
         let forced = self.grammar.as_mut().map_or(Vec::new(), Governed::forced);
+        if !forced.is_empty() {
+            // A draw that is under way would draw the first of them.
+            self.pending = 0;
+        }
         for id in forced {
             self.usage.generated_tokens += 1;
             self.append(id, None, taking)?;
@@ -386,7 +568,7 @@ impl Sequence {
         if generate.max_tokens == Some(self.usage.generated_tokens) {
             return Err(FinishReason::MaxTokens);
         }
-        if self.len() >= taking.context {
+        if self.known() >= taking.context {
             return Err(FinishReason::ContextFull);
         }
         Ok(())

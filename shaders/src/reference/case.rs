@@ -1,6 +1,6 @@
 //! Dispatches with everything they read, made from a few sizes.
 
-use super::{PageLayout, Random, setting};
+use super::{PageLayout, Random, SampleCase, setting};
 use crate::params::*;
 use crate::planes::{Layout, Planes, repack};
 use crate::{Format, Kernel, KvFormat, Variant};
@@ -48,7 +48,7 @@ impl Case {
         let mut case = self.clone();
         let at = match case.variant.kernel {
             Kernel::Matvec | Kernel::Matmul => 2,
-            Kernel::Embed | Kernel::Norm => 1,
+            Kernel::Embed | Kernel::Norm | Kernel::Sample => 1,
             Kernel::RopeWrite => 5,
             Kernel::AttendSplit | Kernel::AttendReduce | Kernel::AttendPrompt => 6,
         };
@@ -61,13 +61,13 @@ impl Case {
 }
 
 /// The grid that [`Kernel`] states.
-fn grid(case: &Case) -> [u32; 3] {
+pub(super) fn grid(case: &Case) -> [u32; 3] {
     let p = &case.buffers[0];
     let v = case.variant;
     let gated = setting(&case.overrides, "EPILOGUE") == epilogue::GATED;
     match v.kernel {
         Kernel::Embed => [p[0].div_ceil(CHUNK).div_ceil(64), p[1], 1],
-        Kernel::Norm => [p[1], 1, 1],
+        Kernel::Norm | Kernel::Sample => [p[1], 1, 1],
         Kernel::Matvec => [p[1].div_ceil(v.outputs() >> u32::from(gated)), 1, p[2].div_ceil(v.rows())],
         Kernel::Matmul => [p[1].div_ceil(v.outputs() >> u32::from(gated)), p[2].div_ceil(v.rows()), 1],
         Kernel::RopeWrite => [p[0] + 2 * p[1], p[5], 1],
@@ -76,14 +76,14 @@ fn grid(case: &Case) -> [u32; 3] {
     }
 }
 
-fn words<T: bytemuck::NoUninit>(values: &[T]) -> Vec<u32> {
+pub(super) fn words<T: bytemuck::NoUninit>(values: &[T]) -> Vec<u32> {
     let mut words: Vec<u32> =
         cast_slice::<T, u8>(values).chunks(4).map(|c| c.iter().rev().fold(0, |w, b| w << 8 | u32::from(*b))).collect();
     words.resize(words.len().next_multiple_of(4).max(16), 0);
     words
 }
 
-fn uniform<T: bytemuck::NoUninit>(params: &T) -> Vec<u32> {
+pub(super) fn uniform<T: bytemuck::NoUninit>(params: &T) -> Vec<u32> {
     cast_slice::<u8, [u8; 4]>(bytes_of(params)).iter().map(|b| u32::from_le_bytes(*b)).collect()
 }
 
@@ -570,6 +570,15 @@ pub fn check_cases(variant: &'static Variant) -> Vec<Case> {
                 magnitude: 1.0,
             };
             vec![case.case(variant), RopeCase { pairs: rope_pairs::ADJACENT, qk_norm: false, ..case }.case(variant)]
+        }
+        Kernel::Sample => {
+            let case = SampleCase { adjustments: 9, in_flight: 3, ..SampleCase::plain(700, 2) };
+            let filters = DrawInfo { top_k: 90, top_p: 0.9, typical_p: 0.95, min_p: 0.01, temperature: 1.5, ..case.draw };
+            vec![
+                case.case(variant),
+                SampleCase { draw: filters, allowed: 0.6, ties: true, ..case }.case(variant),
+                SampleCase { draw: DrawInfo { temperature: 0.0, ..case.draw }, ..case }.case(variant),
+            ]
         }
         Kernel::AttendSplit | Kernel::AttendReduce | Kernel::AttendPrompt => {
             let heads = 2 * variant.group();

@@ -17,6 +17,8 @@ mod norm;
 mod pages;
 mod random;
 mod rope_write;
+mod sample;
+mod sample_case;
 mod seen;
 
 pub use attend_prompt::attend_prompt;
@@ -32,14 +34,21 @@ pub use norm::{NormInputs, norm};
 pub use pages::{PageLayout, quantise_head};
 pub use random::Random;
 pub use rope_write::{RopeInputs, rope_write};
+pub use sample::{SampleInputs, sample};
+pub use sample_case::SampleCase;
 
-use crate::params::{AttendParams, EmbedParams, MatrixParams, NormParams, RopeParams};
+use crate::params::{AttendParams, DROPPED, EmbedParams, MatrixParams, NormParams, RopeParams, SampleParams};
 use crate::{BindingKind, Kernel, KvFormat, Rung};
 use bytemuck::{cast_slice, cast_slice_mut, from_bytes};
 
 /// The value of an override in a case: what it sets, or 0, which is every override's default but `SHUFFLE_WIDTH`'s.
 fn setting(overrides: &[(&'static str, f64)], name: &str) -> u32 {
     overrides.iter().find(|(n, _)| *n == name).map_or(0, |&(_, value)| value as u32)
+}
+
+/// As many whole values as the words hold.
+fn leading<T: bytemuck::AnyBitPattern>(words: &[u32]) -> &[T] {
+    cast_slice(&words[..words.len() / (size_of::<T>() / 4) * (size_of::<T>() / 4)])
 }
 
 /// What the case leaves in its buffers: all of them, those it only reads unchanged.
@@ -132,6 +141,16 @@ pub fn expected(case: &Case) -> Vec<Vec<u32>> {
             };
             attend_prompt(&inputs, cast_slice_mut(&mut buffers[7]));
         }
+        Kernel::Sample => {
+            let inputs = SampleInputs {
+                params: from_bytes::<SampleParams>(bytes),
+                draws: leading(&given[1]),
+                adjustments: leading(&given[2]),
+                masks: &given[3],
+            };
+            let [.., logits, slots, drawn] = buffers.as_mut_slice() else { return buffers };
+            sample(&inputs, cast_slice_mut(logits), slots, drawn);
+        }
     }
     buffers
 }
@@ -175,11 +194,25 @@ pub fn compare(case: &Case, binding: usize, expected: &[u32], got: &[u32]) -> Re
         let layout = PageLayout { format: KvFormat::Int8, kv_heads: params.kv_heads, stride: params.kv_stride };
         return layout.compare_int8(expected, got).map_err(|e| format!("{place}: {e}"));
     }
+    if matches!(about.name, "drawn" | "slots") {
+        return match expected.iter().zip(got).position(|(want, is)| want != is) {
+            Some(at) => Err(format!("{place}: word {at} is {}, not {}", got[at], expected[at])),
+            None => Ok(0.0),
+        };
+    }
+    if about.name == "logits" {
+        // What was ruled out is marked by a value that would hide every other error.
+        let [want, is] = [expected, got].map(|words| words.iter().map(|&w| f32::from_bits(w)));
+        if let Some((at, (want, is))) = want.zip(is).enumerate().find(|(_, (want, is))| (*want == DROPPED) != (*is == DROPPED)) {
+            return Err(format!("{place}: token {at} is {is} and should be {want}"));
+        }
+    }
     let (wanted, left, limit): (Vec<f64>, Vec<f64>, f64) = if about.name.ends_with("_pages") {
         let halves = |words: &[u32]| cast_slice::<u32, half::f16>(words).iter().map(|h| h.to_f64()).collect();
         (halves(expected), halves(got), bound(case.variant.rung).max(1e-3))
     } else {
-        let floats = |words: &[u32]| cast_slice::<u32, f32>(words).iter().map(|&v| f64::from(v)).collect();
+        let float = |&v: &f32| if v == DROPPED || !v.is_finite() && about.name == "logits" { 0.0 } else { f64::from(v) };
+        let floats = |words: &[u32]| cast_slice::<u32, f32>(words).iter().map(float).collect();
         (floats(expected), floats(got), bound(case.variant.rung))
     };
     left_alone()?;

@@ -4,8 +4,8 @@
 
 use firecrest_shaders::Format;
 
-use crate::batch::{Batch, BatchShape, Slot};
-use crate::error::Result;
+use crate::batch::{Batch, BatchShape};
+use crate::error::{Error, Result};
 use crate::kv::KvGroup;
 use crate::model::plan::Plan;
 
@@ -55,6 +55,28 @@ pub struct Description {
     pub adapter: String,
     /// The rung chosen: kernel families by name.
     pub rung: String,
+}
+
+/// What a step leaves to be read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outputs {
+    /// Rows of OUT, those that [`Batch::values`] names, `[rows, plan.widths.out]`.
+    pub values: Vec<f32>,
+    /// By [`Batch::draws`]. Empty where the backend draws none.
+    pub drawn: Vec<Drawn>,
+}
+
+/// What came of a draw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drawn {
+    /// This token.
+    Token(u32),
+    /// A logit was NaN or infinite.
+    NotFinite,
+    /// No token may be drawn.
+    NothingAllowed,
+    /// It waited, and was not asked for.
+    Never,
 }
 
 /// A closed set: no trait, no stubs.
@@ -112,20 +134,42 @@ impl Backend {
         each!(self, b => b.unload());
     }
 
-    /// Puts a token into a slot, for rows that feed from it.
-    pub fn write_slot(&mut self, slot: Slot, token: u32) -> Result<()> {
-        each!(self, b => b.write_slot(slot, token))
+    /// Makes ready what the first step would have to wait for: kernels are compiled and checked. Called once the weights are whole and the KV
+    /// cache is allocated.
+    pub async fn prepare(&mut self) -> Result<()> {
+        each!(self, b => b.prepare().await)
     }
 
-    /// Lowers the plan for the batch's shape (programs are cached by plan kind and shape), and runs it. On return the step
-    /// has been issued; [`Backend::read_outputs`] waits for it.
+    /// Whether the backend draws tokens itself ([`Batch::draws`]), so that steps can follow each other before any is read. Known once it is
+    /// prepared. One that does not leaves every output to be read, and holds one step at a time.
+    pub fn draws_tokens(&self) -> bool {
+        each!(self, b => b.draws_tokens())
+    }
+
+    /// Lowers the plan for the batch's shape (programs are cached by plan kind and shape), and issues the step. What was issued
+    /// before runs before it, and [`Backend::read`] gives the steps' results in their order.
     pub async fn run(&mut self, plan: &Plan, batch: &Batch) -> Result<()> {
         each!(self, b => b.run(plan, batch).await)
     }
 
-    /// Waits for the step and replaces `out` with OUT, `[outputs, plan.widths.out]`.
-    pub async fn read_outputs(&mut self, out: &mut Vec<f32>) -> Result<()> {
-        each!(self, b => b.read_outputs(out).await)
+    /// Issues draws of the last step that wait: index into its [`Batch::draws`], and the tokens allowed, a bit each, `[vocab / 32]` rounded up;
+    /// `None` allows all. Called once for a step that has any that wait; those that are not named are not drawn.
+    pub fn draw(&mut self, draws: &[(usize, Option<Vec<u32>>)]) -> Result<()> {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu(gpu) => gpu.draw(draws),
+            _ => Err(Error::internal(format!("{} draws for a backend that draws none", draws.len()))),
+        }
+    }
+
+    /// Waits for the oldest step that was not read, and replaces `outputs` with what it left. Dropped before it is ready, it can be asked again.
+    pub async fn read(&mut self, outputs: &mut Outputs) -> Result<()> {
+        each!(self, b => b.read(outputs).await)
+    }
+
+    /// Lets the oldest step that was not read go by unread.
+    pub fn skip(&mut self) {
+        each!(self, b => b.skip());
     }
 
     /// What would run for this shape, as text: one line a dispatch or kernel call. Snapshots of it are tests.

@@ -110,6 +110,9 @@ pub struct Usage {
     pub drafted_tokens: u32,
     /// Drafted tokens that were right.
     pub accepted_tokens: u32,
+    /// Submissions that could not be made before a token was read back from a device. Where it draws tokens itself these are only those that a
+    /// grammar or drafts need: at most one a token.
+    pub host_waits: u32,
     /// Positions that were computed again because their pages were taken for an older sequence.
     pub recomputed_tokens: u32,
 }

@@ -34,17 +34,18 @@ pub use crate::model::Pooling;
 pub use crate::sampling::{Logprobs, Sampling};
 pub use crate::sequence::SequenceId;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::Clock;
-use crate::backend::{Backend, Description, MemoryUse};
+use crate::backend::{Backend, Description, MemoryUse, Outputs};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::grammar::{self, Constraint, Governed};
 use crate::kv::{KvCache, Sizing};
 use crate::model::{Config, LoadOptions, Model};
 use crate::text::Tokenizer;
-use schedule::{Limits, Schedule};
+use schedule::{Limits, Schedule, Step};
 
 /// Bytes of logits that one step may leave behind, where its sequences don't need more. Bounds how many positions of a
 /// [`Work::Logits`] request a step computes.
@@ -58,12 +59,32 @@ pub struct Engine {
     backend: Backend,
     tokenizer: Option<Tokenizer>,
     schedule: Schedule,
-    /// OUT of the last step, kept for its memory.
-    outputs: Vec<f32>,
+    /// Steps that were issued and not read, oldest first.
+    in_flight: VecDeque<InFlight>,
+    steps_in_flight: u32,
+    /// How long the last step took, from when the device could begin it.
+    took: Duration,
+    /// When a step was read last.
+    read: Duration,
+    /// What the last step left, kept for its memory.
+    outputs: Outputs,
     clock: Option<Clock>,
     /// Made for the first request that has a grammar.
     grammars: Option<grammar::Compiler>,
 }
+
+/// A step that was issued.
+struct InFlight {
+    step: Step,
+    width: usize,
+    /// Whether all its draws are issued.
+    drawn: bool,
+    /// By the host's clock.
+    issued: Option<Duration>,
+}
+
+/// A step that takes longer than this needs no more than one behind it for the device to stay busy.
+const LONG_STEP: Duration = Duration::from_millis(16);
 
 /// What an engine is busy with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,6 +122,7 @@ impl Engine {
         let mut groups = model.kv_groups(0, options.kv_format);
         let context = Sizing { context, sequences, step_rows }.apply(&mut groups, options.cache)?;
         backend.allocate_kv(&groups)?;
+        backend.prepare().await?;
         let limits = Limits {
             vocab: config.vocab,
             context,
@@ -114,10 +136,24 @@ impl Engine {
             generates: config.head,
             pooling: config.pooling.unwrap_or(if config.causal { Pooling::Last } else { Pooling::Mean }),
             one_class: backend.has_one_class(),
+            device_draws: backend.draws_tokens(),
             end_of_generation: tokenizer.as_ref().map_or(Vec::new(), |t| t.end_of_generation().to_vec()),
         };
+        let steps_in_flight = if limits.device_draws { options.steps_in_flight } else { 1 };
         let schedule = Schedule::new(limits, KvCache::new(&groups));
-        Ok(Engine { model, backend, tokenizer, schedule, outputs: Vec::new(), clock: None, grammars: None })
+        Ok(Engine {
+            model,
+            backend,
+            tokenizer,
+            schedule,
+            in_flight: VecDeque::new(),
+            steps_in_flight,
+            took: Duration::ZERO,
+            read: Duration::ZERO,
+            outputs: Outputs::default(),
+            clock: None,
+            grammars: None,
+        })
     }
 
     /// Ends the model, and every sequence with it, without events. The backend comes back empty, its kernels compiled and checked, for
@@ -170,35 +206,101 @@ impl Engine {
         self.schedule.cancel(sequence)
     }
 
-    /// Runs one step over as many sequences as fit, and says what came of it. With nothing to run it returns at once.
+    /// Issues one step over as many sequences as fit, reads one that was issued where enough are in flight or nothing is left to issue, and says what
+    /// came of it. With nothing to do it returns at once.
     ///
-    /// A future that is dropped before it is ready loses nothing: its step is run again. So is one that failed, where the
-    /// caller chooses to go on.
+    /// A future that is dropped before it is ready loses nothing. After one that failed, a caller that chooses to go on has every
+    /// sequence computed again from what was read.
     ///
     /// # Errors
     /// The backend's. What is wrong with one sequence only is its own last event instead ([`FinishReason::Failed`]).
     pub async fn step(&mut self) -> Result<Vec<Event>> {
-        let started = self.tell_time();
-        if let Some(step) = self.schedule.compose()? {
-            let shape = step.batch.shape();
-            let plan = self.model.plan(step.kind)?;
-            let width = plan.widths.out as usize;
-            self.backend.run(plan, &step.batch).await?;
-            self.schedule.prepare(&step);
-            self.backend.read_outputs(&mut self.outputs).await?;
-            if self.outputs.len() != step.batch.outputs.len() * width {
-                return Err(Error::internal(format!(
-                    "a step left {} values for {} outputs of {width}",
-                    self.outputs.len(),
-                    step.batch.outputs.len()
-                )));
+        let outcome = self.advance().await;
+        if outcome.is_err() {
+            while self.in_flight.pop_front().is_some() {
+                self.backend.skip();
             }
-            self.schedule.absorb(step, &self.outputs, width);
-            if let (Some(started), Some(ended)) = (started, self.tell_time()) {
-                self.schedule.observe(shape.prompt_rows, shape.generated_rows, ended.saturating_sub(started));
-            }
+            self.schedule.abandon();
+        }
+        outcome?;
+        // What nobody waits for is not waited for.
+        while self.in_flight.pop_front_if(|oldest| !self.schedule.concerns(&oldest.step)).is_some() {
+            self.backend.skip();
         }
         Ok(self.schedule.take_events())
+    }
+
+    async fn advance(&mut self) -> Result<()> {
+        // A step whose draws wait may be left by a future that was dropped.
+        let mut issued = self.in_flight.back().is_some_and(|newest| newest.step.waits() && !newest.drawn);
+        if !issued && self.in_flight.len() < self.most_in_flight() {
+            issued = self.issue().await?;
+        }
+        if issued {
+            self.draw().await?;
+        }
+        if !issued || self.in_flight.len() >= self.most_in_flight() {
+            self.read().await?;
+        }
+        Ok(())
+    }
+
+    /// Steps that may be in flight.
+    fn most_in_flight(&self) -> usize {
+        let most = if self.took > LONG_STEP { self.steps_in_flight.min(2) } else { self.steps_in_flight };
+        most as usize
+    }
+
+    /// Issues the next step. False where there is none.
+    async fn issue(&mut self) -> Result<bool> {
+        let issued = self.tell_time();
+        let Some(step) = self.schedule.compose(!self.in_flight.is_empty())? else { return Ok(false) };
+        let plan = self.model.plan(step.kind)?;
+        let width = plan.widths.out as usize;
+        self.backend.run(plan, &step.batch).await?;
+        // Nothing is awaited from here on: what the backend has issued the schedule must know of.
+        self.schedule.issued(&step);
+        let drawn = !step.waits();
+        self.in_flight.push_back(InFlight { step, width, drawn, issued });
+        Ok(true)
+    }
+
+    /// Issues the newest step's draws that wait for their grammars: what these allow is worked out while the device computes the step.
+    async fn draw(&mut self) -> Result<()> {
+        while let Some(newest) = self.in_flight.back().filter(|newest| !newest.drawn) {
+            if self.in_flight.len() > 1 && self.schedule.wants_earlier(&newest.step) {
+                self.read().await?;
+                continue;
+            }
+            let allowed = self.schedule.allowed(&newest.step);
+            self.backend.draw(&allowed)?;
+            if let Some(newest) = self.in_flight.back_mut() {
+                newest.drawn = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the oldest step, if there is one, and takes in what it left.
+    async fn read(&mut self) -> Result<()> {
+        let Some(oldest) = self.in_flight.front() else { return Ok(()) };
+        // Where the host draws there is time now to see what grammars allow.
+        self.schedule.prepare(&oldest.step);
+        self.backend.read(&mut self.outputs).await?;
+        let Some(InFlight { step, width, issued, .. }) = self.in_flight.pop_front() else { return Ok(()) };
+        let rows = step.batch.values_len();
+        if self.outputs.values.len() != rows * width {
+            return Err(Error::internal(format!("a step left {} values for {rows} outputs of {width}", self.outputs.values.len())));
+        }
+        self.schedule.absorb(&step, &self.outputs, width);
+        if let (Some(issued), Some(now)) = (issued, self.tell_time()) {
+            // A device that was busy began it when the one before was done.
+            self.took = now.saturating_sub(issued.max(self.read));
+            self.read = now;
+            let shape = step.batch.shape();
+            self.schedule.observe(shape.prompt_rows, shape.generated_rows, self.took);
+        }
+        Ok(())
     }
 
     fn tell_time(&mut self) -> Option<Duration> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::batch::MOST_IN_FLIGHT;
 use crate::error::{Error, Result};
 use crate::kv::{CacheSize, KvFormat};
 
@@ -24,6 +25,9 @@ pub struct EngineOptions {
     /// rest. More than `max_sequences`, so that prompts always move. A smaller budget makes shorter steps, which a browser needs to stay
     /// responsive; a larger one makes prompts faster. Encoders see a text whole, so theirs may pass it.
     pub step_rows: u32,
+    /// Steps that may be issued before the first of them is read, where the backend draws tokens itself: 1 to 4. With more than one the device never
+    /// waits for the host; steps that take long are never more than two.
+    pub steps_in_flight: u32,
     /// How long an engine with nothing to run waits for company before it starts, for throughput: at most 100 ms. Needs a clock.
     pub gather: Duration,
     /// How long a request waits before it moves up a lane. Needs a clock.
@@ -41,6 +45,7 @@ impl Default for EngineOptions {
             cache: CacheSize::Auto,
             kv_format: KvFormat::F16,
             step_rows,
+            steps_in_flight: MOST_IN_FLIGHT,
             gather: Duration::ZERO,
             ageing: Duration::from_secs(10),
         }
@@ -62,6 +67,9 @@ impl EngineOptions {
         if self.max_requests < self.max_sequences {
             let message = format!("max_requests is {}, below max_sequences, {}; raise it", self.max_requests, self.max_sequences);
             return Err(Error::request(message));
+        }
+        if self.steps_in_flight == 0 || self.steps_in_flight > MOST_IN_FLIGHT {
+            return Err(Error::request(format!("steps_in_flight is {}; it must be between 1 and {MOST_IN_FLIGHT}", self.steps_in_flight)));
         }
         if self.gather > Duration::from_millis(100) {
             return Err(Error::request(format!("gather is {:?}; it may be 100 ms at most, for somebody waits", self.gather)));

@@ -14,13 +14,14 @@ use std::time::Duration;
 use super::admission::{Admission, Rates};
 use super::options::check_step_rows;
 use super::{Embed, Event, FinishReason, Occupancy, Pooling, Priority, Request, Sharing, Work};
-use crate::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
+use crate::backend::Outputs;
+use crate::batch::{Batch, Class, Row, SequenceView, Slot};
 use crate::error::{Error, Result};
 use crate::grammar::Governed;
 use crate::kv::{KvCache, Prefix};
 use crate::model::plan::PlanKind;
 use crate::sampling::Sampler;
-use crate::sequence::{Phase, Sequence, SequenceId, Taking};
+use crate::sequence::{Found, Phase, Sequence, SequenceId, Taking};
 use crate::text::TextStream;
 
 /// What requests and steps are held to.
@@ -50,6 +51,8 @@ pub(crate) struct Limits {
     pub(crate) pooling: Pooling,
     /// Whether the backend computes prompts as it does generated positions.
     pub(crate) one_class: bool,
+    /// Whether the backend draws tokens, so that rows may feed what was not read yet.
+    pub(crate) device_draws: bool,
     /// Tokens that end generation.
     pub(crate) end_of_generation: Vec<u32>,
 }
@@ -88,11 +91,24 @@ pub(crate) struct Step {
 #[derive(Clone, Debug)]
 struct Span {
     sequence: SequenceId,
+    /// [`Sequence::attempt`] when it was composed.
+    attempt: u32,
     positions: Range<u32>,
     /// Its rows among the step's outputs.
     outputs: Range<usize>,
     /// The first output's position.
     first_output: u32,
+    /// Its draws among the step's.
+    draws: Range<usize>,
+    /// Its rows among the values that are read.
+    values: Range<usize>,
+}
+
+impl Step {
+    /// Whether some of its draws wait to be told what is allowed.
+    pub(crate) fn waits(&self) -> bool {
+        self.batch.draws.last().is_some_and(|draw| draw.waits)
+    }
 }
 
 impl Schedule {
@@ -279,9 +295,9 @@ impl Schedule {
         self.cache.forget();
     }
 
-    /// The next step; `None` where there is nothing to run. Composing changes no sequence's tokens: a step that is never finished
-    /// is composed again.
-    pub(crate) fn compose(&mut self) -> Result<Option<Step>> {
+    /// The next step; `None` where there is nothing to run, before what is in flight is read. Composing changes no sequence's tokens: a step that is
+    /// never issued is composed again.
+    pub(crate) fn compose(&mut self, in_flight: bool) -> Result<Option<Step>> {
         if self.sequences.is_empty() || self.gathers_until().is_some() {
             return Ok(None);
         }
@@ -295,6 +311,9 @@ impl Schedule {
                 self.last = kind;
                 return Ok(Some(self.gather(kind, spans)));
             }
+        }
+        if in_flight {
+            return Ok(None);
         }
         Err(Error::internal(format!("none of {} sequences can go on", self.sequences.len())))
     }
@@ -312,22 +331,19 @@ impl Schedule {
     fn gather(&self, kind: PlanKind, mut spans: Vec<Span>) -> Step {
         let mut batch = Batch::default();
         for span in &spans {
-            let sequence = &self.sequences[&span.sequence];
-            batch.sequences.push(SequenceView {
-                slot: sequence.slot.expect("a running sequence has a slot"),
-                length: span.positions.end,
-                tables: sequence.tables.to_vecs(),
-            });
+            let tables = self.sequences[&span.sequence].tables.to_vecs();
+            batch.sequences.push(SequenceView { length: span.positions.end, tables });
         }
         for class in [Class::Prompt, Class::Generated] {
             for (index, span) in spans.iter_mut().enumerate() {
                 let sequence = &self.sequences[&span.sequence];
+                let slot = sequence.slot.expect("a running sequence has a slot");
                 let first = batch.outputs.len();
                 for position in span.positions.clone().filter(|&p| sequence.class(p) == class) {
                     if sequence.wants_output(position) {
                         batch.outputs.push(batch.rows.len() as u32);
                     }
-                    let token = RowToken::Known(sequence.token(position));
+                    let token = sequence.token(position, slot);
                     batch.rows.push(Row { sequence: index as u32, position, token, class, segment: 0 });
                 }
                 // A sequence's outputs are all of one class: requests for many have a prompt only.
@@ -336,31 +352,49 @@ impl Schedule {
                 }
             }
         }
+        self.gather_draws(&mut batch, &mut spans);
         Step { kind, batch, spans }
     }
 
-    /// Works out, while a device runs the step, what the grammars of its sequences allow next.
-    pub(crate) fn prepare(&mut self, step: &Step) {
-        for span in step.spans.iter().filter(|span| !span.outputs.is_empty()) {
-            if let Some(sequence) = self.sequences.get_mut(&span.sequence) {
-                sequence.prepare();
+    /// What is drawn from the outputs, those that wait last, and which are read as they are.
+    fn gather_draws(&self, batch: &mut Batch, spans: &mut [Span]) {
+        if !self.limits.device_draws {
+            spans.iter_mut().for_each(|span| span.values = span.outputs.clone());
+            return;
+        }
+        let mut values = Vec::new();
+        for waits in [false, true] {
+            for span in spans.iter_mut() {
+                let sequence = &self.sequences[&span.sequence];
+                if !sequence.generates() || sequence.has_grammar() != waits {
+                    continue;
+                }
+                let slot = sequence.slot.expect("a running sequence has a slot");
+                let first = batch.draws.len();
+                for output in span.outputs.clone() {
+                    let position = batch.rows[batch.outputs[output] as usize].position;
+                    batch.draws.push(sequence.draw_at(position, output as u32, slot));
+                }
+                span.draws = first..batch.draws.len();
             }
         }
+        for span in spans.iter_mut().filter(|span| self.sequences[&span.sequence].wants_values()) {
+            span.values = values.len()..values.len() + span.outputs.len();
+            values.extend(span.outputs.clone().map(|output| output as u32));
+        }
+        batch.values = Some(values);
     }
 
-    /// Gives every sequence of a finished step its rows of `outputs`, `[outputs, width]`.
-    pub(crate) fn absorb(&mut self, step: Step, outputs: &[f32], width: usize) {
-        let mut taking = Taking {
-            sampler: &mut self.sampler,
-            end_of_generation: &self.limits.end_of_generation,
-            context: self.limits.context,
-            width,
-            events: &mut self.events,
-        };
-        for span in step.spans {
+    /// Whether a span's draws wait for its grammar.
+    fn waits(&self, span: &Span) -> bool {
+        self.sequences.get(&span.sequence).is_some_and(Sequence::has_grammar)
+    }
+
+    /// A step was issued: whatever is issued next runs behind it, and may build on it.
+    pub(crate) fn issued(&mut self, step: &Step) {
+        for span in &step.spans {
             let Some(sequence) = self.sequences.get_mut(&span.sequence) else { continue };
-            let rows = &outputs[span.outputs.start * width..span.outputs.end * width];
-            sequence.take(span.positions.end, span.first_output, rows, &mut taking);
+            sequence.issue(span.positions.end, span.outputs.len() as u32);
             if let Some(prefix) = shared(&self.limits, &sequence.sharing, &sequence.tokens, sequence.prompt_len) {
                 let new = self.cache.publish(&mut sequence.tables, &prefix, sequence.computed);
                 // A page that begins in the prompt and ends behind it counts for neither.
@@ -371,7 +405,89 @@ impl Schedule {
             sequence.pin(&mut self.cache, self.now);
             self.cache.release_unseen(&mut sequence.tables, sequence.computed);
         }
+    }
+
+    /// Whether anybody still waits for what a step leaves.
+    pub(crate) fn concerns(&self, step: &Step) -> bool {
+        step.spans.iter().any(|span| self.concerned(span).is_some())
+    }
+
+    fn concerned(&self, span: &Span) -> Option<&Sequence> {
+        self.sequences.get(&span.sequence).filter(|sequence| sequence.attempt == span.attempt)
+    }
+
+    /// Whether an earlier step must be read before it is known what the draws of this one that wait may be.
+    pub(crate) fn wants_earlier(&self, step: &Step) -> bool {
+        let waiting = step.spans.iter().filter(|span| self.waits(span) && !span.draws.is_empty());
+        waiting.filter_map(|span| self.concerned(span)).any(|sequence| sequence.pending > 1)
+    }
+
+    /// What the draws of a step that wait may be, where they are still to be drawn.
+    pub(crate) fn allowed(&mut self, step: &Step) -> Vec<(usize, Option<Vec<u32>>)> {
+        let mut named = Vec::new();
+        for span in step.spans.iter().filter(|span| !span.draws.is_empty()) {
+            if self.concerned(span).is_none_or(|sequence| !sequence.has_grammar()) {
+                continue;
+            }
+            let Some(sequence) = self.sequences.get_mut(&span.sequence) else { continue };
+            if let Some(allowed) = sequence.allowed(span.positions.end - 1) {
+                named.push((span.draws.start, allowed));
+            }
+        }
+        named
+    }
+
+    /// Works out, while a device runs the step, what the grammars of its sequences allow next, where the host will draw.
+    pub(crate) fn prepare(&mut self, step: &Step) {
+        if self.limits.device_draws {
+            return;
+        }
+        for span in step.spans.iter().filter(|span| !span.outputs.is_empty()) {
+            if let Some(sequence) = self.sequences.get_mut(&span.sequence) {
+                sequence.prepare();
+            }
+        }
+    }
+
+    /// Gives every sequence of a step that was read what it left; values are `[rows, width]`.
+    pub(crate) fn absorb(&mut self, step: &Step, outputs: &Outputs, width: usize) {
+        let mut taking = Taking {
+            sampler: &mut self.sampler,
+            end_of_generation: &self.limits.end_of_generation,
+            context: self.limits.context,
+            width,
+            events: &mut self.events,
+        };
+        for span in &step.spans {
+            let Some(sequence) = self.sequences.get_mut(&span.sequence).filter(|sequence| sequence.attempt == span.attempt) else {
+                continue;
+            };
+            let found = Found {
+                values: &outputs.values[span.values.start * width..span.values.end * width],
+                drawn: outputs.drawn.get(span.draws.clone()).unwrap_or_default(),
+            };
+            if !sequence.take(span.positions.end, span.first_output, found, &mut taking) {
+                self.cache.release(&mut sequence.tables);
+                self.free_slots.extend(sequence.slot.take());
+                sequence.preempt();
+                continue;
+            }
+            // Tokens that are known only now may make a block whole.
+            if let Some(prefix) = shared(&self.limits, &sequence.sharing, &sequence.tokens, sequence.prompt_len) {
+                self.cache.publish(&mut sequence.tables, &prefix, sequence.computed);
+            }
+        }
         self.retire();
+    }
+
+    /// Steps that were issued are lost: their sequences begin again, without losing a token that was read.
+    pub(crate) fn abandon(&mut self) {
+        for sequence in self.sequences.values_mut().filter(|sequence| sequence.is_running()) {
+            self.cache.release(&mut sequence.tables);
+            self.free_slots.extend(sequence.slot.take());
+            sequence.preempt();
+        }
+        self.forget_prefixes();
     }
 
     /// Frees what drained sequences hold, and says their last word.

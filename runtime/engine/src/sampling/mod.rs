@@ -66,6 +66,11 @@ impl Sampling {
         Sampling { temperature: 0.0, ..Sampling::default() }
     }
 
+    /// Whether what came before changes any logit.
+    pub fn penalises(&self) -> bool {
+        self.repeat_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+    }
+
     /// Refuses settings that mean nothing: out of range, NaN, or a biased token that is not among `vocab`.
     pub fn check(&self, vocab: u32) -> Result<()> {
         let ranged = [

@@ -119,8 +119,7 @@ impl Sampler {
         for &(token, bias) in &sampling.logit_bias {
             set(&mut self.candidates[token as usize], |logit| logit + f64::from(bias));
         }
-        let penalised = sampling.repeat_penalty != 1.0 || sampling.presence_penalty != 0.0 || sampling.frequency_penalty != 0.0;
-        if penalised {
+        if sampling.penalises() {
             let last = sampling.penalty_last_n.map_or(history.len(), |n| history.len().min(n as usize));
             self.history.clear();
             self.history.extend_from_slice(&history[history.len() - last..]);

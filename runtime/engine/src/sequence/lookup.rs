@@ -24,18 +24,18 @@ impl Default for Lookup {
 
 impl Lookup {
     /// Up to `most` tokens that may follow `text`.
-    pub(crate) fn draft(&mut self, text: &[u32], most: u32) -> Vec<u32> {
+    pub(crate) fn draft(&self, text: &[u32], most: u32) -> Vec<u32> {
         if self.rest > 0 {
-            self.rest -= 1;
             return Vec::new();
         }
         let most = most.min(self.length) as usize;
         MATCHES.iter().find_map(|&n| following(text, n, most)).unwrap_or_default()
     }
 
-    /// So many of the tokens drafted were right.
+    /// A token was drawn; of those drafted before it, so many were right.
     pub(crate) fn learn(&mut self, drafted: u32, right: u32) {
         match right {
+            _ if drafted == 0 => self.rest = self.rest.saturating_sub(1),
             0 => {
                 self.rest = self.penalty;
                 self.penalty = (self.penalty * 2).min(64);
@@ -73,7 +73,7 @@ mod tests {
         assert_eq!(following(&[5, 5, 5], 2, 4), Some(vec![5]));
         assert_eq!(following(&[1, 2], 2, 4), None);
         assert_eq!(following(&[1], 2, 4), None);
-        let mut lookup = Lookup::default();
+        let lookup = Lookup::default();
         assert_eq!(lookup.draft(&[7, 1, 2, 3, 8, 1, 2, 9, 7, 1, 2], 9), [3, 8, 1]);
     }
 
@@ -83,9 +83,7 @@ mod tests {
         let text = [1, 2, 3, 1, 2];
         let tries = (0..100).filter(|_| {
             let drafted = lookup.draft(&text, 9).len() as u32;
-            if drafted > 0 {
-                lookup.learn(drafted, 0);
-            }
+            lookup.learn(drafted, 0);
             drafted > 0
         });
         assert!(tries.count() < 10);

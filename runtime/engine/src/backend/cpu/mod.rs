@@ -6,8 +6,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::backend::{Description, MatrixId, MatrixSpec, MemoryUse, VectorId};
-use crate::batch::{Batch, BatchShape, RowToken, Slot};
+use crate::backend::{Description, MatrixId, MatrixSpec, MemoryUse, Outputs, VectorId};
+use crate::batch::{Batch, BatchShape, RowToken};
 use crate::error::{Error, ErrorCode, Result};
 use crate::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
 use crate::model::plan::Plan;
@@ -113,7 +113,6 @@ pub struct CpuBackend {
     weights: Weights,
     groups: Vec<KvGroup>,
     layers: Vec<LayerKv>,
-    slots: Vec<Option<u32>>,
     programs: Vec<Program>,
     arena: Arena,
     /// Values in OUT after the last step.
@@ -122,9 +121,6 @@ pub struct CpuBackend {
 
 /// Programs kept; a model has one or two plans.
 const PROGRAMS: usize = 8;
-
-/// Slots a backend has at most; far more than sequences fit a step.
-const SLOTS: u32 = 1 << 20;
 
 impl CpuBackend {
     /// A backend without weights. Its kernels have passed a self-check.
@@ -144,7 +140,6 @@ impl CpuBackend {
             weights: Weights::default(),
             groups: Vec::new(),
             layers: Vec::new(),
-            slots: Vec::new(),
             programs: Vec::new(),
             arena: Arena::default(),
             outputs: 0,
@@ -228,23 +223,19 @@ impl CpuBackend {
         self.weights = Weights::default();
         self.groups = Vec::new();
         self.layers = Vec::new();
-        self.slots.clear();
         self.programs.clear();
         self.arena = Arena::default();
         self.outputs = 0;
     }
 
-    /// See [`crate::backend::Backend::write_slot`].
-    pub fn write_slot(&mut self, slot: Slot, token: u32) -> Result<()> {
-        if slot.0 >= SLOTS {
-            return Err(Error::internal(format!("slot {} of {SLOTS}", slot.0)));
-        }
-        let index = slot.0 as usize;
-        if index >= self.slots.len() {
-            self.slots.resize(index + 1, None);
-        }
-        self.slots[index] = Some(token);
+    /// See [`crate::backend::Backend::prepare`].
+    pub async fn prepare(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    /// See [`crate::backend::Backend::draws_tokens`].
+    pub fn draws_tokens(&self) -> bool {
+        false
     }
 
     /// See [`crate::backend::Backend::run`]. Runs to the end before it returns.
@@ -307,12 +298,19 @@ impl CpuBackend {
         Ok(())
     }
 
-    /// See [`crate::backend::Backend::read_outputs`].
-    pub async fn read_outputs(&mut self, out: &mut Vec<f32>) -> Result<()> {
-        out.clear();
+    /// See [`crate::backend::Backend::read`].
+    pub async fn read(&mut self, outputs: &mut Outputs) -> Result<()> {
+        outputs.drawn.clear();
+        outputs.values.clear();
         let bytes = &self.arena.out.bytes()[..self.outputs * size_of::<f32>()];
-        out.extend_from_slice(bytemuck::cast_slice(bytes));
+        outputs.values.extend_from_slice(bytemuck::cast_slice(bytes));
+        self.skip();
         Ok(())
+    }
+
+    /// See [`crate::backend::Backend::skip`].
+    pub fn skip(&mut self) {
+        self.outputs = 0;
     }
 
     /// See [`crate::backend::Backend::program_text`].
@@ -386,10 +384,9 @@ impl CpuBackend {
         for (index, row) in batch.rows.iter().enumerate() {
             let token = match row.token {
                 RowToken::Known(id) => id,
-                RowToken::Slot(slot) => match self.slots.get(slot.0 as usize).copied().flatten() {
-                    Some(id) => id,
-                    None => return Err(Error::internal(format!("row {index} feeds from slot {}, which holds nothing", slot.0))),
-                },
+                RowToken::Slot(slot) => {
+                    return Err(Error::internal(format!("row {index} feeds from slot {}: nothing is drawn here", slot.0)));
+                }
             };
             self.arena.tokens.push(token);
             let Some(sequence) = batch.sequences.get(row.sequence as usize) else {
@@ -401,6 +398,9 @@ impl CpuBackend {
         }
         if let Some(&output) = batch.outputs.iter().find(|&&o| o as usize >= batch.rows.len()) {
             return Err(Error::internal(format!("output row {output} of {}", batch.rows.len())));
+        }
+        if !batch.draws.is_empty() || batch.values.is_some() {
+            return Err(Error::internal("nothing is drawn here: every output is read"));
         }
         if !batch.outputs.is_sorted_by(|a, b| a < b) {
             return Err(Error::internal("output rows do not ascend"));

@@ -54,11 +54,18 @@ impl GpuBackend {
     /// # Errors
     /// `Device` where a kernel fails on every rung, or the device was lost.
     pub async fn check_kernels(&mut self, formats: &[Format], kv: &[KvFormat]) -> Result<()> {
-        for key in Kernel::ALL.into_iter().flat_map(|kernel| Key::all(kernel, formats, kv)) {
+        let kernels = Kernel::ALL.into_iter().filter(|kernel| *kernel != Kernel::Sample);
+        for key in kernels.flat_map(|kernel| Key::all(kernel, formats, kv)) {
             if !self.checked.contains(&key) {
                 self.check_key(key).await?;
                 self.checked.push(key);
             }
+        }
+        if self.draws.is_none() {
+            // Where it does not work the host draws.
+            let works = self.check_key(Key::of(Kernel::Sample)).await.is_ok();
+            self.device.check()?;
+            self.draws = Some(works);
         }
         Ok(())
     }

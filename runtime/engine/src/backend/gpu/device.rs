@@ -141,37 +141,58 @@ impl Device {
     /// Natively waits until everything submitted is done, which also fires callbacks and frees staging memory. In a browser this
     /// does nothing: the event loop does both.
     pub(super) fn wait(&self) -> Result<()> {
+        self.poll(None)
+    }
+
+    /// Waits for one submission, or for all.
+    fn poll(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        #[cfg(target_family = "wasm")]
+        let _ = submission;
         #[cfg(not(target_family = "wasm"))]
-        if let Err(error) = self.device.poll(wgpu::PollType::wait_indefinitely()) {
+        if let Err(error) = self.device.poll(wgpu::PollType::Wait { submission_index: submission, timeout: None }) {
             self.check()?;
             return Err(Error::new(ErrorCode::Device, format!("waiting for the GPU failed: {error}")));
         }
         Ok(())
     }
 
-    /// Waits until `bytes` of `buffer` can be read, hands them to `read`, and unmaps.
-    ///
-    /// Natively callbacks fire only from `Device::poll`, which blocks this thread until the GPU is done: the engine has one of
-    /// its own. In a browser poll does nothing and the event loop wakes this future.
-    pub(super) async fn read<T>(&mut self, buffer: &wgpu::Buffer, bytes: u64, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        self.settle().await?;
+    /// Asks for the first `bytes` of a buffer, to be had when what was submitted is done.
+    pub(super) fn map(&self, buffer: &wgpu::Buffer, bytes: u64) -> Mapping {
         let mapping = Mapping::default();
         let callback = mapping.clone();
         buffer.slice(..bytes).map_async(wgpu::MapMode::Read, move |answer| callback.finish(answer.is_ok()));
-        self.wait()?;
-        let mapped = mapping.await;
-        if let Err(error) = self.check() {
-            if mapped {
-                buffer.unmap();
-            }
-            return Err(error);
+        mapping
+    }
+
+    /// Waits for a submission, or for all, and the mapping that was asked for behind it.
+    ///
+    /// Natively callbacks fire only from `Device::poll`, which blocks this thread until the GPU has come so far: the engine has one of
+    /// its own. In a browser poll does nothing and the event loop wakes this future.
+    pub(super) async fn finish(&self, submission: Option<wgpu::SubmissionIndex>, mapping: Mapping) -> Result<()> {
+        if !mapping.is_done() {
+            self.poll(submission)?;
         }
+        let mapped = mapping.await;
+        self.check()?;
         if !mapped {
             return Err(Error::new(
                 ErrorCode::Device,
                 "results could not be read back from the GPU; the device may be lost: load the model again",
             ));
         }
+        Ok(())
+    }
+
+    /// Waits until `bytes` of `buffer` can be read, and hands them to `read`.
+    pub(super) async fn read<T>(&mut self, buffer: &wgpu::Buffer, bytes: u64, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        self.settle().await?;
+        let mapping = self.map(buffer, bytes);
+        self.finish(None, mapping).await?;
+        self.mapped(buffer, bytes, read)
+    }
+
+    /// Hands the first `bytes` of a mapped buffer to `read`, and unmaps it.
+    pub(super) fn mapped<T>(&self, buffer: &wgpu::Buffer, bytes: u64, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
         let value = {
             let view = buffer
                 .slice(..bytes)
@@ -186,9 +207,13 @@ impl Device {
 
 /// A future that a map callback finishes.
 #[derive(Clone, Default)]
-struct Mapping(Arc<Mutex<(Option<bool>, Option<Waker>)>>);
+pub(super) struct Mapping(Arc<Mutex<(Option<bool>, Option<Waker>)>>);
 
 impl Mapping {
+    fn is_done(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.is_some()
+    }
+
     fn finish(&self, ok: bool) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.0 = Some(ok);

@@ -9,6 +9,8 @@ mod arena;
 mod buffers;
 mod check;
 mod device;
+mod draw;
+mod flight;
 mod lower;
 mod pipelines;
 mod program;
@@ -22,7 +24,7 @@ use firecrest_shaders::{Caps, Format, KvFormat, params};
 
 use crate::Clock;
 use crate::backend::{Description, MatrixId, MatrixSpec, MemoryUse, VectorId};
-use crate::batch::{Batch, BatchShape, Slot};
+use crate::batch::{Batch, BatchShape};
 use crate::error::{Error, ErrorCode, Result};
 use crate::kv::KvGroup;
 use crate::model::plan::Plan;
@@ -35,12 +37,13 @@ pub use select::Selection;
 use arena::Arena;
 use buffers::{Allocator, Buffer, Growing};
 use device::Device;
+use flight::Flights;
 use pipelines::Pipelines;
 use run::Programs;
 use weights::{Matrix, Uploads};
 
-/// Token slots there is room for at first.
-const SLOTS: u64 = 1024;
+/// Sequences whose last tokens there is room for at first.
+const SLOTS: u64 = 64;
 
 /// The adapters of this machine, best first, software ones last. Empty where there is no driver.
 pub async fn adapters() -> Vec<AdapterReport> {
@@ -74,9 +77,9 @@ pub struct GpuBackend {
     /// Bound where a dispatch does not use a binding.
     zero: Buffer,
     step: [Growing; StepBuffer::ALL.len()],
-    staging: Growing,
-    /// Bytes of OUT that the last step copied to staging.
-    copied: u64,
+    flights: Flights,
+    /// Whether the kernel that draws tokens works here; unknown before it was tried.
+    draws: Option<bool>,
     clock: Option<Clock>,
     /// Whether weights are whole and their kernels checked.
     ready: bool,
@@ -108,7 +111,7 @@ impl GpuBackend {
         let mut allocator = Allocator::default();
         let arena = Arena::new(&mut device, &mut allocator)?;
         let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-        let slots = allocator.buffer(&mut device, "token slots", SLOTS * 4, storage)?;
+        let slots = allocator.buffer(&mut device, "token slots", SLOTS * u64::from(params::RING) * 4, storage)?;
         let zero = allocator.buffer(&mut device, "unused bindings", 256, wgpu::BufferUsages::STORAGE)?;
         Ok(GpuBackend {
             device,
@@ -127,8 +130,8 @@ impl GpuBackend {
             slots,
             zero,
             step: StepBuffer::ALL.map(|buffer| Growing::new(buffer.name(), storage)),
-            staging: Growing::new("read back", wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
-            copied: 0,
+            flights: Flights::default(),
+            draws: None,
             clock: options.clock,
             ready: false,
             checked: Vec::new(),
@@ -219,57 +222,39 @@ impl GpuBackend {
         self.uploads.finish();
         self.groups.clear();
         self.pages.clear();
+        self.flights.clear();
         self.ready = false;
     }
 
-    /// Puts a token into a slot, behind the steps already issued.
+    /// See [`crate::backend::Backend::prepare`].
     ///
     /// # Errors
-    /// `Memory` where there is no room for so many slots.
-    pub fn write_slot(&mut self, slot: Slot, token: u32) -> Result<()> {
-        self.device.check()?;
-        let end = (u64::from(slot.0) + 1) * 4;
-        if end > self.slots.wgpu.size() {
-            let larger = self.allocator.buffer(&mut self.device, "token slots", end.next_power_of_two(), self.slots.wgpu.usage())?;
-            let mut encoder = self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            encoder.copy_buffer_to_buffer(&self.slots.wgpu, 0, &larger.wgpu, 0, self.slots.wgpu.size());
-            self.device.queue.submit([encoder.finish()]);
-            self.slots = larger;
-            self.programs.forget_resources();
-            self.pipelines.forget_bind_groups();
+    /// `Internal` where rows of a matrix are missing, `Device` where no kernel works or the device failed.
+    pub async fn prepare(&mut self) -> Result<()> {
+        if self.ready {
+            return Ok(());
         }
-        self.device.queue.write_buffer(&self.slots.wgpu, u64::from(slot.0) * 4, &token.to_le_bytes());
+        if let Some(spec) = self.specs.iter().zip(&self.matrices).find(|(spec, matrix)| !matrix.is_complete(spec)).map(|(spec, _)| spec) {
+            return Err(Error::internal(format!("not every row of `{}` was written", spec.name)));
+        }
+        self.check_kernels(&self.formats(), &self.kv_formats()).await?;
+        self.ready = true;
         Ok(())
     }
 
-    /// Lowers the plan for the batch's shape where that was not done before, and issues the step: one pass, one submission.
+    /// See [`crate::backend::Backend::draws_tokens`].
+    pub fn draws_tokens(&self) -> bool {
+        self.draws == Some(true)
+    }
+
+    /// Lowers the plan for the batch's shape where that was not done before, and issues the step: one submission.
     ///
     /// # Errors
     /// `Internal` for a batch that contradicts itself, `Memory` where the step does not fit, `Device` where the device failed.
     pub async fn run(&mut self, plan: &Plan, batch: &Batch) -> Result<()> {
-        if !self.ready {
-            if let Some(spec) = self.specs.iter().zip(&self.matrices).find(|(spec, matrix)| !matrix.is_complete(spec)).map(|(spec, _)| spec)
-            {
-                return Err(Error::internal(format!("not every row of `{}` was written", spec.name)));
-            }
-            self.check_kernels(&self.formats(), &self.kv_formats()).await?;
-            self.ready = true;
-        }
-        self.issue(plan, batch)?;
-        self.device.settle().await
-    }
-
-    /// Waits for the last step and replaces `out` with its OUT.
-    ///
-    /// # Errors
-    /// `Device` where the device failed.
-    pub async fn read_outputs(&mut self, out: &mut Vec<f32>) -> Result<()> {
-        out.clear();
-        let bytes = std::mem::take(&mut self.copied);
-        let Some(staging) = self.staging.get().filter(|_| bytes > 0).cloned() else {
-            return self.device.settle().await;
-        };
-        self.device.read(&staging.wgpu, bytes, |mapped| out.extend_from_slice(bytemuck::cast_slice(mapped))).await
+        self.prepare().await?;
+        // Nothing is awaited behind this: a step is issued whole or not at all.
+        self.issue(plan, batch)
     }
 
     /// The program of a shape as text.
@@ -285,7 +270,7 @@ impl GpuBackend {
         MemoryUse {
             weights: self.matrices.iter().map(Matrix::bytes).sum::<u64>() + self.vectors.iter().map(|v| v.wgpu.size()).sum::<u64>(),
             kv: self.pages.values().map(|(keys, values)| keys.wgpu.size() + values.wgpu.size()).sum(),
-            activations: self.step.iter().map(Growing::size).sum::<u64>() + self.staging.size() + self.slots.wgpu.size(),
+            activations: self.step.iter().map(Growing::size).sum::<u64>() + self.flights.bytes() + self.slots.wgpu.size(),
         }
     }
 

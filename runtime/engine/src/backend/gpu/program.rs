@@ -33,11 +33,19 @@ pub enum StepBuffer {
     Tiles,
     /// `u32[outputs]`: rows with outputs.
     Outputs,
+    /// `DrawInfo[draws]`.
+    Draws,
+    /// `Adjustment[]`: bias and occurrences of all draws.
+    Adjustments,
+    /// `u32[masks, vocab / 32]`: tokens allowed.
+    Masks,
+    /// `u32[draws]`: tokens drawn.
+    Drawn,
 }
 
 impl StepBuffer {
     /// Every buffer.
-    pub const ALL: [StepBuffer; 12] = [
+    pub const ALL: [StepBuffer; 16] = [
         StepBuffer::X,
         StepBuffer::Normed,
         StepBuffer::Qkv,
@@ -50,6 +58,10 @@ impl StepBuffer {
         StepBuffer::Tables,
         StepBuffer::Tiles,
         StepBuffer::Outputs,
+        StepBuffer::Draws,
+        StepBuffer::Adjustments,
+        StepBuffer::Masks,
+        StepBuffer::Drawn,
     ];
 
     /// The name in program texts and buffer labels.
@@ -67,6 +79,10 @@ impl StepBuffer {
             StepBuffer::Tables => "tables",
             StepBuffer::Tiles => "tiles",
             StepBuffer::Outputs => "outputs",
+            StepBuffer::Draws => "draws",
+            StepBuffer::Adjustments => "adjustments",
+            StepBuffer::Masks => "masks",
+            StepBuffer::Drawn => "drawn",
         }
     }
 
@@ -91,7 +107,7 @@ pub enum Operand {
     Keys(u32),
     /// The V pages of a layer.
     Values(u32),
-    /// Last sampled tokens.
+    /// Last drawn tokens, a ring a sequence.
     Slots,
     /// Not used by this dispatch: a zeroed buffer.
     Zero,

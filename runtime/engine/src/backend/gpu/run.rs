@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use firecrest_shaders::params::{QUERY_TILE, RowInfo, TOKEN_IN_SLOT, Tile};
+use firecrest_shaders::params::{QUERY_TILE, RING, RowInfo, TOKEN_IN_SLOT, Tile};
 
 use crate::backend::{MatrixId, VectorId};
 use crate::batch::{Batch, BatchShape, Class, Row, RowToken};
@@ -107,12 +107,21 @@ impl GpuBackend {
             self.programs.forget_resources();
             cached.prepared.clear();
         }
+        let slots = self.slots.id;
+        let width = u64::from(plan.widths.out);
+        let draws = match batch.draws.as_slice() {
+            [] => None,
+            draws => Some(self.write_draws(draws, plan.widths.out, |output| batch.rows[batch.outputs[output as usize] as usize].position)?),
+        };
+        let mut flight = self.flight(batch.values_len() as u64 * width * 4, draws)?;
+        let sample = flight.draws().map(|draws| self.ready_draws(draws)).transpose()?.flatten();
+        if self.slots.id != slots {
+            cached.prepared.clear();
+        }
         if cached.prepared.is_empty() {
-            cached.prepared = self.prepare(&cached.program)?;
+            cached.prepared = self.prepare_dispatches(&cached.program)?;
         }
         self.write_step(batch, &cached.program)?;
-        let out_bytes = batch.outputs.len() as u64 * u64::from(plan.widths.out) * 4;
-        self.staging.reserve(&mut self.device, &mut self.allocator, out_bytes)?;
         let mut encoder = self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("step") });
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("step"), timestamp_writes: None });
@@ -124,36 +133,61 @@ impl GpuBackend {
                 let [x, y, z] = prepared.grid;
                 pass.dispatch_workgroups(x, y, z);
             }
-        }
-        let (out, x, staging) = (self.step_buffer(StepBuffer::Out)?, self.step_buffer(StepBuffer::X)?, self.staging.get());
-        if let Some(staging) = staging.filter(|_| out_bytes > 0) {
-            match cached.program.copied_states {
-                None => encoder.copy_buffer_to_buffer(&out.wgpu, 0, &staging.wgpu, 0, out_bytes),
-                Some(stride) => {
-                    let bytes = u64::from(plan.widths.out) * 4;
-                    for (i, &row) in batch.outputs.iter().enumerate() {
-                        encoder.copy_buffer_to_buffer(
-                            &x.wgpu,
-                            u64::from(row) * u64::from(stride) * 4,
-                            &staging.wgpu,
-                            i as u64 * bytes,
-                            bytes,
-                        );
-                    }
-                }
+            if let Some(sample) = sample.as_ref().filter(|_| flight.values().is_none()) {
+                sample.encode(&mut pass);
             }
         }
-        self.device.queue.submit([encoder.finish()]);
-        self.copied = out_bytes;
+        if let Some(staging) = flight.values() {
+            self.copy_values(&mut encoder, batch, &cached.program, width * 4, staging)?;
+            if let Some(sample) = &sample {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("draws"), timestamp_writes: None });
+                sample.encode(&mut pass);
+            }
+        }
+        self.encode_drawn(&mut encoder, &mut flight)?;
+        self.submit(encoder, &mut flight);
+        self.depart(flight);
         Ok(())
     }
 
-    fn step_buffer(&self, buffer: StepBuffer) -> Result<&Buffer> {
+    /// Copies the rows of OUT that are read, `bytes` each.
+    fn copy_values(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        batch: &Batch,
+        program: &Program,
+        bytes: u64,
+        staging: &wgpu::Buffer,
+    ) -> Result<()> {
+        let (out, x) = (self.step_buffer(StepBuffer::Out)?, self.step_buffer(StepBuffer::X)?);
+        let all: Vec<u32>;
+        let wanted: &[u32] = match (&batch.values, program.copied_states) {
+            (None, None) => {
+                encoder.copy_buffer_to_buffer(&out.wgpu, 0, staging, 0, batch.outputs.len() as u64 * bytes);
+                return Ok(());
+            }
+            (None, Some(_)) => {
+                all = (0..batch.outputs.len() as u32).collect();
+                &all
+            }
+            (Some(values), _) => values,
+        };
+        for (i, &output) in wanted.iter().enumerate() {
+            let (from, at) = match program.copied_states {
+                None => (out, u64::from(output) * bytes),
+                Some(stride) => (x, u64::from(batch.outputs[output as usize]) * u64::from(stride) * 4),
+            };
+            encoder.copy_buffer_to_buffer(&from.wgpu, at, staging, i as u64 * bytes, bytes);
+        }
+        Ok(())
+    }
+
+    pub(super) fn step_buffer(&self, buffer: StepBuffer) -> Result<&Buffer> {
         self.step[buffer.index()].get().ok_or_else(|| Error::internal(format!("{} was never allocated", buffer.name())))
     }
 
     /// Makes the resources of every dispatch.
-    fn prepare(&mut self, program: &Program) -> Result<Vec<Prepared>> {
+    fn prepare_dispatches(&mut self, program: &Program) -> Result<Vec<Prepared>> {
         let mut prepared: Vec<Prepared> = Vec::with_capacity(program.dispatches.len());
         let mut last = None;
         for dispatch in &program.dispatches {
@@ -255,7 +289,7 @@ impl GpuBackend {
                 RowToken::Known(token) if vocabulary.is_some_and(|rows| token as usize >= rows) => {
                     return Err(Error::request(format!("token {token} at position {} is not in the vocabulary", row.position)));
                 }
-                RowToken::Slot(slot) if u64::from(slot.0) >= self.slots.wgpu.size() / 4 => {
+                RowToken::Slot(slot) if (u64::from(slot.0) + 1) * u64::from(RING) > self.slots.wgpu.size() / 4 => {
                     return wrong(format!("row {r} feeds from slot {}, which was never written", slot.0));
                 }
                 _ => {}
@@ -265,10 +299,17 @@ impl GpuBackend {
             }
             generated = row.class == Class::Generated;
         }
-        match batch.outputs.iter().find(|&&row| row as usize >= batch.rows.len()) {
-            Some(row) => wrong(format!("outputs of row {row} of {}", batch.rows.len())),
-            None => Ok(()),
+        if let Some(row) = batch.outputs.iter().find(|&&row| row as usize >= batch.rows.len()) {
+            return wrong(format!("outputs of row {row} of {}", batch.rows.len()));
         }
+        let named = batch.draws.iter().map(|draw| draw.output).chain(batch.values.iter().flatten().copied());
+        if let Some(output) = named.into_iter().find(|&output| output as usize >= batch.outputs.len()) {
+            return wrong(format!("output {output} of {} is drawn from or read", batch.outputs.len()));
+        }
+        if !batch.draws.is_sorted_by_key(|draw| draw.waits) {
+            return wrong("a draw stands behind one that waits".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -276,7 +317,7 @@ fn row_info(row: &Row, batch: &Batch) -> RowInfo {
     RowInfo {
         token: match row.token {
             RowToken::Known(token) => token,
-            RowToken::Slot(slot) => TOKEN_IN_SLOT | slot.0,
+            RowToken::Slot(slot) => TOKEN_IN_SLOT | (slot.0 * RING + row.position % RING),
         },
         position: row.position,
         sequence: row.sequence,

@@ -10,7 +10,8 @@ use crate::sequence::{MOST_DRAFTS, Phase, SequenceId};
 impl Schedule {
     /// Shares the budget out and finds pages for it.
     pub(super) fn claim(&mut self, kind: PlanKind) -> Vec<Span> {
-        let of_kind = self.sequences.values().filter(|s| s.plan_kind() == kind);
+        let few = self.sequences.values().filter(|s| s.phase == Phase::Decoding).count() <= MOST_DRAFTS as usize;
+        let of_kind = self.sequences.values().filter(|s| s.plan_kind() == kind && s.is_ready(self.limits.context, few));
         let mut ids: Vec<_> = of_kind.map(|s| (self.order(s), s.id, s.phase == Phase::Decoding, s.is_running())).collect();
         ids.sort_unstable();
         let decoding = ids.iter().filter(|(_, _, decoding, _)| *decoding).count() as u32;
@@ -153,9 +154,12 @@ impl Schedule {
                 let wanted = (start..start + rows).filter(|&p| sequence.wants_output(p));
                 return Some(Span {
                     sequence: id,
+                    attempt: sequence.attempt,
                     positions: start..start + rows,
                     first_output: wanted.clone().next().unwrap_or(start),
                     outputs: 0..wanted.count(),
+                    draws: 0..0,
+                    values: 0..0,
                 });
             }
             let order = self.order(&self.sequences[&id]);

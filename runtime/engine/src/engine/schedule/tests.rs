@@ -3,12 +3,14 @@
 
 mod cases;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::ErrorCode;
+use crate::backend::Drawn;
+use crate::batch::{Draw, MOST_IN_FLIGHT, RowToken};
 use crate::engine::{Admission, Generate, Pin, Priority, Sampling, Sharing, Speculation, Usage};
 use crate::kv::{CacheSize, KvFormat, KvGroup, PAGE_LEN, PageId, Sizing};
 
@@ -22,23 +24,29 @@ fn width(kind: PlanKind) -> usize {
     }
 }
 
-/// The made-up model: what each page of each group holds.
+/// The made-up model: what each page of each group holds, and the tokens drawn last.
 struct Pages {
     windows: Vec<Option<u32>>,
     causal: bool,
     one_class: bool,
     cells: HashMap<(usize, PageId, usize), (u32, u32, Class)>,
+    slots: HashMap<(Slot, u32), u32>,
+    sampler: Sampler,
 }
 
 impl Pages {
-    fn run(&mut self, step: &Step) -> Vec<f32> {
+    /// What a step leaves when all before it are done.
+    fn run(&mut self, step: &Step) -> Outputs {
         let batch = &step.batch;
         assert!(batch.rows.is_sorted_by_key(|r| r.class), "prompt rows come first");
         assert!(batch.outputs.is_sorted());
         for row in &batch.rows {
             let view = &batch.sequences[row.sequence as usize];
             assert!(row.position < view.length);
-            let RowToken::Known(token) = row.token else { panic!("the host knows every token here") };
+            let token = match row.token {
+                RowToken::Known(token) => token,
+                RowToken::Slot(slot) => self.slots[&(slot, row.position)],
+            };
             for group in 0..self.windows.len() {
                 let page = view.tables[group][row.position as usize / PAGE_LEN];
                 assert_ne!(page, PageId::NONE);
@@ -49,7 +57,29 @@ impl Pages {
             }
         }
         let width = width(step.kind);
-        batch.outputs.iter().flat_map(|&output| self.output(batch, &batch.rows[output as usize], width)).collect()
+        let rows: Vec<Vec<f32>> = batch.outputs.iter().map(|&output| self.output(batch, &batch.rows[output as usize], width)).collect();
+        let drawn = batch.draws.iter().map(|draw| self.draw(draw, &rows[draw.output as usize], batch)).collect();
+        let values = match &batch.values {
+            None => rows.concat(),
+            Some(read) => read.iter().flat_map(|&output| rows[output as usize].clone()).collect(),
+        };
+        Outputs { values, drawn }
+    }
+
+    /// What the host's sampler draws, out of what a device is told.
+    fn draw(&mut self, draw: &Draw, logits: &[f32], batch: &Batch) -> Drawn {
+        let position = batch.rows[batch.outputs[draw.output as usize] as usize].position;
+        // A text that begins with nothing of interest and ends in the tokens that count.
+        let mut history: Vec<u32> = draw.occurrences.iter().flat_map(|&(token, count)| vec![token; count as usize]).collect();
+        history.extend((position + 1 - draw.in_flight..=position).map(|p| self.slots[&(draw.slot, p)]));
+        let counted = history.len();
+        history.splice(0..0, vec![0; position as usize + 1 - counted]);
+        let sampling = Sampling { penalty_last_n: Some(counted as u32), ..(*draw.sampling).clone() };
+        let token = self.sampler.sample(logits, &sampling, &history, None).unwrap();
+        // A device keeps no more.
+        self.slots.retain(|&(slot, p), _| slot != draw.slot || p + MOST_IN_FLIGHT > position);
+        self.slots.insert((draw.slot, position + 1), token);
+        Drawn::Token(token)
     }
 
     fn output(&self, batch: &Batch, row: &Row, width: usize) -> Vec<f32> {
@@ -73,6 +103,9 @@ impl Pages {
 struct Bench {
     schedule: Schedule,
     pages: Pages,
+    /// Steps that may be in flight, and those that are.
+    depth: usize,
+    in_flight: VecDeque<(Step, Outputs)>,
     events: BTreeMap<SequenceId, Vec<Event>>,
     steps: u32,
 }
@@ -82,6 +115,8 @@ struct Setup {
     windows: Vec<Option<u32>>,
     causal: bool,
     one_class: bool,
+    /// Steps in flight; 0 where the host draws.
+    depth: usize,
     context: u32,
     sequences: u32,
     step_rows: u32,
@@ -97,6 +132,7 @@ impl Setup {
             windows,
             causal: true,
             one_class: false,
+            depth: 0,
             context,
             sequences,
             step_rows,
@@ -124,13 +160,23 @@ impl Setup {
             generates: self.causal,
             pooling: Pooling::Mean,
             one_class: self.one_class,
+            device_draws: self.depth > 0,
             end_of_generation: vec![3],
         };
         let mut schedule = Schedule::new(limits, KvCache::new(&groups));
         schedule.set_now(Duration::ZERO);
         Bench {
             schedule,
-            pages: Pages { windows: self.windows.clone(), causal: self.causal, one_class: self.one_class, cells: HashMap::new() },
+            pages: Pages {
+                windows: self.windows.clone(),
+                causal: self.causal,
+                one_class: self.one_class,
+                cells: HashMap::new(),
+                slots: HashMap::new(),
+                sampler: Sampler::new(),
+            },
+            depth: self.depth.max(1),
+            in_flight: VecDeque::new(),
             events: BTreeMap::new(),
             steps: 0,
         }
@@ -146,14 +192,11 @@ impl Bench {
         self.steps += 1;
         self.schedule.set_now(Duration::from_secs(self.steps.into()));
         assert!(self.steps < 20_000, "no end in sight");
-        if let Some(step) = self.schedule.compose().unwrap() {
-            let limits = &self.schedule.limits;
-            assert!(step.batch.rows.len() <= limits.step_rows as usize || limits.encoder && step.batch.sequences.len() == 1);
-            assert!(step.kind == PlanKind::States || step.batch.outputs.len() <= limits.logits_rows as usize);
-            let outputs = self.pages.run(&step);
-            let width = width(step.kind);
-            self.schedule.absorb(step, &outputs, width);
+        let issued = self.in_flight.len() < self.depth && self.issue();
+        if !issued || self.in_flight.len() >= self.depth {
+            self.read();
         }
+        while self.in_flight.pop_front_if(|(oldest, _)| !self.schedule.concerns(oldest)).is_some() {}
         for event in self.schedule.take_events() {
             let (Event::Token { sequence, .. }
             | Event::Text { sequence, .. }
@@ -163,6 +206,25 @@ impl Bench {
             let events = self.events.entry(*sequence).or_default();
             assert!(!matches!(events.last(), Some(Event::Done { .. })), "an event after the last");
             events.push(event);
+        }
+    }
+
+    /// Issues a step, if there is one.
+    fn issue(&mut self) -> bool {
+        let Some(step) = self.schedule.compose(!self.in_flight.is_empty()).unwrap() else { return false };
+        let limits = &self.schedule.limits;
+        assert!(step.batch.rows.len() <= limits.step_rows as usize || limits.encoder && step.batch.sequences.len() == 1);
+        assert!(step.kind == PlanKind::States || step.batch.outputs.len() <= limits.logits_rows as usize);
+        let outputs = self.pages.run(&step);
+        self.schedule.issued(&step);
+        self.in_flight.push_back((step, outputs));
+        true
+    }
+
+    /// Reads the oldest.
+    fn read(&mut self) {
+        if let Some((step, outputs)) = self.in_flight.pop_front() {
+            self.schedule.absorb(&step, &outputs, width(step.kind));
         }
     }
 
@@ -192,8 +254,7 @@ fn outcome(events: &[Event]) -> (Vec<u32>, Vec<f32>, Vec<f32>, Option<FinishReas
             Event::Embedding { values, .. } => all.2.extend(values),
             Event::Done { reason, usage, .. } => {
                 all.3 = Some(reason.clone());
-                all.4 =
-                    Usage { recomputed_tokens: 0, cached_tokens: 0, written_tokens: 0, drafted_tokens: 0, accepted_tokens: 0, ..*usage };
+                all.4 = Usage { prompt_tokens: usage.prompt_tokens, generated_tokens: usage.generated_tokens, ..Usage::default() };
             }
             Event::Text { .. } => {}
         }
@@ -240,17 +301,20 @@ fn request(causal: bool) -> impl Strategy<Value = Request> {
 enum Call {
     Submit(Request),
     Cancel(usize),
-    /// A step that is composed and never finished.
+    /// A step that is composed and never issued.
     Drop,
     Step,
+    /// What is in flight is lost.
+    Fault,
 }
 
 fn calls(causal: bool) -> impl Strategy<Value = Vec<Call>> {
     let call = prop_oneof![
-        3 => request(causal).prop_map(Call::Submit),
-        1 => any::<usize>().prop_map(Call::Cancel),
-        1 => Just(Call::Drop),
-        8 => Just(Call::Step),
+        6 => request(causal).prop_map(Call::Submit),
+        2 => any::<usize>().prop_map(Call::Cancel),
+        2 => Just(Call::Drop),
+        16 => Just(Call::Step),
+        1 => Just(Call::Fault),
     ];
     prop::collection::vec(call, 1..60)
 }
@@ -261,11 +325,12 @@ fn setup(causal: bool) -> impl Strategy<Value = Setup> {
     } else {
         Just(vec![None]).boxed()
     };
-    (windows, any::<bool>(), 1..6u32, 1..120u32, 1..50u32, 150..700u64).prop_map(
-        move |(windows, one_class, sequences, rows, outputs, positions)| Setup {
+    (windows, any::<bool>(), 0..=MOST_IN_FLIGHT as usize, 1..6u32, 1..120u32, 1..50u32, 150..700u64).prop_map(
+        move |(windows, one_class, depth, sequences, rows, outputs, positions)| Setup {
             windows,
             causal,
             one_class,
+            depth,
             context: 160,
             sequences,
             step_rows: sequences + rows,
@@ -292,8 +357,12 @@ fn as_alone(setup: Setup, calls: Vec<Call>) -> Result<(), TestCaseError> {
                     bench.schedule.cancel(id);
                 }
             }
-            Call::Drop => drop(bench.schedule.compose().unwrap()),
+            Call::Drop => drop(bench.schedule.compose(!bench.in_flight.is_empty()).unwrap()),
             Call::Step => bench.step(),
+            Call::Fault => {
+                bench.in_flight.clear();
+                bench.schedule.abandon();
+            }
         }
     }
     bench.finish();

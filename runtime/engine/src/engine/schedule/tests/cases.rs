@@ -41,7 +41,7 @@ fn a_short_prompt_is_not_stuck_behind_a_long_one() {
     let mut bench = Setup { step_rows: 20, ..Setup::wide(vec![None]) }.bench();
     bench.submit(generate(150, 1));
     let short = bench.submit(generate(8, 1));
-    let step = bench.schedule.compose().unwrap().unwrap();
+    let step = bench.schedule.compose(false).unwrap().unwrap();
     let lengths: Vec<u32> = step.batch.sequences.iter().map(|s| s.length).collect();
     assert_eq!(lengths, [12, 8], "the long one gets what the short one leaves");
     bench.step();
@@ -53,10 +53,11 @@ fn broken_outputs_end_one_sequence_only() {
     let mut bench = Setup::wide(vec![None]).bench();
     let broken = bench.submit(generate(5, 4));
     let whole = bench.submit(generate(5, 4));
-    let step = bench.schedule.compose().unwrap().unwrap();
+    let step = bench.schedule.compose(false).unwrap().unwrap();
     let mut outputs = bench.pages.run(&step);
-    outputs[7] = f32::NAN;
-    bench.schedule.absorb(step, &outputs, VOCAB as usize);
+    outputs.values[7] = f32::NAN;
+    bench.schedule.issued(&step);
+    bench.schedule.absorb(&step, &outputs, VOCAB as usize);
     bench.finish();
     let reason = |id| outcome(&bench.events[&id]).3.unwrap();
     assert!(matches!(reason(broken), FinishReason::Failed { message, .. } if message.contains("token 7")));
