@@ -6,6 +6,7 @@ use firecrest_engine::backend::gpu::{self, GpuBackend, GpuOptions, Without};
 use firecrest_engine::backend::{Backend, Drawn, MatrixSpec, Outputs};
 use firecrest_engine::batch::{Batch, Class, Draw, RowToken, Slot};
 use firecrest_engine::engine::Sampling;
+use firecrest_engine::kv::KvFormat;
 use firecrest_engine::{ErrorCode, Format};
 use firecrest_tests::adapters::{open, quick_software, reports, software, with_backend};
 use firecrest_tests::full;
@@ -50,7 +51,7 @@ fn steps() -> Vec<Vec<Run>> {
 /// The largest difference from the interpreter over [`steps`].
 fn compare(adapter: &str, without: Without, model: &Synthetic) -> f64 {
     let (sequences, pages) = Sequences::new(model, 3, 80, 7);
-    let mut interpreter = Interpreter::new(KvPrecision::F16, Inputs::Exact);
+    let mut interpreter = Interpreter::new(KvPrecision::of(model.groups[0].format), Inputs::Exact);
     model.interpret(&mut interpreter, pages);
     with_backend(adapter, without, |backend| {
         model.install(backend, pages);
@@ -78,11 +79,23 @@ fn families_are_as_interpreted() {
 }
 
 #[test]
+fn caches_of_codes_are_as_interpreted() {
+    for adapter in quick_software("gpu int8 caches") {
+        for recipe in [Recipe::llama(), Recipe::gemma2()] {
+            let recipe = Recipe { kv: KvFormat::Int8, ..recipe };
+            let difference = compare(adapter, Without::default(), &recipe.build(3));
+            eprintln!("{adapter} {} with an int8 cache: {difference:.1e}", recipe.name);
+            assert!(difference < 2e-3, "{} on {adapter}: {difference:e}", recipe.name);
+        }
+    }
+}
+
+#[test]
 fn encoders_are_as_interpreted() {
     for adapter in quick_software("gpu encoders") {
         let model = Recipe::bert().build(3);
         let (sequences, pages) = Sequences::new(&model, 3, 80, 7);
-        let mut interpreter = Interpreter::new(KvPrecision::F16, Inputs::Exact);
+        let mut interpreter = Interpreter::new(KvPrecision::of(model.groups[0].format), Inputs::Exact);
         model.interpret(&mut interpreter, pages);
         let whole = |sequence, length| Run { sequence, positions: 0..length, class: Class::Prompt };
         with_backend(adapter, Without::default(), |backend| {
@@ -136,13 +149,14 @@ fn bits(backend: &mut Backend, model: &Synthetic, sequences: &Sequences, runs: &
 fn what_shares_a_batch_changes_no_bit() {
     let recipes = [
         Recipe::llama().with_format(Format::Q4_0),
+        Recipe { kv: KvFormat::Int8, ..Recipe::gemma2().with_format(Format::Q4_0) },
         Recipe { value_format: Some(Format::Q6K), head_format: Format::Q6K, ..Recipe::gemma2().with_format(Format::Q4K) },
         Recipe::qwen3().with_format(Format::F16),
     ];
     for adapter in quick_software("gpu class invariance") {
         let rungs = [Without::default(), Without { subgroups: true, ..Without::default() }];
         for &without in if full() { &rungs[..] } else { &rungs[..1] } {
-            for recipe in if full() { &recipes[..] } else { &recipes[..1] } {
+            for recipe in if full() { &recipes[..] } else { &recipes[..2] } {
                 with_backend(adapter, without, |backend| invariance(&format!("{adapter}, {without:?}"), backend, recipe));
             }
         }

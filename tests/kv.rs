@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use firecrest_engine::ErrorCode;
-use firecrest_engine::kv::{BlockTables, CacheSize, KvCache, KvGroup, PAGE_LEN, PageId, PagePool, Sizing, pages_for};
+use firecrest_engine::kv::{BlockTables, CacheSize, KvCache, KvFormat, KvGroup, PAGE_LEN, PageId, PagePool, Sizing, pages_for};
 use proptest::prelude::*;
 
 fn group(window: Option<u32>, pages: u32) -> KvGroup {
-    KvGroup { layers: vec![0], window, kv_heads: 2, head_dim: 8, pages }
+    KvGroup { layers: vec![0], window, kv_heads: 2, head_dim: 8, format: KvFormat::F16, pages }
 }
 
 /// What is done to a pool; numbers choose among the pages that are held.
@@ -193,7 +193,7 @@ fn automatic_size_holds_every_sequence_and_no_more() {
 
 #[test]
 fn automatic_size_is_bounded() {
-    let mut groups = vec![KvGroup { layers: (0..32).collect(), window: None, kv_heads: 8, head_dim: 128, pages: 0 }];
+    let mut groups = vec![KvGroup { layers: (0..32).collect(), window: None, kv_heads: 8, head_dim: 128, format: KvFormat::F16, pages: 0 }];
     let context = Sizing { context: 131_072, sequences: 16, step_rows: 512 }.apply(&mut groups, CacheSize::Auto).unwrap();
     let bytes = u64::from(groups[0].pages) * groups[0].page_bytes();
     assert!(bytes <= CacheSize::AUTO_BYTES && bytes > CacheSize::AUTO_BYTES - groups[0].page_bytes());
@@ -205,4 +205,18 @@ fn no_room_for_a_page_is_an_error() {
     let error = Sizing { context: 100, sequences: 1, step_rows: 8 }.apply(&mut [group(None, 0)], CacheSize::Bytes(1023)).unwrap_err();
     assert_eq!(error.code(), ErrorCode::Memory);
     assert!(error.message().contains("1024 bytes"), "{error}");
+}
+
+#[test]
+fn codes_make_room_for_nearly_twice_the_positions() {
+    let pages = |format| {
+        let mut groups = vec![KvGroup { layers: (0..32).collect(), window: None, kv_heads: 8, head_dim: 64, format, pages: 0 }];
+        let sizing = Sizing { context: 1 << 20, sequences: 16, step_rows: 512 };
+        sizing.apply(&mut groups, CacheSize::Bytes(64 << 20)).expect("there is room");
+        assert!(u64::from(groups[0].pages) * groups[0].page_bytes() <= 64 << 20, "{format}");
+        groups[0].pages
+    };
+    // 64 codes and a scale of two bytes beside 64 values of two bytes.
+    assert_eq!(pages(KvFormat::F16), 64);
+    assert_eq!(pages(KvFormat::Int8), 64 * 128 / 66);
 }

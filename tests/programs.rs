@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use firecrest_engine::Format;
 use firecrest_engine::backend::gpu::{Program, Selection, StepBuffer, Target, Without, lower};
 use firecrest_engine::batch::BatchShape;
+use firecrest_engine::kv::KvFormat;
 use firecrest_engine::model::plan::Op;
 use firecrest_shaders::Caps;
 use firecrest_tests::synthetic::{Recipe, Synthetic};
@@ -22,7 +23,8 @@ fn shape(prompt_rows: u32, generated_rows: u32, outputs: u32, sequences: u32, lo
 fn program(model: &Synthetic, shape: &BatchShape, caps: Caps, limit: u64) -> Program {
     let selection = Selection::new(caps, Without::default());
     let specs = model.specs();
-    lower(&model.plan, shape, Target { selection: &selection, matrices: &specs, binding_limit: limit }).expect("lowers")
+    lower(&model.plan, shape, Target { selection: &selection, matrices: &specs, groups: &model.groups, binding_limit: limit })
+        .expect("lowers")
 }
 
 /// Dispatches between one op and another, by op index.
@@ -82,6 +84,7 @@ fn texts_are_as_recorded() {
         head_format: Format::Q6K,
         ..Recipe::llama().with_format(Format::Q4K)
     });
+    recipes.push(Recipe { name: "gemma2_int8", kv: KvFormat::Int8, ..Recipe::gemma2() });
     let mut wrong = Vec::new();
     for recipe in recipes {
         // Two layers where they differ.
@@ -132,6 +135,7 @@ fn what_passes_a_binding_is_cut() {
 fn lower_error(model: &Synthetic, shape: &BatchShape, limit: u64) -> String {
     let selection = Selection::new(Caps::BASE, Without::default());
     let specs = model.specs();
-    let lowered = lower(&model.plan, shape, Target { selection: &selection, matrices: &specs, binding_limit: limit });
+    let lowered =
+        lower(&model.plan, shape, Target { selection: &selection, matrices: &specs, groups: &model.groups, binding_limit: limit });
     lowered.err().map(|error| error.message().to_owned()).unwrap_or_default()
 }

@@ -15,6 +15,7 @@ struct Row {
     name: String,
     kernel: String,
     format: Option<String>,
+    kv: Option<String>,
     rung: String,
     constants: Vec<(String, u32)>,
 }
@@ -46,7 +47,7 @@ fn build() -> Result<(), String> {
     std::fs::write(out.join("table.rs"), table).map_err(|e| e.to_string())
 }
 
-/// Reads the closed list. A row is `{ kernel, format?, rung, CONSTANT = n, … }`; a missing or unknown key is an error.
+/// Reads the closed list. A row is `{ kernel, format?, kv?, rung, CONSTANT = n, … }`; a missing or unknown key is an error.
 fn rows(text: &str) -> Result<Vec<Row>, String> {
     let table: toml::Table = text.parse().map_err(|e| format!("variants.toml: {e}"))?;
     let list = table.get("variants").and_then(|v| v.as_array()).ok_or("variants.toml: no list `variants`")?;
@@ -57,8 +58,12 @@ fn rows(text: &str) -> Result<Vec<Row>, String> {
         let kernel = word("kernel").ok_or_else(|| format!("variants.toml: row {i} has no kernel"))?;
         let rung = word("rung").ok_or_else(|| format!("variants.toml: row {i} has no rung"))?;
         let format = word("format");
+        let kv = word("kv");
+        if kv.as_deref().is_some_and(|kv| !["f16", "int8"].contains(&kv)) {
+            return Err(format!("variants.toml: row {i}: `kv` is f16 or int8"));
+        }
         let mut constants = Vec::new();
-        for (key, value) in entry.iter().filter(|(key, _)| !["kernel", "format", "rung"].contains(&key.as_str())) {
+        for (key, value) in entry.iter().filter(|(key, _)| !["kernel", "format", "kv", "rung"].contains(&key.as_str())) {
             let value = value.as_integer().and_then(|v| u32::try_from(v).ok());
             constants.push((key.clone(), value.ok_or_else(|| format!("variants.toml: row {i}: `{key}` is no count"))?));
         }
@@ -66,12 +71,15 @@ fn rows(text: &str) -> Result<Vec<Row>, String> {
         if let Some(format) = &format {
             name += &format!("_{}", format.to_lowercase());
         }
+        if kv.as_deref() == Some("int8") {
+            name += "_int8";
+        }
         // The first constant tells sizes of one family apart; the others follow from it.
         for (key, value) in constants.iter().filter(|(key, _)| ["ROWS", "GROUP", "HEAD_DIM"].contains(&key.as_str())) {
             name += &format!("_{}{value}", &key[..1].to_lowercase());
         }
         name += &format!("_{rung}");
-        rows.push(Row { name, kernel, format, rung, constants });
+        rows.push(Row { name, kernel, format, kv, rung, constants });
     }
     Ok(rows)
 }
@@ -84,6 +92,9 @@ fn make(root: &Path, row: &Row) -> Result<(String, Reflection), String> {
     names.insert("SUBGROUP".into(), subgroups.into());
     names.insert("F16".into(), f16.into());
     names.insert("INTDOT".into(), row.rung.contains("intdot").into());
+    if let Some(kv) = &row.kv {
+        names.insert("INT8".into(), (kv == "int8").into());
+    }
     let mut text = String::new();
     if f16 {
         text += "enable f16;\n";
@@ -127,7 +138,8 @@ fn write_row(out: &mut String, row: &Row, text: &str, found: &Reflection) -> std
         other => camel(other),
     };
     writeln!(out, "Variant {{")?;
-    writeln!(out, "    name: {:?}, kernel: Kernel::{}, format: {format}, rung: Rung::{rung},", row.name, camel(&row.kernel))?;
+    let kv = row.kv.as_deref().map_or("None".to_owned(), |kv| format!("Some(KvFormat::{})", camel(kv)));
+    writeln!(out, "    name: {:?}, kernel: Kernel::{}, format: {format}, kv: {kv}, rung: Rung::{rung},", row.name, camel(&row.kernel))?;
     writeln!(out, "    constants: &{:?},", row.constants.iter().map(|(n, v)| (n.as_str(), *v)).collect::<Vec<_>>())?;
     writeln!(out, "    needs: Needs {{ subgroups: {}, f16: {} }},", row.rung.contains("subgroup"), row.rung == "f16")?;
     writeln!(out, "    wgsl: {text:?},")?;

@@ -72,3 +72,46 @@ impl std::fmt::Display for Format {
         f.write_str(self.name())
     }
 }
+
+/// How keys and values are stored in the pages of a KV cache.
+///
+/// A page of a layer's K (or V) holds [`PAGE_LEN`](crate::params::PAGE_LEN) positions of every KV head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KvFormat {
+    /// IEEE binary16.
+    #[default]
+    F16,
+    /// Signed 8-bit codes and one f16 scale a position and KV head, K and V each: value = scale · code.
+    ///
+    /// scale = max|x| / 127, rounded to f16; code = x / scale to the nearest, ties to even, within ±127; where the scale rounds to 0
+    /// so are the codes. Where the largest is no number, infinite, or so large that its scale passes f16's 65504, the scale is NaN: the head
+    /// reads as NaN throughout, so that what went wrong shows in every output that sees it.
+    Int8,
+}
+
+impl KvFormat {
+    /// Every format, in the order of tables and tests.
+    pub const ALL: [KvFormat; 2] = [KvFormat::F16, KvFormat::Int8];
+
+    /// The name used in tables, options and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            KvFormat::F16 => "f16",
+            KvFormat::Int8 => "int8",
+        }
+    }
+
+    /// Bytes of a head of `head_dim` values at one position, K or V, without padding.
+    pub const fn head_bytes(self, head_dim: u32) -> u64 {
+        match self {
+            KvFormat::F16 => 2 * head_dim as u64,
+            KvFormat::Int8 => head_dim as u64 + 2,
+        }
+    }
+}
+
+impl std::fmt::Display for KvFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -16,5 +16,5 @@ pub mod reference;
 mod table;
 
 pub use caps::{Caps, Needs, Rung};
-pub use format::Format;
+pub use format::{Format, KvFormat};
 pub use table::{Binding, BindingKind, Kernel, Member, Override, TABLE, Variant, shuffle_width, variants};

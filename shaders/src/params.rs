@@ -4,6 +4,7 @@
 //! reflects). All strides and counts are in elements, not bytes. A *batch row* is an index into the step's rows; a
 //! dispatch covers `rows` of them from `first_row`, so that prompt and generated rows share activation buffers.
 
+use crate::KvFormat;
 use bytemuck::{Pod, Zeroable};
 
 /// Set in [`RowInfo::token`] where the token stands in a slot.
@@ -273,14 +274,18 @@ pub struct AttendParams {
     pub pad: u32,
 }
 
-/// Width of a head in the cache, in f16: `head_dim` rounded up to one 16-byte load.
-pub const fn kv_stride(head_dim: u32) -> u32 {
-    head_dim.next_multiple_of(8)
+/// Width of a head in the cache, in values: `head_dim` rounded up to whole 16-byte loads.
+pub const fn kv_stride(head_dim: u32, format: KvFormat) -> u32 {
+    match format {
+        KvFormat::F16 => head_dim.next_multiple_of(8),
+        KvFormat::Int8 => head_dim.next_multiple_of(16),
+    }
 }
 
-/// Bytes of one page of K (or V): `[kv head][PAGE_LEN][kv_stride]` f16.
-pub const fn page_bytes(kv_heads: u32, head_dim: u32) -> u64 {
-    kv_heads as u64 * PAGE_LEN as u64 * kv_stride(head_dim) as u64 * 2
+/// Bytes of one page of K (or V), a multiple of 16: `[kv head][PAGE_LEN][kv_stride]` values, and behind 8-bit codes their scales,
+/// `[kv head][PAGE_LEN]` f16.
+pub const fn page_bytes(kv_heads: u32, head_dim: u32, format: KvFormat) -> u64 {
+    kv_heads as u64 * PAGE_LEN as u64 * format.head_bytes(kv_stride(head_dim, format))
 }
 
 /// Splits that any row needs, where the longest sequence has `longest` positions and a row sees `window` of them (0: all).

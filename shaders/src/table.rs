@@ -1,7 +1,7 @@
 //! The table: one row per pipeline that ships, linked, validated and reflected at build.
 
-use crate::Format;
 use crate::caps::{Caps, Needs, Rung};
+use crate::{Format, KvFormat};
 
 /// A kernel: one entry point, one file, one reference twin.
 ///
@@ -30,7 +30,8 @@ pub enum Kernel {
     Matmul,
     /// 0 uniform [`RopeParams`](crate::params::RopeParams), 1 r `rows: RowInfo[]`, 2 r `tables: u32[]`, 3 r `frequencies: f32[rotated / 2]`,
     /// 4 r `q_gain: f32[head_dim]`, 5 r `k_gain: f32[head_dim]`, 6 rw `qkv: f32[rows, qkv_stride]`, 7 rw `k_pages: u32[]`, 8 rw `v_pages: u32[]`
-    /// (pairs of f16). Overrides `PAIRS`, `QK_NORM`. Grid: (heads + 2·kv_heads, rows, 1).
+    /// ([`page_bytes`](crate::params::page_bytes); pairs of f16, or four codes; int8 rows see words as atomics, for two positions' scales share
+    /// one). Overrides `PAIRS`, `QK_NORM`. Grid: (heads + 2·kv_heads, rows, 1).
     RopeWrite,
     /// The generated class. 0 uniform [`AttendParams`](crate::params::AttendParams), 1 r `rows: RowInfo[]`, 2 r `tables: u32[]`,
     /// 3 r `qkv: f32[]`, 4 r `k_pages: vec4<u32>[]`, 5 r `v_pages: vec4<u32>[]`, 6 rw `partials: f32[]`.
@@ -131,6 +132,8 @@ pub struct Variant {
     pub kernel: Kernel,
     /// How its weights are stored, for kernels that read weights.
     pub format: Option<Format>,
+    /// How keys and values are stored, for kernels that read or write pages.
+    pub kv: Option<KvFormat>,
     /// Which way it computes.
     pub rung: Rung,
     /// The constants that make it this variant.
@@ -200,7 +203,7 @@ pub const fn shuffle_width(caps: &Caps) -> u32 {
     }
 }
 
-/// Rows of the table for one kernel, format and rung, in the order of `variants.toml`.
+/// Rows of the table for one kernel, weight format and rung, of every KV format, in the order of `variants.toml`.
 pub fn variants(kernel: Kernel, format: Option<Format>, rung: Rung) -> impl Iterator<Item = &'static Variant> {
     TABLE.iter().filter(move |v| v.kernel == kernel && v.format == format && v.rung == rung)
 }

@@ -13,7 +13,7 @@ const BLOCK: u32 = 32u;
 @group(0) @binding(2) var<storage, read> tables: array<u32>;
 @group(0) @binding(3) var<storage, read> tiles: array<vec2<u32>>; // first row, rows
 @group(0) @binding(4) var<storage, read> qkv: array<f32>; // [rows, qkv_stride]
-@group(0) @binding(5) var<storage, read> k_pages: array<vec4<u32>>; // [page][kv head][position][kv_stride / 8]
+@group(0) @binding(5) var<storage, read> k_pages: array<vec4<u32>>; // see shared/pages.wgsl
 @group(0) @binding(6) var<storage, read> v_pages: array<vec4<u32>>;
 @group(0) @binding(7) var<storage, read_write> att: array<f32>; // [rows, att_stride]
 
@@ -24,10 +24,17 @@ var<workgroup> kv_tile: array<vec4<f32>, 256>; // K: [vec4 of the slice][key]; V
 var<workgroup> p_tile: array<vec4<f32>, 256>; // [row][lane]: weights of keys lane, lane + 8, lane + 16, lane + 24
 var<workgroup> maxima: array<f32, 256>; // [row][lane]
 
-// Slice `slice` of the head of invocation's key t / 4, its 16-byte word t % 4: eight elements, zero where there are none.
+// LANES invocations stage a key's or a value's slice, a 16-byte word each; those past 32 · LANES stage nothing.
+#if INT8
+#set LANES 2
+#else
+#set LANES 4
+#end
+
+// Slice `slice` of the head at `base`, word t % LANES of it: its elements are zero where there are none.
 fn word_of(base: u32, slice: u32, t: u32) -> u32 {
-    let word = slice * 4u + t % 4u;
-    return select(NO_PAGE, base + word, base != NO_PAGE && word < params.kv_stride / 8u);
+    let word = slice * $LANESu + t % $LANESu;
+    return select(NO_PAGE, base + word, base != NO_PAGE && word < params.kv_stride / $VALUESu);
 }
 
 @compute @workgroup_size(128)
@@ -54,12 +61,21 @@ fn attend_prompt(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_inv
     #end
 
     for (var block = from_block; block < to_block; block++) {
-        // The page of key t / 4: what this invocation stages.
-        let staged = block * BLOCK + t / 4u;
+        // The page of key t / LANES: what this invocation stages.
+        let staged = block * BLOCK + t / $LANESu;
         var base = NO_PAGE;
-        if (staged < end_seen(bottom) && staged >= first_seen(top)) {
+        if (t < $LANESu * BLOCK && staged < end_seen(bottom) && staged >= first_seen(top)) {
             base = page_base(top.sequence, staged, kv_head);
         }
+        #if INT8
+        var k_scale = 0.0;
+        var v_scale = 0.0;
+        if (base != NO_PAGE) {
+            let at = scale_word(base, staged, kv_head);
+            k_scale = scale_of(k_pages[at][scale_part(staged)], staged);
+            v_scale = scale_of(v_pages[at][scale_part(staged)], staged);
+        }
+        #end
 
         #for R in 0..2
         var s$R = vec4<f32>(0.0);
@@ -84,8 +100,15 @@ fn attend_prompt(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_inv
             if (word != NO_PAGE) {
                 loaded = k_pages[word];
             }
-            kv_tile[(t % 4u) * 64u + t / 4u] = halves(loaded.xy);
-            kv_tile[(t % 4u) * 64u + 32u + t / 4u] = halves(loaded.zw);
+            if (t < $LANESu * BLOCK) {
+                #for V in 0..QUADS
+                #if INT8
+                kv_tile[(t % 2u) * 128u + $Vu * 32u + t / 2u] = values$V(loaded) * k_scale;
+                #else
+                kv_tile[(t % 4u) * 64u + $Vu * 32u + t / 4u] = values$V(loaded);
+                #end
+                #end
+            }
             workgroupBarrier();
             #for J in 0..8
             {
@@ -138,8 +161,15 @@ fn attend_prompt(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_inv
             if (word != NO_PAGE) {
                 loaded = v_pages[word];
             }
-            kv_tile[t * 2u] = halves(loaded.xy);
-            kv_tile[t * 2u + 1u] = halves(loaded.zw);
+            if (t < $LANESu * BLOCK) {
+                #for V in 0..QUADS
+                #if INT8
+                kv_tile[t * 4u + $Vu] = values$V(loaded) * v_scale;
+                #else
+                kv_tile[t * 2u + $Vu] = values$V(loaded);
+                #end
+                #end
+            }
             workgroupBarrier();
             #for R in 0..2
             out$R_$S = out$R_$S * shrink$R;

@@ -1,15 +1,16 @@
 // Split-K flash decode: the generated class. A workgroup folds SPLIT positions for GROUP query heads of one KV head of one row.
 //
 // Splits begin at absolute multiples of SPLIT, so a row's arithmetic depends on its position alone. Scores: four lanes share a
-// position, its 16-byte words dealt among them. Output: a lane holds 8 elements of the head, lanes / (head_dim / 8) groups
-// share the positions, and are summed in order.
+// position, its 16-byte words dealt among them. Output: a lane holds a word's elements of the head, lanes / words of a head groups
+// share the positions, and are summed in order. 8-bit codes are summed as they are: a score is multiplied by its position's
+// scale when it is whole, a weight by its value's before it is spread.
 #import "shared/attend.wgsl"
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> rows: array<RowInfo>;
 @group(0) @binding(2) var<storage, read> tables: array<u32>;
 @group(0) @binding(3) var<storage, read> qkv: array<f32>; // [rows, qkv_stride]
-@group(0) @binding(4) var<storage, read> k_pages: array<vec4<u32>>; // [page][kv head][position][kv_stride / 8]
+@group(0) @binding(4) var<storage, read> k_pages: array<vec4<u32>>; // see shared/pages.wgsl
 @group(0) @binding(5) var<storage, read> v_pages: array<vec4<u32>>;
 @group(0) @binding(6) var<storage, read_write> partials: array<f32>; // [rows][heads][splits][head_dim + 2]
 
@@ -37,7 +38,7 @@ fn attend_split(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
     let pieces = (per_kv + GROUP - 1u) / GROUP;
     let kv_head = workgroup.x / pieces;
     let within = (workgroup.x % pieces) * GROUP; // first query head, counted within those of the KV head
-    let width = params.kv_stride / 8u;
+    let width = params.kv_stride / $VALUESu;
 
     for (var i = t; i < GROUP * 64u; i += 128u) {
         let head = within + i / 64u;
@@ -66,14 +67,13 @@ fn attend_split(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
         #end
         if (base != NO_PAGE) {
             for (var i = t % 4u; i < width; i += 4u) {
-                let pair = k_pages[base + i];
-                let low = halves(pair.xy);
-                let high = halves(pair.zw);
+                let word = k_pages[base + i];
+                #for V in 0..QUADS
+                let k$V = values$V(word);
                 #for G in 0..GROUP
-                let a$G = q[$Gu * 64u + 2u * i];
-                let b$G = q[$Gu * 64u + 2u * i + 1u];
-                s$G = fma(low.w, a$G.w, fma(low.z, a$G.z, fma(low.y, a$G.y, fma(low.x, a$G.x, s$G))));
-                s$G = fma(high.w, b$G.w, fma(high.z, b$G.z, fma(high.y, b$G.y, fma(high.x, b$G.x, s$G))));
+                let q$G_$V = q[$Gu * 64u + $QUADSu * i + $Vu];
+                s$G = fma(k$V.w, q$G_$V.w, fma(k$V.z, q$G_$V.z, fma(k$V.y, q$G_$V.y, fma(k$V.x, q$G_$V.x, s$G))));
+                #end
                 #end
             }
         }
@@ -96,6 +96,15 @@ fn attend_split(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
         #end
         #end
         if (t % 4u == 0u) {
+            #if INT8
+            var scale = 0.0;
+            if (base != NO_PAGE) {
+                scale = scale_of(k_pages[scale_word(base, position, kv_head)][scale_part(position)], position);
+            }
+            #for G in 0..GROUP
+            s$G *= scale;
+            #end
+            #end
             #for G in 0..GROUP
             scores[$Gu * SPLIT + step * 32u + t / 4u] = select(MASKED, capped(s$G), base != NO_PAGE);
             #end
@@ -146,8 +155,9 @@ fn attend_split(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
     let word = t % span;
     let groups = 128u / span;
     #for G in 0..GROUP
-    var low$G = vec4<f32>(0.0);
-    var high$G = vec4<f32>(0.0);
+    #for V in 0..QUADS
+    var out$G_$V = vec4<f32>(0.0);
+    #end
     #end
     if (word < width) {
         for (var i = t / span; i < SPLIT; i += groups) {
@@ -155,33 +165,52 @@ fn attend_split(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
             if (position >= first && position < end) {
                 let base = page_base(about.sequence, position, kv_head);
                 if (base != NO_PAGE) {
-                    let pair = v_pages[base + word];
-                    let low = halves(pair.xy);
-                    let high = halves(pair.zw);
+                    let loaded = v_pages[base + word];
+                    #for V in 0..QUADS
+                    let v$V = values$V(loaded);
+                    #end
+                    #if INT8
+                    let scale = scale_of(v_pages[scale_word(base, position, kv_head)][scale_part(position)], position);
+                    #end
                     #for G in 0..GROUP
-                    low$G = fma(vec4<f32>(scores[$Gu * SPLIT + i]), low, low$G);
-                    high$G = fma(vec4<f32>(scores[$Gu * SPLIT + i]), high, high$G);
+                    #if INT8
+                    let weight$G = vec4<f32>(scores[$Gu * SPLIT + i] * scale);
+                    #else
+                    let weight$G = vec4<f32>(scores[$Gu * SPLIT + i]);
+                    #end
+                    #for V in 0..QUADS
+                    out$G_$V = fma(weight$G, v$V, out$G_$V);
+                    #end
                     #end
                 }
             }
         }
     }
+    // Two quads of each lane at a time, so that 16 KiB hold them.
     #for G in 0..GROUP
+    #for H in 0..FOLDS
     workgroupBarrier();
-    folded[2u * t] = low$G;
-    folded[2u * t + 1u] = high$G;
+    #if H == 0
+    folded[2u * t] = out$G_0;
+    folded[2u * t + 1u] = out$G_1;
+    #else
+    folded[2u * t] = out$G_2;
+    folded[2u * t + 1u] = out$G_3;
+    #end
     workgroupBarrier();
     if (t < 2u * width && within + $Gu < per_kv) {
         var sum = vec4<f32>(0.0);
         for (var i = 0u; i < groups; i++) {
             sum += folded[2u * span * i + t];
         }
+        let first_element = 4u * ($QUADSu * (t / 2u) + 2u * $Hu + t % 2u);
         let at = ((workgroup.z * params.heads + kv_head * per_kv + within + $Gu) * params.splits + workgroup.y) * room;
         for (var e = 0u; e < 4u; e++) {
-            if (4u * t + e < params.head_dim) {
-                partials[at + 4u * t + e] = sum[e];
+            if (first_element + e < params.head_dim) {
+                partials[at + first_element + e] = sum[e];
             }
         }
     }
+    #end
     #end
 }

@@ -1,4 +1,4 @@
-// One head of one row: normalised where asked, rotated, Q back to QKV, K and V to the row's page as f16.
+// One head of one row: normalised where asked, rotated, Q back to QKV, K and V to the row's page.
 #import "shared/rows.wgsl"
 
 struct Params {
@@ -29,11 +29,25 @@ const ADJACENT: u32 = 1u;
 @group(0) @binding(4) var<storage, read> q_gain: array<f32>; // [head_dim]
 @group(0) @binding(5) var<storage, read> k_gain: array<f32>; // [head_dim]
 @group(0) @binding(6) var<storage, read_write> qkv: array<f32>; // [rows, qkv_stride]: Q heads, K heads, V heads
+#if INT8
+// [page]: codes [kv head][position][kv_stride / 4], then scales [kv head][position / 2]. Atomic, for two workgroups of one dispatch
+// may write the scales that share a word.
+@group(0) @binding(7) var<storage, read_write> k_pages: array<atomic<u32>>;
+@group(0) @binding(8) var<storage, read_write> v_pages: array<atomic<u32>>;
+#else
 @group(0) @binding(7) var<storage, read_write> k_pages: array<u32>; // [page][kv head][position][kv_stride / 2]
 @group(0) @binding(8) var<storage, read_write> v_pages: array<u32>;
+#end
 
 var<workgroup> head: array<f32, 256>;
 var<workgroup> squares: array<f32, 64>;
+#if INT8
+var<workgroup> sizes: array<u32, 64>;
+
+// 127 · 65504 as f32: the largest magnitude whose scale is an f16.
+const LARGEST: u32 = 0x4afde040u;
+const NAN: u32 = 0x7e00u; // f16
+#end
 
 // An angle less the nearest multiple of π/2, and that multiple. π/2 comes in four parts, the first three so short that their
 // products with a multiple below 2^17 are exact.
@@ -128,6 +142,51 @@ fn rope_write(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
     if (page == NO_PAGE) {
         return;
     }
+    #if INT8
+    // Magnitudes as bits: they order as integers do, infinity and what is no number above all others.
+    var largest = 0u;
+    for (var i = t; i < params.head_dim; i += 64u) {
+        largest = max(largest, bitcast<u32>(head[i]) & 0x7fffffffu);
+    }
+    sizes[t] = largest;
+    workgroupBarrier();
+    for (var i = 0u; i < 64u; i++) {
+        largest = max(largest, sizes[i]);
+    }
+    let fits = largest <= LARGEST;
+    let wanted = min(bitcast<f32>(select(0u, largest, fits)) / 127.0, 65504.0);
+    let rounded = pack2x16float(vec2<f32>(wanted, 0.0)) & 0xffffu;
+    let scale = unpack2x16float(rounded).x;
+    let slot = kv_head * PAGE_LEN + about.position % PAGE_LEN;
+    let from_page = page * params.kv_heads * (params.kv_stride + 2u) * 4u;
+    if (t < params.kv_stride / 4u) {
+        var codes = vec4<f32>(0.0);
+        if (scale > 0.0) {
+            let x = vec4<f32>(head[4u * t], head[4u * t + 1u], head[4u * t + 2u], head[4u * t + 3u]);
+            codes = clamp(round(x / scale), vec4<f32>(-127.0), vec4<f32>(127.0));
+        }
+        let packed = pack4xI8(vec4<i32>(codes));
+        let at = from_page + slot * (params.kv_stride / 4u) + t;
+        if (is_v) {
+            atomicStore(&v_pages[at], packed);
+        } else {
+            atomicStore(&k_pages[at], packed);
+        }
+    }
+    if (t == 0u) {
+        let at = from_page + params.kv_heads * PAGE_LEN * (params.kv_stride / 4u) + slot / 2u;
+        let shift = 16u * (slot % 2u);
+        let kept = ~(0xffffu << shift);
+        let bits = select(NAN, rounded, fits) << shift;
+        if (is_v) {
+            atomicAnd(&v_pages[at], kept);
+            atomicOr(&v_pages[at], bits);
+        } else {
+            atomicAnd(&k_pages[at], kept);
+            atomicOr(&k_pages[at], bits);
+        }
+    }
+    #else
     let at = ((page * params.kv_heads + kv_head) * PAGE_LEN + about.position % PAGE_LEN) * (params.kv_stride / 2u);
     for (var i = t; i < params.kv_stride / 2u; i += 64u) {
         let pair = pack2x16float(vec2<f32>(head[2u * i], head[2u * i + 1u]));
@@ -137,4 +196,5 @@ fn rope_write(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
             k_pages[at + i] = pair;
         }
     }
+    #end
 }

@@ -10,7 +10,7 @@ use firecrest_engine::Format;
 use firecrest_engine::backend::cpu::{CpuBackend, CpuOptions, InstructionSet};
 use firecrest_engine::backend::{Backend, MatrixId, MatrixSpec};
 use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView};
-use firecrest_engine::kv::{KvGroup, PAGE_LEN, PageId};
+use firecrest_engine::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
 use firecrest_engine::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, PlanKind, Rope, RopePairs, Widths};
 use firecrest_tests::random::Random;
 use firecrest_tests::world::random_blocks;
@@ -111,17 +111,20 @@ fn main() {
             let options = CpuOptions { threads: Some(1), instruction_set: Some(set) };
             let mut backend = Backend::Cpu(CpuBackend::new(options).expect("the set is available"));
             let plan = llama(&mut backend, format, &mut Random::new(1));
-            let group = KvGroup { layers: (0..LAYERS).collect(), window: None, kv_heads: 12, head_dim: 64, pages: 256 };
-            backend.allocate_kv(&[group]).expect("memory for the cache");
             let in_layers = LAYERS as usize * (3 * DIM * DIM + DIM * DIM + 3 * DIM * FF);
+            let (f16, int8) = (KvFormat::F16, KvFormat::Int8);
             let cases = [
-                (1, 128, 0, "decode"),
-                (8, 128, 0, "decode 8 sequences"),
-                (1, 3000, 0, "decode after 3000"),
-                (1, 0, 128, "prompt of 128"),
-                (1, 0, 1024, "prompt of 1024"),
+                (1, 128, 0, "decode", f16),
+                (8, 128, 0, "decode 8 sequences", f16),
+                (1, 3000, 0, "decode after 3000", f16),
+                (1, 3000, 0, "the same, int8 cache", int8),
+                (1, 0, 128, "prompt of 128", f16),
+                (1, 0, 1024, "prompt of 1024", f16),
+                (1, 0, 1024, "the same, int8 cache", int8),
             ];
-            for (sequences, before, prompt, name) in cases {
+            for (sequences, before, prompt, name, kv) in cases {
+                let group = KvGroup { layers: (0..LAYERS).collect(), window: None, kv_heads: 12, head_dim: 64, format: kv, pages: 256 };
+                backend.allocate_kv(&[group]).expect("memory for the cache");
                 let batch = batch(sequences, before, prompt);
                 let step = best(|| pollster::block_on(backend.run(&plan, &batch)).expect("the step runs"));
                 let (rows, outputs) = (batch.rows.len(), batch.outputs.len());

@@ -35,10 +35,10 @@ fn requests(generates: bool) -> Vec<Request> {
 }
 
 /// `schedules` schedules on one engine; where pages run out, because the cache holds less than two full sequences.
-fn churn(family: &str, format: Format, backend: &BackendChoice, schedules: usize) {
+fn churn(family: &str, format: Format, kv_format: KvFormat, backend: &BackendChoice, schedules: usize) {
     let file = tiny(family, format);
     let requests = requests(family != "bert");
-    let roomy = EngineOptions { context: Some(CONTEXT), ..EngineOptions::default() };
+    let roomy = EngineOptions { context: Some(CONTEXT), kv_format, ..EngineOptions::default() };
     let alone: Vec<Transcript> = {
         let mut engine = load(&file, backend, roomy.clone());
         let plain = |request: &Request| {
@@ -93,7 +93,7 @@ fn churn(family: &str, format: Format, backend: &BackendChoice, schedules: usize
             }
         }
     }
-    println!("{backend} {family} {format}: {schedules} schedules, {cost:?}");
+    println!("{backend} {family} {format}, {kv_format} cache: {schedules} schedules, {cost:?}");
     if family == "llama" && schedules >= 20 {
         assert!(cost.cached_tokens > 0 && cost.accepted_tokens > 0 && cost.recomputed_tokens > 0, "{cost:?} shows too little");
     }
@@ -106,11 +106,13 @@ fn whatever_happens_around_it_a_sequence_is_itself() {
             4 => count("FIRECREST_SCHEDULES", 200),
             _ => 20,
         };
-        churn("llama", Format::Q8_0, &backend, schedules);
-        churn("gemma3", Format::F16, &backend, schedules / 4);
+        churn("llama", Format::Q8_0, KvFormat::F16, &backend, schedules);
+        churn("gemma3", Format::F16, KvFormat::F16, &backend, schedules / 4);
+        churn("llama", Format::Q8_0, KvFormat::Int8, &backend, 20);
+        churn("gemma2", Format::Q4_0, KvFormat::Int8, &backend, 4);
         if rounds_on(&backend) == 4 {
-            churn("gemma2", Format::Q4_0, &backend, schedules / 4);
-            churn("bert", Format::F16, &backend, schedules / 10);
+            churn("gemma2", Format::Q4_0, KvFormat::F16, &backend, schedules / 4);
+            churn("bert", Format::F16, KvFormat::F16, &backend, schedules / 10);
         }
     }
 }

@@ -1,6 +1,6 @@
-use firecrest_shaders::Kernel;
 use firecrest_shaders::params::rope_pairs;
 use firecrest_shaders::reference::RopeCase;
+use firecrest_shaders::{Kernel, KvFormat};
 use firecrest_tests::kernel_runner::check_all;
 
 #[test]
@@ -29,6 +29,18 @@ fn rope_write() {
         }
         // Far positions: the angle is 10^5 radians.
         cases.extend([100, 4095, 100_000].map(|position| RopeCase { position, first_row: 2, magnitude: 1.19, ..base }.case(variant)));
+        // Heads of codes that are nothing, nearly nothing, and more than a scale can say: K of row 0, V of rows 1 to 3. f16 says no more
+        // than that large ones are infinite.
+        if variant.kv == Some(KvFormat::Int8) {
+            let mut case = RopeCase { pairs: rope_pairs::NONE, kv_heads: 2, ..base }.case(variant);
+            let (stride, heads) = (case.buffers[0][4] as usize, 3);
+            for (row, head, factor) in [(0, heads, 0.0f32), (1, heads + 2, 1e-9), (2, heads + 3, 1e-5), (3, heads + 2, 1e12)] {
+                for value in &mut case.buffers[6][row * stride + head * 64..][..64] {
+                    *value = (f32::from_bits(*value) * factor).to_bits();
+                }
+            }
+            cases.push(case);
+        }
         cases
     });
 }

@@ -1,5 +1,6 @@
 //! Tiny files of every family through the whole way: file, configuration, layout, plan, backend; the reference judges.
 
+use firecrest_engine::kv::KvFormat;
 use firecrest_engine::model::plan::Op;
 use firecrest_engine::model::{Config, Model, PlanKind, Runs};
 use firecrest_engine::quant::Format;
@@ -23,11 +24,15 @@ fn generated() -> Vec<u32> {
 
 /// The logits or final states of a random model, and what they were computed on.
 fn answer<R: Runner>(runner: R, family: &str, format: Format, mixed: bool, chunk: usize) -> (Vec<f32>, R) {
+    answer_with(runner, family, format, mixed, chunk, KvFormat::F16)
+}
+
+fn answer_with<R: Runner>(runner: R, family: &str, format: Format, mixed: bool, chunk: usize, kv: KvFormat) -> (Vec<f32>, R) {
     let file = open_bytes(family, RandomModel::of(family, format, mixed).finish()).unwrap();
     let config = Config::from_file(&file).unwrap();
     assert_eq!(config.context, CONTEXT);
     let (head, causal) = (config.head, config.causal);
-    let mut session = Session::open(runner, &file, config).unwrap();
+    let mut session = Session::open_with(runner, &file, config, kv).unwrap();
     if !causal {
         let states = session.states(&prompt()).unwrap();
         return (states, session.into_runner());
@@ -63,6 +68,28 @@ fn every_family_agrees_with_the_reference_on_every_backend() {
         }
     }
     assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// Windows and softcaps, norms of heads, and neither, over caches of codes: judged by a reference that rounds as they do, which must be
+/// much nearer than one that does not.
+#[test]
+fn caches_of_codes_agree_with_the_reference_on_every_backend() {
+    for backend in backends("int8 caches of tiny models on GPU backends") {
+        for family in ["llama", "qwen3", "gemma2"] {
+            let reference = |kv, precision| {
+                let runner = Reference::new(precision, Inputs::Exact);
+                wide(&answer_with(runner, family, Format::F16, false, 64, kv).0)
+            };
+            let want = reference(KvFormat::Int8, KvPrecision::Int8);
+            let other = reference(KvFormat::F16, KvPrecision::F16);
+            let (got, used) = answer_with(backend.take(), family, Format::F16, false, 19, KvFormat::Int8);
+            backend.give_back(used);
+            let (error, largest, apart) = (nmse(&got, &want), largest_error(&got, &want), nmse(&got, &other));
+            println!("{backend:24} {family:12} int8 cache: nmse {error:9.2e}  largest {largest:9.2e}, from f16 {apart:9.2e}");
+            assert!(error <= 5e-6 && largest <= 5e-3, "{backend}: {family}: nmse {error:e}, largest {largest:e}");
+            assert!(apart >= 10.0 * error, "{backend}: {family}: nmse {error:e}, and {apart:e} from a cache of f16");
+        }
+    }
 }
 
 #[test]
@@ -103,7 +130,7 @@ fn equal_formats_share_a_matrix_and_tied_heads_the_table() {
 fn inspect_says_what_runs_how() {
     let writer = RandomModel::of("llama", Format::Q4_0, true).tensor_f32("spare.weight", &[3], Format::F32, &[0.0; 3]);
     let file = open_bytes("llama", writer.finish()).unwrap();
-    let description = Model::describe(&file, Some(32)).unwrap();
+    let description = Model::describe(&file, Some(32), KvFormat::F16).unwrap();
     let runs = |name: &str| description.tensors.iter().find(|t| t.name == name).unwrap().runs;
     assert_eq!(runs("blk.0.ffn_gate.weight"), Runs::Native(Format::Q4_0));
     // Gate (F16) and up (Q4_0) of the second layer differ: both run as Q8_0.
@@ -115,7 +142,7 @@ fn inspect_says_what_runs_how() {
     assert_eq!(description.kv_bytes_per_position, 2 * 2 * 2 * 2 * 16);
 
     let file = open_bytes("gemma3", RandomModel::of("gemma3", Format::F16, false).finish()).unwrap();
-    let description = Model::describe(&file, None).unwrap();
+    let description = Model::describe(&file, None, KvFormat::F16).unwrap();
     assert_eq!(description.windows, [(Some(6), 5), (None, 1)]);
     assert_eq!(description.kv_bytes(CONTEXT), u64::from(5 * 6 + CONTEXT) * 2 * 2 * 2 * 16);
 }

@@ -83,7 +83,7 @@ pub(super) fn attention_plan(
 }
 
 pub(super) fn group_of(a: &Attention, pages: u32) -> KvGroup {
-    KvGroup { layers: vec![a.layer], window: a.window, kv_heads: a.kv_heads, head_dim: a.head_dim, pages }
+    KvGroup { layers: vec![a.layer], window: a.window, kv_heads: a.kv_heads, head_dim: a.head_dim, format: KvFormat::F16, pages }
 }
 
 /// Keys and values are rounded to f16 from f32 here, from f64 in the interpreter: now and then to a neighbour.
@@ -117,6 +117,75 @@ fn attention_of_every_geometry() {
         let steps: &[[u32; 4]] = if a.causal { &[[5, 100, 1, 0], [1, 1, 1, 33], [1, 31, 17, 1], [1, 1, 1, 1]] } else { &[[5, 100, 17, 1]] };
         let batches: Vec<Batch> = steps.iter().map(|lengths| sequences.step(lengths)).collect();
         judge(&format!("{a:?}"), &world, &plan, &batches, KV_BOUND);
+    }
+}
+
+#[test]
+fn attention_over_codes() {
+    let mut random = Random::new(16);
+    let base =
+        Attention { layer: 3, group: 0, heads: 4, kv_heads: 2, head_dim: 64, window: None, scale: 0.125, softcap: None, causal: true };
+    let mut cases = Vec::new();
+    for head_dim in [8, 20, 33, 64, 80, 96, 128, 256] {
+        cases.push(Attention { head_dim, scale: 1.0 / (head_dim as f32).sqrt(), ..base });
+    }
+    cases.push(Attention { heads: 12, kv_heads: 3, head_dim: 16, scale: 0.25, ..base });
+    cases.push(Attention { window: Some(17), head_dim: 16, scale: 0.5, ..base });
+    cases.push(Attention { softcap: Some(2.0), window: Some(40), scale: 1.0, ..base });
+    cases.push(Attention { causal: false, ..base });
+    for a in cases {
+        let mut world = World::default();
+        let group = KvGroup { format: KvFormat::Int8, ..group_of(&a, 40) };
+        let plan = attention_plan(&mut world, a, 32, None, false, &mut random);
+        world.kv(vec![group.clone()]);
+        let mut sequences = Sequences::new(4, &[group], 50, &mut random);
+        let steps: &[[u32; 4]] = if a.causal { &[[5, 100, 1, 0], [1, 1, 1, 33], [1, 31, 17, 1], [1, 1, 1, 1]] } else { &[[5, 100, 17, 1]] };
+        let batches: Vec<Batch> = steps.iter().map(|lengths| sequences.step(lengths)).collect();
+        judge(&format!("int8 {a:?}"), &world, &plan, &batches, KV_BOUND);
+        // What codes change is far more than what is allowed.
+        let (mut codes, mut halves) =
+            (world.interpreter(KvPrecision::Int8, Inputs::Exact), world.interpreter(KvPrecision::F16, Inputs::Exact));
+        for batch in &batches {
+            let halves: Vec<f32> = halves.run(&plan, batch).concat().into_iter().map(|v| v as f32).collect();
+            let moved = nmse(&halves, &codes.run(&plan, batch).concat());
+            assert!(moved > 10.0 * INT8_NMSE, "{a:?}: codes move the output by {moved:.1e} only");
+        }
+    }
+}
+
+/// A head that codes can't hold reads as NaN, whoever sees it; one that is nearly nothing reads as zeros.
+#[test]
+fn heads_that_codes_cannot_hold() {
+    let mut random = Random::new(17);
+    let a = Attention { layer: 0, group: 0, heads: 2, kv_heads: 1, head_dim: 32, window: None, scale: 0.2, softcap: None, causal: true };
+    for (size, finite) in [(1e-12f32, true), (1e9, false), (f32::INFINITY, false), (f32::NAN, false)] {
+        let mut world = World::default();
+        let group = KvGroup { format: KvFormat::Int8, ..group_of(&a, 8) };
+        let mut plan = attention_plan(&mut world, a, 32, None, false, &mut random);
+        // Values only: a bias of this size on V's first element.
+        let mut bias = vec![0.0; 128];
+        bias[96] = size;
+        let bias = world.vector(bias);
+        plan.ops.iter_mut().for_each(|op| {
+            if let Op::NormQkv { linear, .. } = op {
+                linear.bias = Some(bias);
+            }
+        });
+        world.kv(vec![group.clone()]);
+        let batch = Sequences::new(1, &[group], 50, &mut random).step(&[21]);
+        for subject in subjects() {
+            let mut backend = (subject.make)();
+            world.upload(&mut backend).expect("weights upload");
+            let out = run(&mut backend, &plan, &batch);
+            assert!(out.iter().all(|v| v.is_finite() == finite), "{}: {size}", subject.name);
+        }
+        for adapter in quick_software("heads that codes cannot hold") {
+            with_backend(adapter, Without::default(), |backend| {
+                world.upload(backend).expect("weights upload");
+                let out = run(backend, &plan, &batch);
+                assert!(out.iter().all(|v| v.is_finite() == finite), "{adapter}: {size}");
+            });
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! It follows the words of [`firecrest_engine::model::plan`] with loops and nothing else: no tiling, no online softmax, no
 //! integer dot. Weights are what a file's blocks mean (dequantised, f32), everything computed from them is f64.
 //! Two settings let a test take a backend's *stated* roundings into account, so that what remains is tight: the KV cache
-//! may be rounded to f16 as caches store it, and the inputs of quantised matrices to 8 bits per block of 32. A third takes on ggml's
+//! may be rounded to f16 or 8 bits as caches store it, and the inputs of quantised matrices to 8 bits per block of 32. A third takes on ggml's
 //! roundings, to tell those from errors.
 
 use std::collections::BTreeMap;
@@ -12,8 +12,9 @@ use firecrest_engine::Format;
 use firecrest_engine::backend::cpu::CpuBackend;
 use firecrest_engine::backend::{MatrixId, VectorId};
 use firecrest_engine::batch::{Batch, Row, RowToken};
-use firecrest_engine::kv::{KvGroup, PAGE_LEN, PageId};
+use firecrest_engine::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
 use firecrest_engine::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, Rope, RopePairs};
+use firecrest_shaders::reference::quantise_head;
 use half::f16;
 
 /// How keys and values are kept.
@@ -23,6 +24,29 @@ pub enum KvPrecision {
     F64,
     /// Rounded to f16, as caches store them.
     F16,
+    /// Rounded to 8 bits a head, as caches of [`KvFormat::Int8`] store them.
+    Int8,
+}
+
+impl KvPrecision {
+    /// What a cache of this format keeps.
+    pub fn of(format: KvFormat) -> KvPrecision {
+        match format {
+            KvFormat::F16 => KvPrecision::F16,
+            KvFormat::Int8 => KvPrecision::Int8,
+        }
+    }
+
+    fn round(self, head: &[f64]) -> Vec<f64> {
+        match self {
+            KvPrecision::F64 => head.to_vec(),
+            KvPrecision::F16 => head.iter().map(|&v| round_to_half(v)).collect(),
+            KvPrecision::Int8 => {
+                let (scale, codes) = quantise_head(head);
+                codes.into_iter().map(|code| f64::from(code) * scale.to_f64()).collect()
+            }
+        }
+    }
 }
 
 /// How the inputs of quantised matrices are taken.
@@ -313,13 +337,10 @@ impl Interpreter {
         }
         let page = page_of(batch, row, a.group, row.position);
         let layer = self.layers.get_mut(&a.layer).unwrap_or_else(|| panic!("layer {} has no cache", a.layer));
-        let round = |v: f64| if self.kv == KvPrecision::F16 { f16::from_f64(v).to_f64() } else { v };
         for head in 0..kv_heads {
             let at = ((page.0 as usize * kv_heads + head) * PAGE_LEN + row.position as usize % PAGE_LEN) * dim;
-            for i in 0..dim {
-                layer.keys[at + i] = round(qkv[(heads + head) * dim + i]);
-                layer.values[at + i] = round(qkv[(heads + kv_heads + head) * dim + i]);
-            }
+            layer.keys[at..][..dim].copy_from_slice(&self.kv.round(&qkv[(heads + head) * dim..][..dim]));
+            layer.values[at..][..dim].copy_from_slice(&self.kv.round(&qkv[(heads + kv_heads + head) * dim..][..dim]));
         }
     }
 

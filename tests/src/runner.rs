@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use firecrest_engine::backend::{Backend, MatrixId, MatrixSpec, Outputs, VectorId};
 use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView};
 use firecrest_engine::file::ModelFile;
-use firecrest_engine::kv::{KvGroup, PAGE_LEN, PageId};
+use firecrest_engine::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
 use firecrest_engine::model::{Config, Model, Plan, PlanKind, WeightTarget};
 use firecrest_engine::quant::{GgmlType, dequantise};
 use firecrest_engine::{Error, Result};
@@ -109,12 +109,17 @@ pub struct Session<R> {
 
 impl<R: Runner> Session<R> {
     /// Loads a file's model and makes room for `config.context` positions.
-    pub fn open(mut runner: R, file: &ModelFile, config: Config) -> Result<Session<R>> {
+    pub fn open(runner: R, file: &ModelFile, config: Config) -> Result<Session<R>> {
+        Session::open_with(runner, file, config, KvFormat::F16)
+    }
+
+    /// The same with keys and values stored otherwise.
+    pub fn open_with(mut runner: R, file: &ModelFile, config: Config, kv: KvFormat) -> Result<Session<R>> {
         let blocks = config.context.div_ceil(PAGE_LEN as u32);
         // Pages that are dealt out must differ, and 7 must not divide their number.
         let pages = if blocks.is_multiple_of(7) { blocks + 1 } else { blocks };
         let model = pollster::block_on(Model::load_configured(config, file, &mut runner, &mut |_, _| {}))?;
-        let groups = model.kv_groups(pages);
+        let groups = model.kv_groups(pages, kv);
         runner.allocate_kv(&groups)?;
         let dealt: Vec<PageId> = (0..blocks).map(|b| PageId((b * 7 + 3) % pages)).collect();
         let tables = vec![dealt; groups.len()];

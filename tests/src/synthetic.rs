@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use firecrest_engine::Format;
 use firecrest_engine::backend::{Backend, MatrixId, MatrixSpec, VectorId};
 use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView};
-use firecrest_engine::kv::{KvGroup, PAGE_LEN, PageId};
+use firecrest_engine::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
 use firecrest_engine::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, PlanKind, Rope, RopePairs, Widths};
 use firecrest_engine::quant::{GgmlType, dequantise, quantise};
 
@@ -60,6 +60,8 @@ pub struct Recipe {
     pub activation: Activation,
     /// Multiplies embeddings.
     pub embedding_scale: f32,
+    /// How keys and values are stored.
+    pub kv: KvFormat,
 }
 
 impl Recipe {
@@ -87,6 +89,7 @@ impl Recipe {
             pairs: RopePairs::Adjacent,
             activation: Activation::Silu,
             embedding_scale: 1.0,
+            kv: KvFormat::F16,
         }
     }
 
@@ -175,7 +178,11 @@ impl Recipe {
             let window = self.window.filter(|(_, every)| (layer + 1) % every == 0).map(|(window, _)| window);
             // Group 0 is what layer 0 does; whatever differs from it is group 1.
             let group = u32::from(groups.get(&0).is_some_and(|first| first.window != window));
-            groups.entry(group).or_insert(KvGroup { layers: Vec::new(), window, kv_heads, head_dim, pages: 0 }).layers.push(layer);
+            groups
+                .entry(group)
+                .or_insert(KvGroup { layers: Vec::new(), window, kv_heads, head_dim, format: self.kv, pages: 0 })
+                .layers
+                .push(layer);
             let attention = Attention {
                 layer,
                 group,

@@ -1,7 +1,7 @@
 //! Weights given both to the interpreter and to a backend, for tests that compare the two.
 
 use firecrest_engine::backend::{Backend, MatrixId, MatrixSpec, VectorId};
-use firecrest_engine::kv::KvGroup;
+use firecrest_engine::kv::{KvFormat, KvGroup};
 use firecrest_engine::quant::{GgmlType, dequantise};
 use firecrest_engine::{Format, Result};
 use half::f16;
@@ -81,6 +81,11 @@ impl World {
     /// Sets the KV cache's groups.
     pub fn kv(&mut self, groups: Vec<KvGroup>) {
         self.groups = groups;
+    }
+
+    /// How its caches store keys and values; f16 where it has none.
+    pub fn kv_format(&self) -> KvFormat {
+        self.groups.first().map_or(KvFormat::F16, |group| group.format)
     }
 
     /// What a matrix was made of, and what it means.

@@ -41,7 +41,7 @@ pub struct Firecrest {
 impl Firecrest {
     /// Loads a model. `files` is an array of `[name, Blob | Uint8Array]`: one GGUF, its parts, or the files of a Hugging Face folder.
     /// `options` is JSON: `{"backend": "cpu" | "gpu", "subgroups", "accept_software", "benchmark", "context", "max_sequences",
-    /// "cache_positions", "step_rows"}`. `on_event` hears `{kind: "loading", done, total}` now and every request's events later.
+    /// "cache_positions", "kv_type": "f16" | "int8", "step_rows"}`. `on_event` hears `{kind: "loading", done, total}` now and every request's events later.
     ///
     /// # Errors
     /// Throws an `Error` with a `code` where the files, the options or the device will not do.

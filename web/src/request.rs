@@ -1,6 +1,6 @@
 //! Requests and load options as JSON: what crosses a worker's border is text either way, and unknown fields are refused by name.
 
-use firecrest_engine::engine::{CacheSize, EngineOptions, Generate, Sampling};
+use firecrest_engine::engine::{CacheSize, EngineOptions, Generate, KvFormat, Sampling};
 use firecrest_engine::grammar::{Constraint, Grammar, Trigger};
 use firecrest_engine::{Error, Result};
 use serde::Deserialize;
@@ -11,6 +11,15 @@ use serde::Deserialize;
 pub(crate) enum BackendKind {
     Cpu,
     Gpu,
+}
+
+/// How the KV cache stores keys and values.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum KvType {
+    #[default]
+    F16,
+    Int8,
 }
 
 /// How a model is loaded.
@@ -31,6 +40,8 @@ pub(crate) struct LoadOptions {
     context: Option<u32>,
     max_sequences: Option<u32>,
     cache_positions: Option<u64>,
+    #[serde(default)]
+    kv_type: KvType,
     step_rows: Option<u32>,
 }
 
@@ -50,6 +61,10 @@ impl LoadOptions {
             context: self.context,
             max_sequences: self.max_sequences.unwrap_or(default.max_sequences),
             cache: self.cache_positions.map_or(default.cache, CacheSize::Positions),
+            kv_format: match self.kv_type {
+                KvType::F16 => KvFormat::F16,
+                KvType::Int8 => KvFormat::Int8,
+            },
             step_rows: self.step_rows.unwrap_or(default.step_rows),
             ..default
         }

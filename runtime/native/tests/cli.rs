@@ -118,6 +118,24 @@ fn logits_are_written_as_safetensors() {
 }
 
 #[test]
+fn an_int8_cache_is_taken_on_and_others_are_refused() {
+    let ask = ["generate", "--prompt", "Once", "--max-tokens", "8", "--temperature", "0", "--backend", "cpu", "--json", "--kv-type"];
+    let object = json(&[&ask[..], &["int8"]].concat());
+    assert!(!ids(&object["tokens"]).is_empty(), "{object}");
+    let refused = error(&[&ask[..], &["q4"]].concat());
+    assert!(refused.contains("q4") && refused.contains("f16, int8"), "{refused}");
+    let bytes = |kv| {
+        let measured = json(&["bench", "--prompt", "8", "--gen", "2", "--sequences", "1", "--backend", "cpu", "--json", "--kv-type", kv]);
+        let shown = json(&["inspect", "--json", "--kv-type", kv]);
+        let bytes = |value: &Value| value.as_f64().expect("bytes");
+        assert_eq!(measured[0]["kv_type"], kv);
+        (bytes(&measured[0]["kv_bytes"]), bytes(&shown["memory"]["kv_bytes_per_position"]))
+    };
+    let (f16, int8) = (bytes("f16"), bytes("int8"));
+    assert_eq!((int8.0 / f16.0, int8.1 / f16.1), (66.0 / 128.0, 66.0 / 128.0));
+}
+
+#[test]
 fn tokenize_takes_files_byte_for_byte() {
     let Some((model, _)) = stories() else { return };
     let file = scratch("text.txt");

@@ -2,7 +2,6 @@
 
 use super::seen::{scores, seen};
 use crate::params::{AttendParams, RowInfo, Tile};
-use half::f16;
 
 /// What `attend_prompt` reads.
 #[derive(Clone, Copy, Debug)]
@@ -17,10 +16,10 @@ pub struct PromptInputs<'a> {
     pub tiles: &'a [Tile],
     /// `[rows, qkv_stride]`.
     pub qkv: &'a [f32],
-    /// `[page][kv head][PAGE_LEN][kv_stride]`.
-    pub k_pages: &'a [f16],
+    /// What they mean, `[page][kv head][PAGE_LEN][kv_stride]`.
+    pub k_pages: &'a [f64],
     /// As `k_pages`.
-    pub v_pages: &'a [f16],
+    pub v_pages: &'a [f64],
 }
 
 /// ATT = softmax(mask(softcap(scale·Q·Kᵀ)))·V for the rows of the tiles, into `att` `[rows, att_stride]`.
@@ -38,7 +37,7 @@ pub fn attend_prompt(inputs: &PromptInputs, att: &mut [f32]) {
             let total: f64 = found.iter().map(|(s, _)| (s - largest).exp()).sum();
             let out = &mut att[(row * params.att_stride + head * params.head_dim) as usize..][..width];
             for (d, value) in out.iter_mut().enumerate() {
-                let sum: f64 = found.iter().map(|(s, base)| (s - largest).exp() * inputs.v_pages[base + d].to_f64()).sum();
+                let sum: f64 = found.iter().map(|(s, base)| (s - largest).exp() * inputs.v_pages[base + d]).sum();
                 *value = (sum / total) as f32;
             }
         }

@@ -2,17 +2,17 @@
 
 use super::seen::{scores, seen};
 use crate::params::{AttendParams, RowInfo, SPLIT};
-use half::f16;
 
 /// For each row, query head and split: Σ exp(s − m)·V, m and Σ exp(s − m) over the split's positions, into `partials`
-/// `[rows][heads][splits][head_dim + 2]`. Splits are counted from the first that the row sees.
+/// `[rows][heads][splits][head_dim + 2]`. Splits are counted from the first that the row sees. Pages are given as
+/// what they mean.
 pub fn attend_split(
     params: &AttendParams,
     rows: &[RowInfo],
     tables: &[u32],
     qkv: &[f32],
-    k_pages: &[f16],
-    v_pages: &[f16],
+    k_pages: &[f64],
+    v_pages: &[f64],
     partials: &mut [f32],
 ) {
     let width = params.head_dim as usize;
@@ -29,7 +29,7 @@ pub fn attend_split(
                 let at = (((r * params.heads + head) * params.splits) as usize + i) * (width + 2);
                 let out = &mut partials[at..][..width + 2];
                 for (d, value) in out[..width].iter_mut().enumerate() {
-                    *value = found.iter().map(|(s, base)| (s - largest).exp() * v_pages[base + d].to_f64()).sum::<f64>() as f32;
+                    *value = found.iter().map(|(s, base)| (s - largest).exp() * v_pages[base + d]).sum::<f64>() as f32;
                 }
                 out[width] = largest as f32;
                 out[width + 1] = found.iter().map(|(s, _)| (s - largest).exp()).sum::<f64>() as f32;

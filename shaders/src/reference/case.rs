@@ -1,9 +1,9 @@
 //! Dispatches with everything they read, made from a few sizes.
 
-use super::{Random, SampleCase, setting};
+use super::{PageLayout, Random, SampleCase, setting};
 use crate::params::*;
 use crate::planes::{Layout, Planes, repack};
-use crate::{Format, Kernel, Variant};
+use crate::{Format, Kernel, KvFormat, Variant};
 use bytemuck::{bytes_of, cast_slice};
 use half::f16;
 
@@ -29,6 +29,11 @@ impl Case {
     /// For a variant that reads none.
     pub(super) fn format(&self) -> Format {
         self.variant.format.expect("the row of a kernel that reads weights names a format")
+    }
+
+    /// How the variant stores keys and values; f16 where it touches none.
+    pub(super) fn kv(&self) -> KvFormat {
+        self.variant.kv.unwrap_or_default()
     }
 
     /// The same dispatch by another size of the same rung: what must give the same bits.
@@ -359,6 +364,7 @@ impl RopeCase {
     /// The dispatch.
     pub fn case(&self, variant: &'static Variant) -> Case {
         let mut random = Random::new(4);
+        let kv = variant.kv.unwrap_or_default();
         let total = self.first_row + self.rows;
         let stride = (self.heads + 2 * self.kv_heads) * self.head_dim + 5;
         let table_stride = (self.position + 5 * total) / PAGE_LEN + 1;
@@ -378,7 +384,7 @@ impl RopeCase {
             heads: self.heads,
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
-            kv_stride: kv_stride(self.head_dim),
+            kv_stride: kv_stride(self.head_dim, kv),
             qkv_stride: stride,
             rows: self.rows,
             first_row: self.first_row,
@@ -389,7 +395,7 @@ impl RopeCase {
             eps: 1e-6,
         };
         let frequencies: Vec<f32> = (0..self.rotated / 2).map(|i| 10000f32.powf(-2.0 * i as f32 / self.rotated.max(1) as f32)).collect();
-        let pool = vec![0u32; (u64::from(pages) * page_bytes(self.kv_heads, self.head_dim) / 4) as usize];
+        let pool = vec![0u32; (u64::from(pages) * page_bytes(self.kv_heads, self.head_dim, kv) / 4) as usize];
         let buffers = vec![
             uniform(&params),
             words(&rows),
@@ -457,10 +463,13 @@ impl AttendCase {
                 pages += 1;
             }
         }
-        let stride = kv_stride(self.head_dim);
-        let page_len = (u64::from(pages) * page_bytes(self.kv_heads, self.head_dim) / 2) as usize;
-        let pool = |random: &mut Random| -> Vec<f16> {
-            let mut pool = vec![f16::NAN; page_len];
+        let kv = variant.kv.unwrap_or_default();
+        let stride = kv_stride(self.head_dim, kv);
+        let layout = PageLayout { format: kv, kv_heads: self.kv_heads, stride };
+        let page_words = (u64::from(pages) * page_bytes(self.kv_heads, self.head_dim, kv) / 4) as usize;
+        let pool = |random: &mut Random| -> Vec<u32> {
+            // NaN as an f16, and so as a scale.
+            let mut pool = vec![0x7e00_7e00; page_words];
             for (s, &length) in self.lengths.iter().enumerate() {
                 for position in 0..length {
                     let page = tables[1 + s * table_stride as usize + (position / PAGE_LEN) as usize];
@@ -468,10 +477,8 @@ impl AttendCase {
                         continue;
                     }
                     for head in 0..self.kv_heads {
-                        let at = (((page * self.kv_heads + head) * PAGE_LEN + position % PAGE_LEN) * stride) as usize;
-                        for (d, v) in pool[at..][..stride as usize].iter_mut().enumerate() {
-                            *v = if d < self.head_dim as usize { f16::from_f32(random.value()) } else { f16::ZERO };
-                        }
+                        let values: Vec<f64> = (0..self.head_dim).map(|_| f64::from(random.value())).collect();
+                        layout.store(&mut pool, page, head, position % PAGE_LEN, &values);
                     }
                 }
             }
@@ -501,7 +508,7 @@ impl AttendCase {
         };
         let qkv = random.values((total * qkv_stride) as usize);
         let att = random.values((total * att_stride) as usize);
-        let (k_words, v_words) = (words(&k_pages), words(&v_pages));
+        let (k_words, v_words) = (k_pages, v_pages);
         let partials = vec![0f32; partials_len(params.rows, self.heads, params.splits, self.head_dim) as usize];
         let buffers = match variant.kernel {
             Kernel::AttendPrompt => {
@@ -510,9 +517,8 @@ impl AttendCase {
                 vec![uniform(&params), words(&rows), words(&tables), words(&tiles), words(&qkv), k_words, v_words, words(&att)]
             }
             Kernel::AttendReduce => {
-                let halves = |words: &[u32]| cast_slice::<u32, f16>(words).to_vec();
                 let mut folded = partials;
-                super::attend_split(&params, &rows, &tables, &qkv, &halves(&k_words), &halves(&v_words), &mut folded);
+                super::attend_split(&params, &rows, &tables, &qkv, &layout.decode(&k_words), &layout.decode(&v_words), &mut folded);
                 vec![uniform(&params), words(&rows), words(&folded), words(&att)]
             }
             _ => vec![uniform(&params), words(&rows), words(&tables), words(&qkv), k_words, v_words, words(&partials)],

@@ -14,6 +14,7 @@ mod matmul;
 mod matrix;
 mod matvec;
 mod norm;
+mod pages;
 mod random;
 mod rope_write;
 mod sample;
@@ -30,13 +31,14 @@ pub use matmul::matmul;
 pub use matrix::{MatrixInputs, Rounding};
 pub use matvec::matvec;
 pub use norm::{NormInputs, norm};
+pub use pages::{PageLayout, quantise_head};
 pub use random::Random;
 pub use rope_write::{RopeInputs, rope_write};
 pub use sample::{SampleInputs, sample};
 pub use sample_case::SampleCase;
 
 use crate::params::{AttendParams, DROPPED, EmbedParams, MatrixParams, NormParams, RopeParams, SampleParams};
-use crate::{BindingKind, Kernel, Rung};
+use crate::{BindingKind, Kernel, KvFormat, Rung};
 use bytemuck::{cast_slice, cast_slice_mut, from_bytes};
 
 /// The value of an override in a case: what it sets, or 0, which is every override's default but `SHUFFLE_WIDTH`'s.
@@ -110,13 +112,15 @@ pub fn expected(case: &Case) -> Vec<Vec<u32>> {
                 q_gain: f(4),
                 k_gain: f(5),
             };
+            let format = case.kv();
             let [.., qkv, k_pages, v_pages] = buffers.as_mut_slice() else { return buffers };
-            rope_write(&inputs, cast_slice_mut(qkv), cast_slice_mut(k_pages), cast_slice_mut(v_pages));
+            rope_write(&inputs, format, cast_slice_mut(qkv), k_pages, v_pages);
         }
         Kernel::AttendSplit => {
             let params: &AttendParams = from_bytes(bytes);
-            let (k, v) = (cast_slice(&given[4]), cast_slice(&given[5]));
-            attend_split(params, cast_slice(&given[1]), &given[2], f(3), k, v, cast_slice_mut(&mut buffers[6]));
+            let layout = PageLayout { format: case.kv(), kv_heads: params.kv_heads, stride: params.kv_stride };
+            let (k, v) = (layout.decode(&given[4]), layout.decode(&given[5]));
+            attend_split(params, cast_slice(&given[1]), &given[2], f(3), &k, &v, cast_slice_mut(&mut buffers[6]));
         }
         Kernel::AttendReduce => {
             let params: &AttendParams = from_bytes(bytes);
@@ -124,14 +128,16 @@ pub fn expected(case: &Case) -> Vec<Vec<u32>> {
         }
         Kernel::AttendPrompt => {
             let params: &AttendParams = from_bytes(bytes);
+            let layout = PageLayout { format: case.kv(), kv_heads: params.kv_heads, stride: params.kv_stride };
+            let (k, v) = (layout.decode(&given[5]), layout.decode(&given[6]));
             let inputs = attend_prompt::PromptInputs {
                 params,
                 rows: cast_slice(&given[1]),
                 tables: &given[2],
                 tiles: cast_slice(&given[3]),
                 qkv: f(4),
-                k_pages: cast_slice(&given[5]),
-                v_pages: cast_slice(&given[6]),
+                k_pages: &k,
+                v_pages: &v,
             };
             attend_prompt(&inputs, cast_slice_mut(&mut buffers[7]));
         }
@@ -161,8 +167,8 @@ pub fn bound(rung: Rung) -> f64 {
     }
 }
 
-/// Judges what a device left in the buffer at `binding` against what [`expected`] says. Pages hold f16 and may differ by a unit
-/// in the last place. What the twin leaves alone must be the same bits. Returns the error as a share of the largest value.
+/// Judges what a device left in the buffer at `binding` against what [`expected`] says. Pages of f16 may differ by a unit
+/// in the last place, those of 8-bit codes by a step of few of them. What the twin leaves alone must be the same bits. Returns the error as a share of the largest value.
 pub fn compare(case: &Case, binding: usize, expected: &[u32], got: &[u32]) -> Result<f64, String> {
     let about = &case.variant.bindings[binding];
     let place = format!("{} ({}), `{}`", case.variant.name, case.what, about.name);
@@ -173,6 +179,21 @@ pub fn compare(case: &Case, binding: usize, expected: &[u32], got: &[u32]) -> Re
         return Err(format!("{place} has {} words, not {}", got.len(), expected.len()));
     }
     let before = &case.buffers[binding];
+    let left_alone = || -> Result<(), String> {
+        for (i, ((&was, &want), &is)) in before.iter().zip(expected).zip(got).enumerate() {
+            if want == was && is != was {
+                return Err(format!("{place}: word {i} should have been left alone: {was:#x} became {is:#x}"));
+            }
+        }
+        Ok(())
+    };
+    if about.name.ends_with("_pages") && case.kv() == KvFormat::Int8 {
+        left_alone()?;
+        // Only `rope_write` writes pages.
+        let params: &RopeParams = from_bytes(cast_slice(&case.buffers[0]));
+        let layout = PageLayout { format: KvFormat::Int8, kv_heads: params.kv_heads, stride: params.kv_stride };
+        return layout.compare_int8(expected, got).map_err(|e| format!("{place}: {e}"));
+    }
     if matches!(about.name, "drawn" | "slots") {
         return match expected.iter().zip(got).position(|(want, is)| want != is) {
             Some(at) => Err(format!("{place}: word {at} is {}, not {}", got[at], expected[at])),
@@ -194,11 +215,7 @@ pub fn compare(case: &Case, binding: usize, expected: &[u32], got: &[u32]) -> Re
         let floats = |words: &[u32]| cast_slice::<u32, f32>(words).iter().map(float).collect();
         (floats(expected), floats(got), bound(case.variant.rung))
     };
-    for (i, ((&was, &want), &is)) in before.iter().zip(expected).zip(got).enumerate() {
-        if want == was && is != was {
-            return Err(format!("{place}: word {i} should have been left alone: {was:#x} became {is:#x}"));
-        }
-    }
+    left_alone()?;
     let largest = wanted.iter().fold(0.0f64, |m, v| m.max(v.abs())).max(1e-30);
     let mut worst = (0.0, 0);
     for (i, (want, is)) in wanted.iter().zip(&left).enumerate() {

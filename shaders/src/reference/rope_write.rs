@@ -1,7 +1,8 @@
 //! [`Kernel::RopeWrite`](crate::Kernel::RopeWrite).
 
+use super::PageLayout;
+use crate::KvFormat;
 use crate::params::{NO_PAGE, PAGE_LEN, RopeParams, RowInfo, rope_pairs};
-use half::f16;
 
 /// What `rope_write` reads.
 #[derive(Clone, Copy, Debug)]
@@ -24,11 +25,11 @@ pub struct RopeInputs<'a> {
     pub k_gain: &'a [f32],
 }
 
-/// Normalises and rotates Q and K heads of `qkv` `[rows, qkv_stride]`; Q goes back, K and V to pages
-/// `[page][kv head][PAGE_LEN][kv_stride]`.
-pub fn rope_write(inputs: &RopeInputs, qkv: &mut [f32], k_pages: &mut [f16], v_pages: &mut [f16]) {
+/// Normalises and rotates Q and K heads of `qkv` `[rows, qkv_stride]`; Q goes back, K and V to pages of `format`.
+pub fn rope_write(inputs: &RopeInputs, format: KvFormat, qkv: &mut [f32], k_pages: &mut [u32], v_pages: &mut [u32]) {
     let params = inputs.params;
     let width = params.head_dim as usize;
+    let layout = PageLayout { format, kv_heads: params.kv_heads, stride: params.kv_stride };
     for row in params.first_row..params.first_row + params.rows {
         let about = &inputs.rows[row as usize];
         for h in 0..params.heads + 2 * params.kv_heads {
@@ -61,11 +62,8 @@ pub fn rope_write(inputs: &RopeInputs, qkv: &mut [f32], k_pages: &mut [f16], v_p
             if page == NO_PAGE {
                 continue;
             }
-            let slot = ((page * params.kv_heads + kv_head) * PAGE_LEN + about.position % PAGE_LEN) as usize;
             let pages = if is_v { &mut *v_pages } else { &mut *k_pages };
-            let out = &mut pages[slot * params.kv_stride as usize..][..params.kv_stride as usize];
-            out.fill(f16::ZERO);
-            head.iter().zip(out).for_each(|(v, o)| *o = f16::from_f64(*v));
+            layout.store(pages, page, kv_head, about.position % PAGE_LEN, &head);
         }
     }
 }

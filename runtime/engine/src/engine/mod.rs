@@ -29,7 +29,7 @@ pub use event::{Event, FinishReason, Usage};
 pub use options::EngineOptions;
 pub use request::{Embed, Generate, Pin, Priority, Request, Sharing, Speculation, Work};
 
-pub use crate::kv::CacheSize;
+pub use crate::kv::{CacheSize, KvFormat};
 pub use crate::model::Pooling;
 pub use crate::sampling::{Logprobs, Sampling};
 pub use crate::sequence::SequenceId;
@@ -119,7 +119,7 @@ impl Engine {
         let model = Model::load(file, &mut backend, LoadOptions { context: Some(context), progress }).await?;
         let config = &model.config;
         let (sequences, step_rows) = (options.max_sequences, options.step_rows);
-        let mut groups = model.kv_groups(0);
+        let mut groups = model.kv_groups(0, options.kv_format);
         let context = Sizing { context, sequences, step_rows }.apply(&mut groups, options.cache)?;
         backend.allocate_kv(&groups)?;
         backend.prepare().await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::batch::MOST_IN_FLIGHT;
 use crate::error::{Error, Result};
-use crate::kv::CacheSize;
+use crate::kv::{CacheSize, KvFormat};
 
 /// How an engine runs: everything here is fixed while it lives, but for the step's budget ([`super::Engine::set_step_rows`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct EngineOptions {
     pub max_requests: u32,
     /// The KV cache's size.
     pub cache: CacheSize,
+    /// How keys and values are stored: as f16, or in about half the bytes as int8, which moves logits a little.
+    pub kv_format: KvFormat,
     /// The token budget: rows of one step. Rows of decoding sequences come first, prompts are cut into chunks that fill the
     /// rest. More than `max_sequences`, so that prompts always move. A smaller budget makes shorter steps, which a browser needs to stay
     /// responsive; a larger one makes prompts faster. Encoders see a text whole, so theirs may pass it.
@@ -41,6 +43,7 @@ impl Default for EngineOptions {
             max_sequences,
             max_requests: 256,
             cache: CacheSize::Auto,
+            kv_format: KvFormat::F16,
             step_rows,
             steps_in_flight: MOST_IN_FLIGHT,
             gather: Duration::ZERO,

@@ -2,12 +2,14 @@
 //!
 //! Layers belong to KV groups (full attention, or a window W); each group has its own pool of pages, block tables and
 //! allocator. Pages that hold the beginning of a text stay known when its sequence ends, until their room is needed.
-//! Backends hold, per layer, a K and a V buffer of f16 laid out `[page][kv head][position in page][head dim]`.
+//! Backends hold, per layer, a K and a V buffer whose values are stored as the group's [`KvFormat`] says.
 
 mod cache;
 mod pool;
 mod prefix;
 mod size;
+
+pub use firecrest_shaders::KvFormat;
 
 pub use cache::{BlockTables, KvCache, Prefix};
 pub use pool::PagePool;
@@ -36,14 +38,16 @@ pub struct KvGroup {
     pub kv_heads: u32,
     /// Width of a key or value head.
     pub head_dim: u32,
+    /// How keys and values are stored.
+    pub format: KvFormat,
     /// Pages in the pool.
     pub pages: u32,
 }
 
 impl KvGroup {
-    /// Bytes one page takes in one layer's K buffer, and as much again in its V buffer.
+    /// Bytes one page takes in one layer's K buffer, and as much again in its V buffer; what pads odd heads aside.
     pub fn layer_page_bytes(&self) -> u64 {
-        u64::from(self.kv_heads) * u64::from(self.head_dim) * PAGE_LEN as u64 * 2
+        u64::from(self.kv_heads) * PAGE_LEN as u64 * self.format.head_bytes(self.head_dim)
     }
 
     /// Bytes one page takes over all layers, K and V.

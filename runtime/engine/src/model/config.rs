@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::file::{Metadata, ModelFile};
+use crate::kv::KvFormat;
 
 use super::families;
 use super::plan::{Activation, RopePairs};
@@ -189,15 +190,15 @@ impl Config {
         [self.heads * self.head_dim, kv, kv]
     }
 
-    /// Bytes of K and V (f16) that one more position takes, over the layers that keep every position.
-    pub fn kv_bytes_per_position(&self) -> u64 {
+    /// Bytes of K and V that one more position takes, over the layers that keep every position.
+    pub fn kv_bytes_per_position(&self, format: KvFormat) -> u64 {
         let full = (0..self.layers.len()).filter(|l| self.window(*l).is_none()).count() as u64;
-        full * self.kv_bytes_per_layer_position()
+        full * self.kv_bytes_per_layer_position(format)
     }
 
-    /// Bytes of K and V (f16) of one position in one layer.
-    pub fn kv_bytes_per_layer_position(&self) -> u64 {
-        2 * 2 * u64::from(self.kv_heads) * u64::from(self.head_dim)
+    /// Bytes of K and V of one position in one layer.
+    pub fn kv_bytes_per_layer_position(&self, format: KvFormat) -> u64 {
+        2 * u64::from(self.kv_heads) * format.head_bytes(self.head_dim)
     }
 
     fn check(&self) -> Result<()> {

@@ -6,6 +6,7 @@ use firecrest_shaders::Format;
 
 use crate::error::Result;
 use crate::file::ModelFile;
+use crate::kv::KvFormat;
 use crate::quant::GgmlType;
 
 use super::config::Config;
@@ -65,6 +66,8 @@ pub struct ModelDescription {
     pub tensors: Vec<TensorUse>,
     /// Bytes of weights where they run; a backend's padding aside.
     pub weight_bytes: u64,
+    /// How keys and values are stored.
+    pub kv_format: KvFormat,
     /// Bytes of K and V that each position of a sequence takes, over the layers that keep every position.
     pub kv_bytes_per_position: u64,
     /// Bytes of K and V that a sequence takes at most in layers with windows.
@@ -76,7 +79,7 @@ pub struct ModelDescription {
 impl ModelDescription {
     /// Bytes of K and V of one sequence of `positions`.
     pub fn kv_bytes(&self, positions: u32) -> u64 {
-        let each = self.config.kv_bytes_per_layer_position();
+        let each = self.config.kv_bytes_per_layer_position(self.kv_format);
         let layers =
             self.windows.iter().map(|(window, layers)| u64::from(window.map_or(positions, |w| w.min(positions))) * u64::from(*layers));
         layers.sum::<u64>() * each
@@ -99,7 +102,7 @@ impl ModelDescription {
 }
 
 /// Describes a file's model without reading any weights.
-pub(super) fn describe(file: &ModelFile, config: Config) -> Result<ModelDescription> {
+pub(super) fn describe(file: &ModelFile, config: Config, kv_format: KvFormat) -> Result<ModelDescription> {
     let layout = Layout::resolve(&config, file)?;
     let mut uses: BTreeMap<&str, Runs> = layout.vectors().iter().map(|t| (t.name.as_str(), Runs::Vector)).collect();
     for matrix in layout.matrices() {
@@ -134,8 +137,9 @@ pub(super) fn describe(file: &ModelFile, config: Config) -> Result<ModelDescript
     let in_windows = windows.iter().filter_map(|(w, layers)| w.map(|w| u64::from(w) * u64::from(*layers))).sum::<u64>();
     Ok(ModelDescription {
         weight_bytes: tensors.iter().map(|t| t.bytes).sum(),
-        kv_bytes_per_position: config.kv_bytes_per_position(),
-        kv_bytes_in_windows: in_windows * config.kv_bytes_per_layer_position(),
+        kv_format,
+        kv_bytes_per_position: config.kv_bytes_per_position(kv_format),
+        kv_bytes_in_windows: in_windows * config.kv_bytes_per_layer_position(kv_format),
         windows,
         tensors,
         config,

@@ -15,7 +15,7 @@ pub use plan::{Plan, PlanKind};
 
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
-use crate::kv::KvGroup;
+use crate::kv::{KvFormat, KvGroup};
 
 /// How a model is loaded.
 pub struct LoadOptions<'a> {
@@ -76,27 +76,27 @@ impl Model {
     }
 
     /// One KV group a window, of `pages` pages each.
-    pub fn kv_groups(&self, pages: u32) -> Vec<KvGroup> {
+    pub fn kv_groups(&self, pages: u32, format: KvFormat) -> Vec<KvGroup> {
         let config = &self.config;
         let mut groups: Vec<KvGroup> = Vec::new();
         for (layer, group) in kv_group_of_layers(config).into_iter().enumerate() {
             if group as usize == groups.len() {
                 let (kv_heads, head_dim) = (config.kv_heads, config.head_dim);
-                groups.push(KvGroup { layers: Vec::new(), window: config.window(layer), kv_heads, head_dim, pages });
+                groups.push(KvGroup { layers: Vec::new(), window: config.window(layer), kv_heads, head_dim, format, pages });
             }
             groups[group as usize].layers.push(layer as u32);
         }
         groups
     }
 
-    /// What runs how and what it needs, from a file's tables alone.
-    pub fn describe(file: &ModelFile, context: Option<u32>) -> Result<ModelDescription> {
+    /// What runs how and what it needs, with a KV cache of `kv`, from a file's tables alone.
+    pub fn describe(file: &ModelFile, context: Option<u32>, kv: KvFormat) -> Result<ModelDescription> {
         let config = Config::from_file(file)?;
         let config = match context {
             Some(context) => config.with_context(context)?,
             None => config,
         };
-        describe::describe(file, config)
+        describe::describe(file, config, kv)
     }
 }
 

@@ -136,7 +136,7 @@ pub enum Op {
         /// Rows: Q, K, V.
         linear: Linear,
     },
-    /// Normalises Q and K heads where asked, rotates them, and writes K and V to the row's page as f16. Rotated Q goes back to QKV.
+    /// Normalises Q and K heads where asked, rotates them, and writes K and V to the row's page. Rotated Q goes back to QKV.
     RopeWrite {
         /// Absent in BERT.
         rope: Option<Rope>,

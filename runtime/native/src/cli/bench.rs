@@ -9,7 +9,7 @@ use firecrest::engine::engine::{self, Engine, Event, FinishReason, Request, Samp
 use pollster::block_on;
 use serde_json::json;
 
-use super::open::{DeviceArguments, ModelArguments, Opened, Room, open};
+use super::open::{CacheArguments, DeviceArguments, ModelArguments, Opened, Room, open};
 use super::{Outcome, show};
 
 /// Measure prefill and decode.
@@ -22,6 +22,8 @@ pub(crate) struct Bench {
     model: ModelArguments,
     #[command(flatten)]
     device: DeviceArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
     /// Prompt tokens of each sequence.
     #[arg(long, value_name = "N", default_value_t = 128)]
     prompt: u32,
@@ -163,11 +165,12 @@ impl Bench {
         }
         let most = self.sequences.iter().copied().max().unwrap_or(1);
         // Room for exactly what is measured, as a peer would be given; the page the last token needs included.
-        let room = Room { context: Some(self.prompt + self.generate + 16), sequences: Some(most) };
+        let room = Room { context: Some(self.prompt + self.generate + 16), sequences: Some(most), kv: self.cache.format() };
         let Opened { mut engine, load, .. } = open(&self.model, &self.device, room)?;
         // Programs are lowered and pages touched once before anything is timed.
         measure(&mut engine, 1, self.prompt.min(16), 2)?;
         let description = engine.describe();
+        let (kv, kv_bytes) = (self.cache.format(), engine.memory().kv);
         let mut rows = Vec::new();
         for &sequences in &self.sequences {
             let rates = measure(&mut engine, sequences, self.prompt, self.generate)?;
@@ -177,14 +180,20 @@ impl Bench {
             let object = |(sequences, rates, peak): &(u32, Rates, Option<u64>)| {
                 json!({
                     "sequences": sequences, "prefill_tps": rates.prefill, "decode_tps": rates.decode, "peak_memory_bytes": peak,
+                    "kv_type": kv.name(), "kv_bytes": kv_bytes,
                     "backend": description.backend, "adapter": description.adapter, "rung": description.rung, "load_s": show::seconds(load),
                 })
             };
             return show::json(&rows.iter().map(object).collect::<Vec<_>>().into());
         }
         println!(
-            "{} on {} ({}), {} prompt + {} generated tokens a sequence",
-            self.model.model, description.adapter, description.rung, self.prompt, self.generate
+            "{} on {} ({}), {} prompt + {} generated tokens a sequence, {} of KV cache in {kv}",
+            self.model.model,
+            description.adapter,
+            description.rung,
+            self.prompt,
+            self.generate,
+            show::bytes(kv_bytes)
         );
         let text = |(sequences, rates, peak): &(u32, Rates, Option<u64>)| {
             vec![
@@ -199,10 +208,12 @@ impl Bench {
 
     fn run_load(self) -> Outcome {
         let most = self.concurrency.iter().copied().max().unwrap_or(1);
-        let room = Room { context: Some(self.shared_prefix + self.prompt + self.generate + 16), sequences: Some(most) };
+        let room =
+            Room { context: Some(self.shared_prefix + self.prompt + self.generate + 16), sequences: Some(most), kv: self.cache.format() };
         let Opened { mut engine, .. } = open(&self.model, &self.device, room)?;
         measure(&mut engine, 1, self.prompt.min(16), 2)?;
         let description = engine.describe();
+        let (kv, kv_bytes) = (self.cache.format(), engine.memory().kv);
         let mut loads = Vec::new();
         for &concurrency in self.concurrency.iter().filter(|&&concurrency| concurrency > 0) {
             loads.push(load(&mut engine, concurrency, self.shared_prefix, self.prompt, self.generate)?);
@@ -210,6 +221,7 @@ impl Bench {
         if self.json {
             let object = |load: &Load| {
                 json!({
+                    "kv_type": kv.name(), "kv_bytes": kv_bytes,
                     "concurrency": load.concurrency, "aggregate_tps": load.aggregate, "sequence_tps": load.each,
                     "first_token_p50_s": show::seconds(load.first_token(0.5)), "first_token_p99_s": show::seconds(load.first_token(0.99)),
                     "first_token_known_s": show::seconds(load.known), "pages_used": load.pages, "cached_tokens": load.cached, "recomputed_tokens": load.recomputed,

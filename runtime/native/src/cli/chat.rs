@@ -10,7 +10,7 @@ use firecrest::engine::{Error, ErrorCode};
 use serde_json::{Value, json};
 
 use super::generate::{SamplingArguments, drive};
-use super::open::{DeviceArguments, ModelArguments, Opened, Room, open};
+use super::open::{CacheArguments, DeviceArguments, ModelArguments, Opened, Room, open};
 use super::tokenize::read_text;
 use super::{Outcome, show};
 
@@ -26,6 +26,8 @@ pub(crate) struct Chat {
     model: ModelArguments,
     #[command(flatten)]
     device: DeviceArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
     /// A system message before everything.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -68,7 +70,8 @@ struct Conversation {
 
 impl Chat {
     pub(crate) fn run(self) -> Outcome {
-        let Opened { engine, file, .. } = open(&self.model, &self.device, Room { context: self.context, sequences: Some(1) })?;
+        let Opened { engine, file, .. } =
+            open(&self.model, &self.device, Room { context: self.context, sequences: Some(1), kv: self.cache.format() })?;
         let template = match &self.template {
             Some(path) => ChatTemplate::new(&read_text(path)?)?,
             None => model_template(&file)?,

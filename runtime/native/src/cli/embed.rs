@@ -46,7 +46,7 @@ enum PoolingName {
 
 impl Embed {
     pub(crate) fn run(self) -> Outcome {
-        let Opened { mut engine, .. } = open(&self.model, &self.device, Room { context: None, sequences: Some(1) })?;
+        let Opened { mut engine, .. } = open(&self.model, &self.device, Room { sequences: Some(1), ..Room::default() })?;
         let tokenizer = engine
             .tokenizer()
             .ok_or_else(|| Error::new(ErrorCode::Unsupported, format!("{}: the model has no tokenizer", self.model.model)))?;

@@ -12,7 +12,7 @@ use firecrest::engine::{Error, ErrorCode};
 use pollster::block_on;
 use serde_json::json;
 
-use super::open::{DeviceArguments, ModelArguments, Opened, Room, open};
+use super::open::{CacheArguments, DeviceArguments, ModelArguments, Opened, Room, open};
 use super::{Outcome, show};
 
 /// Go on from a text or from token ids.
@@ -26,6 +26,8 @@ pub(crate) struct Generate {
     model: ModelArguments,
     #[command(flatten)]
     device: DeviceArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
     /// The text to go on from.
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
@@ -208,7 +210,8 @@ pub(crate) fn drive(engine: &mut Engine, request: Request, stream: &mut dyn FnMu
 
 impl Generate {
     pub(crate) fn run(self) -> Outcome {
-        let Opened { mut engine, load, .. } = open(&self.model, &self.device, Room { context: self.context, sequences: Some(1) })?;
+        let Opened { mut engine, load, .. } =
+            open(&self.model, &self.device, Room { context: self.context, sequences: Some(1), kv: self.cache.format() })?;
         let prompt = match (&self.tokens, &self.prompt) {
             (Some(tokens), _) => tokens.clone(),
             (None, Some(text)) => {

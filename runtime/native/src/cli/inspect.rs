@@ -7,7 +7,7 @@ use firecrest::engine::file::{Metadata, ModelFile, Value};
 use firecrest::engine::model::{Model, ModelDescription, TensorUse};
 use serde_json::json;
 
-use super::open::ModelArguments;
+use super::open::{CacheArguments, ModelArguments};
 use super::{Outcome, show};
 
 /// What a model file holds, what will run how, and what memory it needs.
@@ -18,6 +18,8 @@ use super::{Outcome, show};
 pub(crate) struct Inspect {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
     /// Every tensor, not only the sums.
     #[arg(long)]
     tensors: bool,
@@ -63,7 +65,7 @@ impl Inspect {
     pub(crate) fn run(self) -> Outcome {
         let file = self.model.open()?;
         // A file that can be read but not run is still shown, with the reason.
-        let described = Model::describe(&file, None);
+        let described = Model::describe(&file, None, self.cache.format());
         if self.json {
             return show::json(&object(&file, described.as_ref().map_err(ToString::to_string)));
         }
@@ -106,7 +108,7 @@ impl Inspect {
         }
         let (weights, cache, each) =
             (show::bytes(d.weight_bytes), show::bytes(d.kv_bytes(c.trained_context)), show::bytes(d.kv_bytes_per_position));
-        writeln!(out, "\nmemory: {weights} weights, {cache} KV cache at the full context ({each} a position)\n")?;
+        writeln!(out, "\nmemory: {weights} weights, {cache} KV cache at the full context ({each} a position in {})\n", d.kv_format)?;
         drop(out);
         if self.tensors {
             let row = |t: &TensorUse| {
@@ -145,7 +147,7 @@ fn object(file: &ModelFile, described: Result<&ModelDescription, String>) -> ser
         "kv_heads": c.kv_heads, "head_dim": c.head_dim, "ff": c.ff, "vocab": c.vocab, "context": c.trained_context,
         "metadata": keys, "tensors": d.tensors.iter().map(tensor).collect::<Vec<_>>(),
         "memory": {
-            "weights_bytes": d.weight_bytes, "kv_bytes_per_position": d.kv_bytes_per_position,
+            "weights_bytes": d.weight_bytes, "kv_type": d.kv_format.name(), "kv_bytes_per_position": d.kv_bytes_per_position,
             "kv_bytes_in_windows": d.kv_bytes_in_windows, "kv_bytes_full_context": d.kv_bytes(c.trained_context),
         },
     })

@@ -9,7 +9,7 @@ use pollster::block_on;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
-use super::open::{DeviceArguments, ModelArguments, Opened, Room, open};
+use super::open::{CacheArguments, DeviceArguments, ModelArguments, Opened, Room, open};
 use super::{Outcome, show};
 
 /// The logits of every position, as safetensors.
@@ -22,6 +22,8 @@ pub(crate) struct Logits {
     model: ModelArguments,
     #[command(flatten)]
     device: DeviceArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
     /// The token ids; nothing is added to them.
     #[arg(long, value_name = "1,2,3", value_delimiter = ',', required = true)]
     tokens: Vec<u32>,
@@ -35,7 +37,8 @@ pub(crate) struct Logits {
 
 impl Logits {
     pub(crate) fn run(self) -> Outcome {
-        let Opened { mut engine, .. } = open(&self.model, &self.device, Room { context: None, sequences: Some(1) })?;
+        let Opened { mut engine, .. } =
+            open(&self.model, &self.device, Room { context: None, sequences: Some(1), kv: self.cache.format() })?;
         let rows = self.tokens.len();
         engine.submit(Request::logits(self.tokens))?.accepted()?;
         let mut logits: Vec<f32> = Vec::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use firecrest::engine::engine::{CacheSize, Engine, EngineOptions};
+use firecrest::engine::engine::{CacheSize, Engine, EngineOptions, KvFormat};
 use firecrest::engine::file::ModelFile;
 use firecrest::{BackendKind, Device};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -63,6 +63,31 @@ impl DeviceArguments {
     }
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum KvType {
+    /// Two bytes a value.
+    F16,
+    /// Eight bits a value and a scale a head: about half the memory; logits move a little.
+    Int8,
+}
+
+/// How the KV cache is kept.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct CacheArguments {
+    /// How the KV cache stores keys and values.
+    #[arg(long, value_enum, default_value = "f16", value_name = "f16|int8", hide_default_value = true)]
+    kv_type: KvType,
+}
+
+impl CacheArguments {
+    pub(crate) fn format(self) -> KvFormat {
+        match self.kv_type {
+            KvType::F16 => KvFormat::F16,
+            KvType::Int8 => KvFormat::Int8,
+        }
+    }
+}
+
 /// A model on a device, ready for requests.
 pub(crate) struct Opened {
     pub(crate) file: ModelFile,
@@ -71,13 +96,15 @@ pub(crate) struct Opened {
     pub(crate) load: Duration,
 }
 
-/// Sizes that a command asks for.
+/// Sizes that a command asks for, and what they are sizes of.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Room {
     /// Positions a sequence may have.
     pub(crate) context: Option<u32>,
     /// Sequences at once.
     pub(crate) sequences: Option<u32>,
+    /// How keys and values are stored.
+    pub(crate) kv: KvFormat,
 }
 
 /// Opens the model and uploads it, with a progress bar where a person watches.
@@ -85,7 +112,7 @@ pub(crate) fn open(model: &ModelArguments, device: &DeviceArguments, room: Room)
     let started = Instant::now();
     let file = model.open()?;
     let backend = block_on(device.device().backend())?;
-    let mut options = EngineOptions { context: room.context, ..EngineOptions::default() };
+    let mut options = EngineOptions { context: room.context, kv_format: room.kv, ..EngineOptions::default() };
     if let Some(sequences) = room.sequences {
         options.max_sequences = sequences;
         options.max_requests = options.max_requests.max(sequences);

@@ -1,7 +1,7 @@
 //! Attention over the paged cache, with an online softmax.
 //!
-//! A page of one KV head holds its keys turned, `[head_dim][16 positions]`, so that one vector of scores needs no sum across
-//! lanes, and its values as `[16 positions][head_dim padded to 16]`; both f16. Scores are taken in chunks of 64 positions that
+//! A page of one KV head holds its keys turned, so that one vector of scores needs no sum across lanes, and its values as `[16
+//! positions][head_dim padded to 16]`: see [`F16`] and [`Int8`]. Scores are taken in chunks of 64 positions that
 //! start at multiples of 64, always in the same order; what a query does not see weighs exactly zero. So its result depends on
 //! its own position and sequence only, not on which queries share the pass over the pages.
 #![allow(clippy::needless_range_loop, reason = "several register arrays go by one index, and iterators over them are less plain")]
@@ -9,7 +9,11 @@
 
 use super::isa::{Isa, LANES};
 use super::math;
-use crate::kv::{PAGE_LEN, PageId};
+use crate::kv::{KvFormat, PAGE_LEN, PageId};
+
+mod int8;
+
+pub(super) use int8::{HeadArgs, Int8, QUAD, quantise_head};
 
 /// Positions whose scores are taken at once.
 const CHUNK: usize = 64;
@@ -50,10 +54,16 @@ pub(super) struct AttendArgs<'a> {
 /// Where a layer's cache is, and its geometry.
 #[derive(Clone, Copy)]
 pub(super) struct LayerCache {
-    /// `[page][kv head][head_dim][PAGE_LEN]` f16.
-    pub(super) keys: *mut u16,
-    /// `[page][kv head][PAGE_LEN][padded_dim]` f16.
-    pub(super) values: *mut u16,
+    /// How keys and values are stored.
+    pub(super) format: KvFormat,
+    /// `[page][kv head]` heads' keys.
+    pub(super) keys: *mut u8,
+    /// `[page][kv head][PAGE_LEN][padded_dim]` values.
+    pub(super) values: *mut u8,
+    /// `[page][kv head][PAGE_LEN]` f16 for 8-bit keys.
+    pub(super) key_scales: *mut u16,
+    /// The same for values.
+    pub(super) value_scales: *mut u16,
     pub(super) kv_heads: usize,
     pub(super) head_dim: usize,
 }
@@ -64,14 +74,85 @@ impl LayerCache {
         self.head_dim.next_multiple_of(LANES)
     }
 
-    /// Index of a page's first key.
-    pub(super) fn key_page(&self, page: PageId, kv_head: usize) -> usize {
-        (page.0 as usize * self.kv_heads + kv_head) * PAGE_LEN * self.head_dim
+    /// Index of a page's head among the heads of all pages.
+    pub(super) fn head(&self, page: PageId, kv_head: usize) -> usize {
+        page.0 as usize * self.kv_heads + kv_head
+    }
+}
+
+/// What formats of a cache differ in. Heads are counted by [`LayerCache::head`].
+///
+/// # Safety
+/// Every method as [`attend`].
+#[allow(clippy::missing_safety_doc, reason = "one obligation for all methods, stated on the trait")]
+pub(super) trait Stored {
+    /// Queries as products take them.
+    type Queries<const T: usize>;
+
+    unsafe fn queries<S: Isa, const T: usize>(queries: &[Query], dim: usize) -> Self::Queries<T>;
+    /// q·k of each query with the 16 keys of `head`. `next` is the head that comes after it.
+    unsafe fn products<S: Isa, const T: usize>(queries: &Self::Queries<T>, cache: &LayerCache, head: usize, next: usize) -> [S::F; T];
+    /// Prepares the weights of a head's 16 positions for what [`Stored::values`] gives.
+    unsafe fn weigh<S: Isa>(weights: *mut f32, cache: &LayerCache, head: usize);
+    /// 16 values from element `at`.
+    unsafe fn values<S: Isa>(cache: &LayerCache, at: usize) -> S::F;
+    /// Asks for `vectors` times 16 values that will soon be read.
+    unsafe fn prefetch_values<S: Isa>(cache: &LayerCache, at: usize, vectors: usize);
+}
+
+/// Keys as `[head_dim][16 positions]`; both as f16.
+pub(super) struct F16;
+
+impl Stored for F16 {
+    type Queries<const T: usize> = ([*const f32; T], usize);
+
+    #[inline(always)]
+    unsafe fn queries<S: Isa, const T: usize>(queries: &[Query], dim: usize) -> Self::Queries<T> {
+        (std::array::from_fn(|t| queries[t].q), dim)
     }
 
-    /// Index of a page's first value.
-    pub(super) fn value_page(&self, page: PageId, kv_head: usize) -> usize {
-        (page.0 as usize * self.kv_heads + kv_head) * PAGE_LEN * self.padded_dim()
+    /// Even and odd elements of the head are summed apart, each in order.
+    #[inline(always)]
+    unsafe fn products<S: Isa, const T: usize>((q, dim): &Self::Queries<T>, cache: &LayerCache, head: usize, next: usize) -> [S::F; T] {
+        let (keys, dim) = (cache.keys.cast::<u16>().cast_const(), *dim);
+        let (keys, next) = (keys.add(head * PAGE_LEN * dim), keys.add(next * PAGE_LEN * dim));
+        let mut even = [S::splat(0.0); T];
+        let mut odd = [S::splat(0.0); T];
+        let mut i = 0;
+        while i + 2 <= dim {
+            let (k0, k1) = (S::load_f16(keys.add(i * PAGE_LEN)), S::load_f16(keys.add((i + 1) * PAGE_LEN)));
+            S::prefetch(next.add(i * PAGE_LEN));
+            for t in 0..T {
+                even[t] = S::fma(k0, S::splat(*q[t].add(i)), even[t]);
+                odd[t] = S::fma(k1, S::splat(*q[t].add(i + 1)), odd[t]);
+            }
+            i += 2;
+        }
+        if i < dim {
+            let k = S::load_f16(keys.add(i * PAGE_LEN));
+            for t in 0..T {
+                even[t] = S::fma(k, S::splat(*q[t].add(i)), even[t]);
+            }
+        }
+        for t in 0..T {
+            even[t] = S::add(even[t], odd[t]);
+        }
+        even
+    }
+
+    #[inline(always)]
+    unsafe fn weigh<S: Isa>(_weights: *mut f32, _cache: &LayerCache, _head: usize) {}
+
+    #[inline(always)]
+    unsafe fn values<S: Isa>(cache: &LayerCache, at: usize) -> S::F {
+        S::load_f16(cache.values.cast::<u16>().add(at).cast_const())
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_values<S: Isa>(cache: &LayerCache, at: usize, vectors: usize) {
+        for v in (0..vectors).step_by(2) {
+            S::prefetch(cache.values.cast::<u16>().add(at + v * LANES).cast_const());
+        }
     }
 }
 
@@ -81,18 +162,18 @@ impl LayerCache {
 /// The processor has `S`'s features; pointers hold what [`AttendArgs`] says, and every position that a query sees lies in a
 /// page of the table that the cache has.
 #[inline(always)]
-pub(super) unsafe fn attend<S: Isa>(args: &AttendArgs) {
+pub(super) unsafe fn attend<S: Isa, F: Stored>(args: &AttendArgs) {
     let mut queries = args.queries;
     while queries.len() >= 4 {
-        attend_tile::<S, 4>(args, &queries[..4]);
+        attend_tile::<S, F, 4>(args, &queries[..4]);
         queries = &queries[4..];
     }
     if queries.len() >= 2 {
-        attend_tile::<S, 2>(args, &queries[..2]);
+        attend_tile::<S, F, 2>(args, &queries[..2]);
         queries = &queries[2..];
     }
     if !queries.is_empty() {
-        attend_tile::<S, 1>(args, queries);
+        attend_tile::<S, F, 1>(args, queries);
     }
 }
 
@@ -101,7 +182,7 @@ pub(super) unsafe fn attend<S: Isa>(args: &AttendArgs) {
 /// # Safety
 /// As [`attend`].
 #[inline(always)]
-unsafe fn attend_tile<S: Isa, const T: usize>(args: &AttendArgs, queries: &[Query]) {
+unsafe fn attend_tile<S: Isa, F: Stored, const T: usize>(args: &AttendArgs, queries: &[Query]) {
     let cache = &args.cache;
     let (dim, padded) = (cache.head_dim, cache.padded_dim());
     let (mut first, mut end) = (queries[0].first, queries[0].end);
@@ -109,6 +190,7 @@ unsafe fn attend_tile<S: Isa, const T: usize>(args: &AttendArgs, queries: &[Quer
         first = first.min(query.first);
         end = end.max(query.end);
     }
+    let asked = F::queries::<S, T>(queries, dim);
     let mut largest = [f32::NEG_INFINITY; T];
     let mut total = [0f32; T];
     for i in (0..T * padded).step_by(LANES) {
@@ -119,12 +201,17 @@ unsafe fn attend_tile<S: Isa, const T: usize>(args: &AttendArgs, queries: &[Quer
     while chunk < end {
         let pages = (first.max(chunk) - chunk) / PAGE_LEN..(end.min(chunk + CHUNK) - chunk).div_ceil(PAGE_LEN);
         for page in pages.clone() {
-            let id = args.table[chunk / PAGE_LEN + page];
-            let keys = cache.keys.add(cache.key_page(id, args.kv_head)).cast_const();
+            let head = cache.head(args.table[chunk / PAGE_LEN + page], args.kv_head);
             // Pages lie scattered, where no hardware foresees them. The last one of the sequence foretells itself.
-            let next = args.table[(chunk / PAGE_LEN + page + 1).min((end - 1) / PAGE_LEN)];
-            let next = cache.keys.add(cache.key_page(next, args.kv_head)).cast_const();
-            scores::<S, T>(args, queries, keys, next, dim, page, &mut weights);
+            let next = cache.head(args.table[(chunk / PAGE_LEN + page + 1).min((end - 1) / PAGE_LEN)], args.kv_head);
+            let products = F::products::<S, T>(&asked, cache, head, next);
+            for t in 0..T {
+                let mut score = S::mul(products[t], S::splat(args.scale));
+                if args.softcap != 0.0 {
+                    score = math::softcap::<S>(score, args.softcap);
+                }
+                S::store(weights[t].as_mut_ptr().add(page * PAGE_LEN), score);
+            }
         }
         let mut shrunk = [1f32; T];
         for t in 0..T {
@@ -164,14 +251,18 @@ unsafe fn attend_tile<S: Isa, const T: usize>(args: &AttendArgs, queries: &[Quer
                 largest[t] = new;
             }
             total[t] = total[t] * shrunk[t] + S::sum(sum);
+            for page in pages.clone() {
+                let head = cache.head(args.table[chunk / PAGE_LEN + page], args.kv_head);
+                F::weigh::<S>(weights.as_mut_ptr().add(page * PAGE_LEN), cache, head);
+            }
         }
         let mut slab = 0;
         while slab + S::SLAB * LANES <= padded {
-            add_values::<S, T, 4>(args, chunk, first, end, slab, &shrunk, &weights, S::SLAB);
+            add_values::<S, F, T, 4>(args, chunk, first, end, slab, &shrunk, &weights, S::SLAB);
             slab += S::SLAB * LANES;
         }
         while slab < padded {
-            add_values::<S, T, 1>(args, chunk, first, end, slab, &shrunk, &weights, 1);
+            add_values::<S, F, T, 1>(args, chunk, first, end, slab, &shrunk, &weights, 1);
             slab += LANES;
         }
         chunk += CHUNK;
@@ -190,54 +281,13 @@ unsafe fn attend_tile<S: Isa, const T: usize>(args: &AttendArgs, queries: &[Quer
     }
 }
 
-/// Scores of one page: even and odd elements of the head are summed apart, each in order. `next` is the page after it.
-///
-/// # Safety
-/// As [`attend`]; `keys` and `next` are pages of one head.
-#[inline(always)]
-unsafe fn scores<S: Isa, const T: usize>(
-    args: &AttendArgs,
-    queries: &[Query],
-    keys: *const u16,
-    next: *const u16,
-    dim: usize,
-    page: usize,
-    weights: &mut [[f32; CHUNK]; T],
-) {
-    let mut even = [S::splat(0.0); T];
-    let mut odd = [S::splat(0.0); T];
-    let mut i = 0;
-    while i + 2 <= dim {
-        let (k0, k1) = (S::load_f16(keys.add(i * PAGE_LEN)), S::load_f16(keys.add((i + 1) * PAGE_LEN)));
-        S::prefetch(next.add(i * PAGE_LEN));
-        for t in 0..T {
-            even[t] = S::fma(k0, S::splat(*queries[t].q.add(i)), even[t]);
-            odd[t] = S::fma(k1, S::splat(*queries[t].q.add(i + 1)), odd[t]);
-        }
-        i += 2;
-    }
-    if i < dim {
-        let k = S::load_f16(keys.add(i * PAGE_LEN));
-        for t in 0..T {
-            even[t] = S::fma(k, S::splat(*queries[t].q.add(i)), even[t]);
-        }
-    }
-    for t in 0..T {
-        let mut score = S::mul(S::add(even[t], odd[t]), S::splat(args.scale));
-        if args.softcap != 0.0 {
-            score = math::softcap::<S>(score, args.softcap);
-        }
-        S::store(weights[t].as_mut_ptr().add(page * PAGE_LEN), score);
-    }
-}
-
 /// Shrinks the sums of values and adds those of positions `first..end` of the chunk, for `V` vectors from `slab`.
 ///
 /// # Safety
 /// As [`attend`]; `slab + 16·V` is at most the padded width.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "private, and the alternative is a struct built per call")]
-unsafe fn add_values<S: Isa, const T: usize, const V: usize>(
+unsafe fn add_values<S: Isa, F: Stored, const T: usize, const V: usize>(
     args: &AttendArgs,
     chunk: usize,
     first: usize,
@@ -257,15 +307,12 @@ unsafe fn add_values<S: Isa, const T: usize, const V: usize>(
         }
     }
     for position in first.max(chunk)..end.min(chunk + CHUNK) {
-        let id = args.table[position / PAGE_LEN];
-        let at = cache.value_page(id, args.kv_head) + position % PAGE_LEN * padded + slab;
-        let next = args.table[(position / PAGE_LEN + 1).min((end - 1) / PAGE_LEN)];
-        let next = cache.value_page(next, args.kv_head) + position % PAGE_LEN * padded + slab;
-        for v in (0..vectors).step_by(2) {
-            S::prefetch(cache.values.add(next + v * LANES).cast_const());
-        }
+        let start = |page: PageId| (cache.head(page, args.kv_head) * PAGE_LEN + position % PAGE_LEN) * padded + slab;
+        let at = start(args.table[position / PAGE_LEN]);
+        let next = start(args.table[(position / PAGE_LEN + 1).min((end - 1) / PAGE_LEN)]);
+        F::prefetch_values::<S>(cache, next, vectors);
         for v in 0..vectors {
-            let value = S::load_f16(cache.values.add(at + v * LANES).cast_const());
+            let value = F::values::<S>(cache, at + v * LANES);
             for t in 0..T {
                 sums[t][v] = S::fma(value, S::splat(weights[t][position - chunk]), sums[t][v]);
             }

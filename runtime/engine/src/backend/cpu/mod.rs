@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::backend::{Description, MatrixId, MatrixSpec, MemoryUse, Outputs, VectorId};
 use crate::batch::{Batch, BatchShape, RowToken};
 use crate::error::{Error, ErrorCode, Result};
-use crate::kv::{KvGroup, PAGE_LEN, PageId};
+use crate::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
 use crate::model::plan::Plan;
 
 mod attention;
@@ -73,8 +73,12 @@ struct Weights {
 /// One layer's cache.
 struct LayerKv {
     layer: u32,
+    format: KvFormat,
     keys: AlignedBytes,
     values: AlignedBytes,
+    /// Of 8-bit codes; empty for f16. Apart from them, so that codes lie on cache lines.
+    key_scales: AlignedBytes,
+    value_scales: AlignedBytes,
     kv_heads: usize,
     head_dim: usize,
 }
@@ -186,10 +190,16 @@ impl CpuBackend {
         for group in groups {
             let (kv_heads, head_dim) = (group.kv_heads as usize, group.head_dim as usize);
             // At most 2^32 · 2^32 · …: products are checked in u128, allocation by the system.
-            let bytes = |width: usize| {
-                let bytes = group.pages as u128 * group.kv_heads as u128 * (PAGE_LEN * width * size_of::<u16>()) as u128;
+            let bytes = |position_bytes: usize| {
+                let bytes = group.pages as u128 * group.kv_heads as u128 * (PAGE_LEN * position_bytes) as u128;
                 usize::try_from(bytes)
                     .map_err(|_| Error::new(ErrorCode::Memory, format!("a KV pool of {} pages is too large", group.pages)))
+            };
+            let padded = head_dim.next_multiple_of(isa::LANES);
+            // Of a head at one position.
+            let (key, value, scale) = match group.format {
+                KvFormat::F16 => (head_dim * size_of::<u16>(), padded * size_of::<u16>(), 0),
+                KvFormat::Int8 => (head_dim.next_multiple_of(attention::QUAD), padded, size_of::<u16>()),
             };
             for &layer in &group.layers {
                 let what = format!("the KV cache of layer {layer} ({} pages)", group.pages);
@@ -197,9 +207,9 @@ impl CpuBackend {
                 if layers.get(at).is_some_and(|l| l.layer == layer) {
                     return Err(Error::internal(format!("layer {layer} is in two KV groups")));
                 }
-                let keys = AlignedBytes::zeroed(bytes(head_dim)?, &what)?;
-                let values = AlignedBytes::zeroed(bytes(head_dim.next_multiple_of(isa::LANES))?, &what)?;
-                layers.insert(at, LayerKv { layer, keys, values, kv_heads, head_dim });
+                let zeroed = |position_bytes| AlignedBytes::zeroed(bytes(position_bytes)?, &what);
+                let (keys, values, key_scales, value_scales) = (zeroed(key)?, zeroed(value)?, zeroed(scale)?, zeroed(scale)?);
+                layers.insert(at, LayerKv { layer, format: group.format, keys, values, key_scales, value_scales, kv_heads, head_dim });
             }
         }
         self.layers = layers;
@@ -257,8 +267,16 @@ impl CpuBackend {
             .layers
             .iter_mut()
             .map(|l| {
-                let (keys, values) = (l.keys.as_mut_ptr().cast(), l.values.as_mut_ptr().cast());
-                (l.layer, LayerCache { keys, values, kv_heads: l.kv_heads, head_dim: l.head_dim })
+                let cache = LayerCache {
+                    format: l.format,
+                    keys: l.keys.as_mut_ptr(),
+                    values: l.values.as_mut_ptr(),
+                    key_scales: l.key_scales.as_mut_ptr().cast(),
+                    value_scales: l.value_scales.as_mut_ptr().cast(),
+                    kv_heads: l.kv_heads,
+                    head_dim: l.head_dim,
+                };
+                (l.layer, cache)
             })
             .collect();
         let workers = self.pool.workers();
@@ -309,7 +327,7 @@ impl CpuBackend {
         let vectors: usize = self.weights.vectors.iter().map(|v| v.values.len() * size_of::<f32>()).sum();
         MemoryUse {
             weights: (matrices + vectors) as u64,
-            kv: self.layers.iter().map(|l| (l.keys.len() + l.values.len()) as u64).sum(),
+            kv: self.layers.iter().map(|l| (l.keys.len() + l.values.len() + l.key_scales.len() + l.value_scales.len()) as u64).sum(),
             activations: activations.iter().map(|b| b.len() as u64).sum(),
         }
     }

@@ -30,7 +30,7 @@ pub(super) struct NormArgs {
 /// # Safety
 /// The processor has `S`'s features and `at` holds `n` values.
 #[inline(always)]
-unsafe fn load_part<S: Isa>(at: *const f32, n: usize) -> S::F {
+pub(super) unsafe fn load_part<S: Isa>(at: *const f32, n: usize) -> S::F {
     if n >= LANES {
         return S::load(at);
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::attention::{AttendArgs, LayerCache, QUERIES, Query};
+use super::attention::{AttendArgs, HeadArgs, LayerCache, QUAD, QUERIES, Query};
 use super::isa::Kernels;
 use super::layout::BLOCK;
 use super::matmul::{BlockScale, Inputs, LinearArgs};
@@ -17,7 +17,7 @@ use super::{Matrix, Weights};
 use crate::Format;
 use crate::backend::{MatrixId, VectorId};
 use crate::batch::{Batch, Row};
-use crate::kv::PAGE_LEN;
+use crate::kv::{KvFormat, PAGE_LEN};
 use crate::model::plan::{Activation, Attention, Linear, Norm, RopePairs};
 
 /// Where the activations are. Row-major, see [`crate::model::plan`]; sizes in f32 unless said.
@@ -373,21 +373,41 @@ impl Step<'_> {
         let of_row = &self.batch.rows[row];
         let position = of_row.position as usize;
         let page = self.batch.sequences[of_row.sequence as usize].tables[a.group as usize][position / PAGE_LEN];
-        let mut rounded = [f16::ZERO; MAX_HEAD_DIM];
-        let rounded = &mut rounded[..dim];
         for head in 0..kv_heads {
-            rounded.convert_from_f32_slice(&qkv[(heads + head) * dim..][..dim]);
-            let at = cache.key_page(page, head) + position % PAGE_LEN;
-            for (i, k) in rounded.iter().enumerate() {
-                // SAFETY: the page was checked against the pool, and no other row has this position of it.
-                unsafe { *cache.keys.add(at + i * PAGE_LEN) = k.to_bits() };
+            let (key, value) = (&qkv[(heads + head) * dim..][..dim], &qkv[(heads + kv_heads + head) * dim..][..dim]);
+            match cache.format {
+                KvFormat::F16 => store_f16(&cache, cache.head(page, head), position % PAGE_LEN, key, value),
+                KvFormat::Int8 => self.store_int8(&cache, cache.head(page, head), position % PAGE_LEN, key, value),
             }
-            rounded.convert_from_f32_slice(&qkv[(heads + kv_heads + head) * dim..][..dim]);
-            let at = cache.value_page(page, head) + position % PAGE_LEN * cache.padded_dim();
-            for (i, v) in rounded.iter().enumerate() {
-                // SAFETY: as for keys.
-                unsafe { *cache.values.add(at + i) = v.to_bits() };
+        }
+    }
+
+    /// Writes a position's key and value as 8-bit codes; `slot` is below [`PAGE_LEN`].
+    fn store_int8(&self, cache: &LayerCache, head: usize, slot: usize, key: &[f32], value: &[f32]) {
+        let mut codes = [0i8; MAX_HEAD_DIM];
+        let codes_of = |x: &[f32], codes: &mut [i8; MAX_HEAD_DIM]| {
+            let args = HeadArgs { x: x.as_ptr(), width: x.len(), codes: codes.as_mut_ptr() };
+            // SAFETY: lowering checked that heads are at most `MAX_HEAD_DIM` wide, a multiple of 16.
+            unsafe { (self.kernels.quantise_head)(&args) }
+        };
+        let at = head * PAGE_LEN + slot;
+        let quads = cache.head_dim.div_ceil(QUAD);
+        let scale = codes_of(key, &mut codes);
+        for (i, quad) in codes.as_chunks::<QUAD>().0.iter().take(quads).enumerate() {
+            // SAFETY: the page was checked against the pool, and no other row has this position of it.
+            unsafe {
+                let to = cache.keys.add(((head * quads + i) * PAGE_LEN + slot) * QUAD);
+                to.cast::<[u8; QUAD]>().write(quad.map(|code| code as u8 ^ 0x80));
             }
+        }
+        // SAFETY: as above.
+        unsafe { *cache.key_scales.add(at) = scale.to_bits() };
+        let scale = codes_of(value, &mut codes);
+        let padded = cache.padded_dim();
+        // SAFETY: as above; codes are padded as values are.
+        unsafe {
+            std::ptr::copy_nonoverlapping(codes.as_ptr(), cache.values.add(at * padded).cast(), padded);
+            *cache.value_scales.add(at) = scale.to_bits();
         }
     }
 
@@ -426,7 +446,12 @@ impl Step<'_> {
             };
             // SAFETY: pages that these rows see were checked against the pool; heads of these rows of ATT and the scratch are
             // this worker's.
-            unsafe { (self.kernels.attend)(&args) }
+            unsafe {
+                match args.cache.format {
+                    KvFormat::F16 => (self.kernels.attend)(&args),
+                    KvFormat::Int8 => (self.kernels.attend_int8)(&args),
+                }
+            }
         }
     }
 
@@ -449,6 +474,24 @@ impl Step<'_> {
         if codes {
             self.quantise(h, ff, row, first, last);
         }
+    }
+}
+
+/// Writes a position's key and value as f16; `slot` is below [`PAGE_LEN`].
+fn store_f16(cache: &LayerCache, head: usize, slot: usize, key: &[f32], value: &[f32]) {
+    let mut rounded = [f16::ZERO; MAX_HEAD_DIM];
+    let rounded = &mut rounded[..key.len()];
+    rounded.convert_from_f32_slice(key);
+    let keys = cache.keys.cast::<u16>().wrapping_add(head * PAGE_LEN * cache.head_dim + slot);
+    for (i, k) in rounded.iter().enumerate() {
+        // SAFETY: the page was checked against the pool, and no other row has this position of it.
+        unsafe { *keys.add(i * PAGE_LEN) = k.to_bits() };
+    }
+    rounded.convert_from_f32_slice(value);
+    let values = cache.values.cast::<u16>().wrapping_add((head * PAGE_LEN + slot) * cache.padded_dim());
+    for (i, v) in rounded.iter().enumerate() {
+        // SAFETY: as for keys.
+        unsafe { *values.add(i) = v.to_bits() };
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use firecrest_shaders::reference::{Case, MatrixCase, check_cases, compare, expected};
-use firecrest_shaders::{BindingKind, Format, Kernel, Rung, TABLE, shuffle_width, variants};
+use firecrest_shaders::{BindingKind, Format, Kernel, KvFormat, Rung, shuffle_width};
 
 use crate::error::{Error, ErrorCode, Result};
 
@@ -48,13 +48,14 @@ struct Staged {
 }
 
 impl GpuBackend {
-    /// Checks the kernels that models of these formats use, each once. [`GpuBackend::run`] does this for the formats it was
-    /// given; `devices` asks for all.
+    /// Checks the kernels that models of these weight formats use over caches of these KV formats, each once. [`GpuBackend::run`]
+    /// does this for the formats it was given.
     ///
     /// # Errors
     /// `Device` where a kernel fails on every rung, or the device was lost.
-    pub async fn check_kernels(&mut self, formats: &[Format]) -> Result<()> {
-        for key in keys(formats) {
+    pub async fn check_kernels(&mut self, formats: &[Format], kv: &[KvFormat]) -> Result<()> {
+        let kernels = Kernel::ALL.into_iter().filter(|kernel| *kernel != Kernel::Sample);
+        for key in kernels.flat_map(|kernel| Key::all(kernel, formats, kv)) {
             if !self.checked.contains(&key) {
                 self.check_key(key).await?;
                 self.checked.push(key);
@@ -62,7 +63,7 @@ impl GpuBackend {
         }
         if self.draws.is_none() {
             // Where it does not work the host draws.
-            let works = self.check_key((Kernel::Sample, None)).await.is_ok();
+            let works = self.check_key(Key::of(Kernel::Sample)).await.is_ok();
             self.device.check()?;
             self.draws = Some(works);
         }
@@ -71,7 +72,7 @@ impl GpuBackend {
 
     /// Finds a rung that is right, and among right ones the fastest.
     async fn check_key(&mut self, key: Key) -> Result<()> {
-        let (kernel, _) = key;
+        let kernel = key.kernel;
         // A software adapter's speed is that of whatever else the processor does: what it says of rungs is noise.
         let timed = self.clock.clone().filter(|_| matches!(kernel, Kernel::Matvec | Kernel::Matmul) && !self.report.software);
         let preferred = loop {
@@ -127,7 +128,7 @@ impl GpuBackend {
 
     /// Runs the cases of a rung: all of the first size, which decode uses, and the first of every other size.
     async fn judge_rung(&mut self, key: Key, rung: Rung) -> Result<Result<(), String>> {
-        let sizes = variants(key.0, key.1, rung).filter(|variant| self.selection.allows(variant)).enumerate();
+        let sizes = key.variants(rung).filter(|variant| self.selection.allows(variant)).enumerate();
         let cases: Vec<Case> =
             sizes.flat_map(|(index, variant)| check_cases(variant).into_iter().take(if index == 0 { usize::MAX } else { 1 })).collect();
         match self.run_cases(&cases).await {
@@ -218,9 +219,9 @@ impl GpuBackend {
 
     /// The time a dispatch takes on a rung, at the size that decode (or a chunk of a prompt) has.
     async fn time(&mut self, key: Key, rung: Rung, clock: &Clock) -> Result<Duration> {
-        let (kernel, _) = key;
+        let kernel = key.kernel;
         let rows = if kernel == Kernel::Matvec { 1 } else { 64 };
-        let usable = variants(kernel, key.1, rung).filter(|variant| self.selection.allows(variant));
+        let usable = key.variants(rung).filter(|variant| self.selection.allows(variant));
         let variant = usable
             .min_by_key(|variant| variant.rows().abs_diff(rows))
             .ok_or_else(|| Error::new(ErrorCode::Internal, format!("no variant of `{}` to time", kernel.name())))?;
@@ -277,17 +278,4 @@ fn judge(case: &Case, got: &[Vec<u32>]) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// What a model with matrices of these formats uses.
-fn keys(formats: &[Format]) -> Vec<Key> {
-    let mut keys = Vec::new();
-    for kernel in Kernel::ALL.into_iter().filter(|kernel| *kernel != Kernel::Sample) {
-        if TABLE.iter().any(|variant| variant.kernel == kernel && variant.format.is_some()) {
-            keys.extend(formats.iter().map(|&format| (kernel, Some(format))));
-        } else {
-            keys.push((kernel, None));
-        }
-    }
-    keys
 }

@@ -19,7 +19,7 @@ use firecrest_shaders::{BindingKind, Kernel, Variant, shuffle_width};
 use crate::backend::{MatrixId, MatrixSpec, VectorId};
 use crate::batch::{BatchShape, Class};
 use crate::error::{Error, ErrorCode, Result};
-use crate::kv::PAGE_LEN;
+use crate::kv::{KvFormat, KvGroup, PAGE_LEN};
 use crate::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, Rope, RopePairs};
 
 use super::program::{Dispatch, Operand, Program, StepBuffer};
@@ -43,6 +43,8 @@ pub struct Target<'a> {
     pub selection: &'a Selection,
     /// Matrices by [`MatrixId`].
     pub matrices: &'a [MatrixSpec],
+    /// KV groups, which say how keys and values are stored.
+    pub groups: &'a [KvGroup],
     /// The most bytes a storage binding may span.
     pub binding_limit: u64,
 }

@@ -20,7 +20,7 @@ mod weights;
 
 use std::collections::HashMap;
 
-use firecrest_shaders::{Caps, Format, params};
+use firecrest_shaders::{Caps, Format, KvFormat, params};
 
 use crate::Clock;
 use crate::backend::{Description, MatrixId, MatrixSpec, MemoryUse, VectorId};
@@ -186,11 +186,12 @@ impl GpuBackend {
         self.device.check()?;
         self.uploads.finish();
         self.pages.clear();
-        self.programs.forget_resources();
+        self.programs.clear();
+        self.arena.clear();
         self.pipelines.forget_bind_groups();
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         for group in groups {
-            let page = params::page_bytes(group.kv_heads, group.head_dim);
+            let page = params::page_bytes(group.kv_heads, group.head_dim, group.format);
             let bytes = page.checked_mul(u64::from(group.pages)).filter(|&bytes| bytes <= self.device.binding_limit()).ok_or_else(|| {
                 let most = self.device.binding_limit() / page.max(1);
                 Error::new(
@@ -205,6 +206,8 @@ impl GpuBackend {
             }
         }
         self.groups = groups.to_vec();
+        // Kernels of another KV format may be needed.
+        self.ready = false;
         Ok(())
     }
 
@@ -234,7 +237,7 @@ impl GpuBackend {
         if let Some(spec) = self.specs.iter().zip(&self.matrices).find(|(spec, matrix)| !matrix.is_complete(spec)).map(|(spec, _)| spec) {
             return Err(Error::internal(format!("not every row of `{}` was written", spec.name)));
         }
-        self.check_kernels(&self.formats()).await?;
+        self.check_kernels(&self.formats(), &self.kv_formats()).await?;
         self.ready = true;
         Ok(())
     }
@@ -282,7 +285,15 @@ impl GpuBackend {
 
     /// Which rung each kernel runs on for matrices of these formats, as text.
     pub fn rungs(&self, formats: &[Format]) -> String {
-        self.selection.text(formats)
+        self.selection.text(formats, &self.kv_formats())
+    }
+
+    /// Formats of the KV cache: f16 before there is one.
+    fn kv_formats(&self) -> Vec<KvFormat> {
+        let mut formats: Vec<KvFormat> = self.groups.iter().map(|group| group.format).collect();
+        formats.sort_unstable();
+        formats.dedup();
+        if formats.is_empty() { vec![KvFormat::F16] } else { formats }
     }
 
     /// Formats of the uploaded matrices.
@@ -309,6 +320,6 @@ impl GpuBackend {
     }
 
     fn target(&self) -> Target<'_> {
-        Target { selection: &self.selection, matrices: &self.specs, binding_limit: self.device.binding_limit() }
+        Target { selection: &self.selection, matrices: &self.specs, groups: &self.groups, binding_limit: self.device.binding_limit() }
     }
 }

@@ -5,14 +5,64 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use firecrest_shaders::{Caps, Format, Kernel, Rung, TABLE, Variant, variants};
+use firecrest_shaders::{Caps, Format, Kernel, KvFormat, Rung, TABLE, Variant};
 
 use crate::error::{Error, ErrorCode, Result};
 
 use super::adapter::Without;
 
-/// What a rung is chosen for.
-pub(super) type Key = (Kernel, Option<Format>);
+/// What a rung is chosen for: a kernel, and the format of what it reads, where it comes in several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) kernel: Kernel,
+    /// Of weights.
+    pub(super) format: Option<Format>,
+    /// Of keys and values.
+    pub(super) kv: Option<KvFormat>,
+}
+
+impl Key {
+    /// A kernel that comes in no formats.
+    pub(super) const fn of(kernel: Kernel) -> Key {
+        Key { kernel, format: None, kv: None }
+    }
+
+    /// A kernel over weights.
+    pub(super) const fn weights(kernel: Kernel, format: Format) -> Key {
+        Key { kernel, format: Some(format), kv: None }
+    }
+
+    /// A kernel over pages.
+    pub(super) const fn pages(kernel: Kernel, kv: KvFormat) -> Key {
+        Key { kernel, format: None, kv: Some(kv) }
+    }
+
+    /// What a kernel's rows are chosen by, for a model of these formats.
+    pub(super) fn all(kernel: Kernel, formats: &[Format], kv: &[KvFormat]) -> Vec<Key> {
+        match TABLE.iter().find(|v| v.kernel == kernel) {
+            Some(row) if row.format.is_some() => formats.iter().map(|&format| Key::weights(kernel, format)).collect(),
+            Some(row) if row.kv.is_some() => kv.iter().map(|&kv| Key::pages(kernel, kv)).collect(),
+            _ => vec![Key::of(kernel)],
+        }
+    }
+
+    /// Its rows of one rung.
+    pub(super) fn variants(self, rung: Rung) -> impl Iterator<Item = &'static Variant> {
+        TABLE.iter().filter(move |v| (v.kernel, v.format, v.kv, v.rung) == (self.kernel, self.format, self.kv, rung))
+    }
+}
+
+impl std::fmt::Display for Key {
+    /// The kernel's name; behind a dot the format, where it is not the one there always is.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.kernel.name())?;
+        match (self.format, self.kv) {
+            (Some(format), _) => write!(f, ".{format}"),
+            (None, Some(kv)) if kv != KvFormat::F16 => write!(f, ".{kv}"),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// The rungs chosen, and why others were not.
 #[derive(Clone, Debug)]
@@ -22,7 +72,7 @@ pub struct Selection {
     /// What stepped away from the order of preference.
     chosen: BTreeMap<Key, Rung>,
     /// Rungs that failed the self-check, each with the reason.
-    failed: Vec<(Kernel, Option<Format>, Rung, String)>,
+    failed: Vec<(Key, Rung, String)>,
 }
 
 /// Rungs by preference where no clock can tell which is fastest. F16 and int-dot change the arithmetic and are faster on some
@@ -57,11 +107,10 @@ impl Selection {
     }
 
     /// Rungs of a kernel that can run here and have not failed: those of the order of preference first.
-    pub(super) fn rungs(&self, (kernel, format): Key) -> Vec<Rung> {
+    pub(super) fn rungs(&self, key: Key) -> Vec<Rung> {
         let rest = [Rung::F16, Rung::IntDotSubgroup, Rung::IntDot];
         let possible = |rung: Rung| {
-            variants(kernel, format, rung).any(|variant| self.allows(variant))
-                && !self.failed.iter().any(|(k, f, r, _)| (*k, *f, *r) == (kernel, format, rung))
+            key.variants(rung).any(|variant| self.allows(variant)) && !self.failed.iter().any(|(k, r, _)| (*k, *r) == (key, rung))
         };
         PREFERENCE.into_iter().chain(rest).filter(|&rung| possible(rung)).collect()
     }
@@ -73,10 +122,8 @@ impl Selection {
         }
         // A rung beyond the preference is never fallen into untimed.
         self.rungs(key).into_iter().find(|rung| PREFERENCE.contains(rung)).ok_or_else(|| {
-            let (kernel, format) = key;
-            let format = format.map(|f| format!(" for {f}")).unwrap_or_default();
-            let mut message = format!("this GPU has no working `{}` kernel{format}; run on the CPU", kernel.name());
-            for (_, _, rung, reason) in self.failed.iter().filter(|(k, f, ..)| (*k, *f) == key) {
+            let mut message = format!("this GPU has no working `{key}` kernel; run on the CPU");
+            for (_, rung, reason) in self.failed.iter().filter(|(k, ..)| *k == key) {
                 let _ = write!(message, "; {}: {reason}", rung.name());
             }
             Error::new(ErrorCode::Device, message)
@@ -89,30 +136,23 @@ impl Selection {
     }
 
     /// Keeps a rung from being used again.
-    pub(super) fn fail(&mut self, (kernel, format): Key, rung: Rung, reason: String) {
-        self.chosen.remove(&(kernel, format));
-        self.failed.push((kernel, format, rung, reason));
+    pub(super) fn fail(&mut self, key: Key, rung: Rung, reason: String) {
+        self.chosen.remove(&key);
+        self.failed.push((key, rung, reason));
     }
 
     /// Rungs that failed the self-check, one sentence each.
     pub fn failures(&self) -> Vec<String> {
-        let name = |format: &Option<Format>| format.map(|f| format!(" {f}")).unwrap_or_default();
-        self.failed
-            .iter()
-            .map(|(kernel, format, rung, reason)| format!("{}{} on rung {}: {reason}", kernel.name(), name(format), rung.name()))
-            .collect()
+        self.failed.iter().map(|(key, rung, reason)| format!("{key} on rung {}: {reason}", rung.name())).collect()
     }
 
-    /// Kernels grouped by the rung they run on, for formats in `formats`.
-    pub(super) fn text(&self, formats: &[Format]) -> String {
+    /// Kernels grouped by the rung they run on, for weights of `formats` and caches of `kv`.
+    pub(super) fn text(&self, formats: &[Format], kv: &[KvFormat]) -> String {
         let mut by_rung: BTreeMap<Rung, Vec<String>> = BTreeMap::new();
         for kernel in Kernel::ALL {
-            let formatted = TABLE.iter().any(|v| v.kernel == kernel && v.format.is_some());
-            let keys: Vec<Option<Format>> = if formatted { formats.iter().copied().map(Some).collect() } else { vec![None] };
-            for format in keys {
-                if let Ok(rung) = self.rung((kernel, format)) {
-                    let name = format.map_or(kernel.name().to_owned(), |f| format!("{}.{f}", kernel.name()));
-                    by_rung.entry(rung).or_default().push(name);
+            for key in Key::all(kernel, formats, kv) {
+                if let Ok(rung) = self.rung(key) {
+                    by_rung.entry(rung).or_default().push(key.to_string());
                 }
             }
         }
@@ -124,7 +164,7 @@ impl Selection {
 
     /// Variants of the chosen rung that can run here.
     fn sizes(&self, key: Key) -> Result<impl Iterator<Item = &'static Variant>> {
-        Ok(variants(key.0, key.1, self.rung(key)?).filter(|variant| self.allows(variant)))
+        Ok(key.variants(self.rung(key)?).filter(|variant| self.allows(variant)))
     }
 
     /// The one whose `size` is the smallest that holds `wanted`, or the largest there is.
@@ -133,28 +173,33 @@ impl Selection {
         let largest = || Ok::<_, Error>(self.sizes(key)?.max_by_key(|v| size(v)));
         match fitting {
             Some(variant) => Ok(variant),
-            None => largest()?.ok_or_else(|| Error::internal(format!("no variant of `{}`", key.0.name()))),
+            None => largest()?.ok_or_else(|| Error::internal(format!("no variant of `{key}`"))),
         }
     }
 
     /// The variant of a kernel that has one size.
     pub(super) fn only(&self, kernel: Kernel, format: Option<Format>) -> Result<&'static Variant> {
-        self.fitting((kernel, format), 0, |_| 1)
+        self.fitting(Key { kernel, format, kv: None }, 0, |_| 1)
+    }
+
+    /// The kernel that writes pages.
+    pub(super) fn rope_write(&self, kv: KvFormat) -> Result<&'static Variant> {
+        self.fitting(Key::pages(Kernel::RopeWrite, kv), 0, |_| 1)
     }
 
     /// The matrix kernel for so many rows.
     pub(super) fn matrix(&self, kernel: Kernel, format: Format, rows: u32) -> Result<&'static Variant> {
-        self.fitting((kernel, Some(format)), rows, Variant::rows)
+        self.fitting(Key::weights(kernel, format), rows, Variant::rows)
     }
 
     /// The split kernel for so many query heads a KV head.
-    pub(super) fn attend_split(&self, heads_per_kv: u32) -> Result<&'static Variant> {
-        self.fitting((Kernel::AttendSplit, None), heads_per_kv, Variant::group)
+    pub(super) fn attend_split(&self, kv: KvFormat, heads_per_kv: u32) -> Result<&'static Variant> {
+        self.fitting(Key::pages(Kernel::AttendSplit, kv), heads_per_kv, Variant::group)
     }
 
     /// The prompt attention for heads of this width.
-    pub(super) fn attend_prompt(&self, head_dim: u32) -> Result<&'static Variant> {
-        let variant = self.fitting((Kernel::AttendPrompt, None), head_dim, Variant::head_dim)?;
+    pub(super) fn attend_prompt(&self, kv: KvFormat, head_dim: u32) -> Result<&'static Variant> {
+        let variant = self.fitting(Key::pages(Kernel::AttendPrompt, kv), head_dim, Variant::head_dim)?;
         if variant.head_dim() < head_dim {
             return Err(Error::unsupported(format!(
                 "attention heads are {head_dim} wide; GPU kernels take at most {}",

@@ -12,7 +12,7 @@ use crate::ErrorCode;
 use crate::backend::Drawn;
 use crate::batch::{Draw, MOST_IN_FLIGHT, RowToken};
 use crate::engine::{Admission, Generate, Pin, Priority, Sampling, Sharing, Speculation, Usage};
-use crate::kv::{CacheSize, KvGroup, PAGE_LEN, PageId, Sizing};
+use crate::kv::{CacheSize, KvFormat, KvGroup, PAGE_LEN, PageId, Sizing};
 
 const VOCAB: u32 = 24;
 const WIDTH: usize = 6;
@@ -143,7 +143,7 @@ impl Setup {
     }
 
     fn bench(&self) -> Bench {
-        let group = |window| KvGroup { layers: vec![0], window, kv_heads: 1, head_dim: 8, pages: 0 };
+        let group = |window| KvGroup { layers: vec![0], window, kv_heads: 1, head_dim: 8, format: KvFormat::F16, pages: 0 };
         let mut groups: Vec<KvGroup> = self.windows.iter().map(|&w| group(w)).collect();
         let (context, sequences, step_rows) = (self.context, self.sequences, self.step_rows);
         let context = Sizing { context, sequences, step_rows }.apply(&mut groups, self.cache).unwrap();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kv::KvFormat;
 
 /// A text in the making: its tables, its tokens, and how many of them are computed.
 struct Text {
@@ -67,7 +68,7 @@ proptest! {
         calls in prop::collection::vec(call(), 1..150),
     ) {
         let groups: Vec<KvGroup> = windows.iter().zip(&pages)
-            .map(|(&window, &pages)| KvGroup { layers: vec![0], window, kv_heads: 1, head_dim: 8, pages }).collect();
+            .map(|(&window, &pages)| KvGroup { layers: vec![0], window, kv_heads: 1, head_dim: 8, format: KvFormat::F16, pages }).collect();
         let mut cache = KvCache::new(&groups);
         let new = |cache: &KvCache| Text { tables: cache.tables(), tokens: vec![0], namespace: "", generated_from: 0, computed: 0 };
         let mut texts: Vec<Text> = (0..5).map(|_| new(&cache)).collect();

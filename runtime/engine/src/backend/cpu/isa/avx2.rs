@@ -100,8 +100,9 @@ impl<const VNNI: bool> Isa for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn from_i8(at: *const i8) -> Self::F {
-        let bytes = _mm_loadu_si128(at.cast());
-        both!(_mm256_cvtepi32_ps, both!(_mm256_cvtepi8_epi32, [bytes, _mm_srli_si128::<8>(bytes)]))
+        // Two loads that widen are one shuffle less than one load and a shift.
+        let bytes = [_mm_loadl_epi64(at.cast()), _mm_loadl_epi64(at.add(8).cast())];
+        both!(_mm256_cvtepi32_ps, both!(_mm256_cvtepi8_epi32, bytes))
     }
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self::F {

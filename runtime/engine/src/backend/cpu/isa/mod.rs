@@ -241,8 +241,12 @@ pub(super) struct Kernels {
     pub(super) quantise: unsafe fn(&rows::QuantiseArgs),
     /// Gates or activates a piece of one row.
     pub(super) activate: unsafe fn(&rows::ActivateArgs),
-    /// Attends for a tile of queries over one KV head.
+    /// Attends for a tile of queries over one KV head, keys and values being f16.
     pub(super) attend: unsafe fn(&attention::AttendArgs),
+    /// The same, keys and values being 8-bit codes.
+    pub(super) attend_int8: unsafe fn(&attention::AttendArgs),
+    /// Quantises a key or a value.
+    pub(super) quantise_head: unsafe fn(&attention::HeadArgs) -> half::f16,
 }
 
 /// Compiles every kernel for one set, with its features on.
@@ -284,7 +288,17 @@ macro_rules! kernels {
             $(#[target_feature(enable = $features)])?
             unsafe fn attend(args: &attention::AttendArgs) {
                 // SAFETY: forwarded.
-                unsafe { attention::attend::<$isa>(args) }
+                unsafe { attention::attend::<$isa, attention::F16>(args) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn attend_int8(args: &attention::AttendArgs) {
+                // SAFETY: forwarded.
+                unsafe { attention::attend::<$isa, attention::Int8>(args) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn quantise_head(args: &attention::HeadArgs) -> half::f16 {
+                // SAFETY: forwarded.
+                unsafe { attention::quantise_head::<$isa>(args) }
             }
             $crate::backend::cpu::isa::Kernels {
                 linear: [linear_f32, linear_f16, linear_q4_0, linear_q8_0, linear_q4_k, linear_q6_k],
@@ -292,6 +306,8 @@ macro_rules! kernels {
                 quantise,
                 activate,
                 attend,
+                attend_int8,
+                quantise_head,
             }
         };
     };

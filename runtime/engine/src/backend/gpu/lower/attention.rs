@@ -10,11 +10,12 @@ impl Lowering<'_> {
         attention: &Attention,
     ) -> Result<()> {
         let Attention { layer, heads, kv_heads, head_dim, .. } = *attention;
+        let kv = self.kv_format(attention)?;
         let params = RopeParams {
             heads,
             kv_heads,
             head_dim,
-            kv_stride: params::kv_stride(head_dim),
+            kv_stride: params::kv_stride(head_dim, kv),
             qkv_stride: stride(self.plan.widths.qkv),
             rows: self.rows(),
             first_row: 0,
@@ -39,9 +40,17 @@ impl Lowering<'_> {
             ("k_pages", Operand::Keys(layer)),
             ("v_pages", Operand::Values(layer)),
         ];
-        let variant = self.target.selection.only(Kernel::RopeWrite, None)?;
+        let variant = self.target.selection.rope_write(kv)?;
         let overrides = [("PAIRS", pairs), ("QK_NORM", u32::from(qk_norm.is_some()))];
         self.dispatch(variant, &params, &overrides, &operands, [heads + 2 * kv_heads, self.rows(), 1])
+    }
+
+    /// How the layer's group stores keys and values.
+    fn kv_format(&self, attention: &Attention) -> Result<KvFormat> {
+        let group = self.target.groups.get(attention.group as usize);
+        group
+            .map(|group| group.format)
+            .ok_or_else(|| Error::internal(format!("the plan names KV group {}, which was never made", attention.group)))
     }
 
     fn table_offset(&self, attention: &Attention) -> u32 {
@@ -50,6 +59,7 @@ impl Lowering<'_> {
 
     pub(super) fn attend(&mut self, attention: &Attention) -> Result<()> {
         let Attention { layer, heads, kv_heads, head_dim, window, scale, softcap, causal, .. } = *attention;
+        let kv = self.kv_format(attention)?;
         let att_stride = stride(self.plan.widths.attention);
         self.reserve(StepBuffer::Att, u64::from(self.rows()) * u64::from(att_stride) * 4);
         let splits = params::splits(self.shape.longest, if causal { window.unwrap_or(0) } else { 0 });
@@ -57,7 +67,7 @@ impl Lowering<'_> {
             heads,
             kv_heads,
             head_dim,
-            kv_stride: params::kv_stride(head_dim),
+            kv_stride: params::kv_stride(head_dim, kv),
             qkv_stride: stride(self.plan.widths.qkv),
             att_stride,
             table_offset: self.table_offset(attention),
@@ -82,7 +92,7 @@ impl Lowering<'_> {
         let selection = self.target.selection;
         for rows in self.families() {
             if rows.class == Class::Prompt {
-                let variant = selection.attend_prompt(head_dim)?;
+                let variant = selection.attend_prompt(kv, head_dim)?;
                 let tiles = self.program.tiles;
                 let params = AttendParams { rows: tiles, first_row: 0, ..template };
                 self.dispatch(variant, &params, &[], &operands, [heads, tiles, 1])?;
@@ -98,7 +108,7 @@ impl Lowering<'_> {
                 ));
             }
             self.reserve(StepBuffer::Partials, u64::from(turn) * row_bytes);
-            let split = selection.attend_split(heads / kv_heads)?;
+            let split = selection.attend_split(kv, heads / kv_heads)?;
             let reduce = selection.only(Kernel::AttendReduce, None)?;
             let mut first = rows.first;
             while first < rows.first + rows.count {
