@@ -176,7 +176,7 @@ fn neighbours(count: usize, vocab: u32, longest: u32, generates: bool, seed: u64
                 }),
                 _ => Work::Embed(Embed::default()),
             };
-            Request { prompt, work, sharing: Sharing::default(), priority: Priority::default() }
+            Request { prompt, work, sharing: Sharing::default(), priority: Priority::default(), adapter: None }
         })
         .collect()
 }
@@ -374,7 +374,7 @@ fn a_slot_feeds_what_it_holds() {
             let tables = vec![vec![PageId(5); (position as usize / PAGE_LEN) + 1]];
             let batch = Batch {
                 rows: vec![Row { sequence: 0, position, token, class, segment: 0 }],
-                sequences: vec![SequenceView { slot, length: position + 1, tables }],
+                sequences: vec![SequenceView { slot, length: position + 1, tables, adapter: None }],
                 outputs: vec![0],
             };
             let mut out = Vec::new();

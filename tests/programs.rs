@@ -16,13 +16,13 @@ const DESKTOP: Caps = Caps { min_subgroup: 32, f16: true, storage_buffers: 16, i
 const LIMIT: u64 = 128 << 20;
 
 fn shape(prompt_rows: u32, generated_rows: u32, outputs: u32, sequences: u32, longest: u32) -> BatchShape {
-    BatchShape { prompt_rows, generated_rows, outputs, sequences, longest }
+    BatchShape { prompt_rows, generated_rows, outputs, sequences, longest, adapted: false }
 }
 
 fn program(model: &Synthetic, shape: &BatchShape, caps: Caps, limit: u64) -> Program {
     let selection = Selection::new(caps, Without::default());
     let specs = model.specs();
-    lower(&model.plan, shape, Target { selection: &selection, matrices: &specs, binding_limit: limit }).expect("lowers")
+    lower(&model.plan, shape, Target { selection: &selection, matrices: &specs, adapters: &[], binding_limit: limit }).expect("lowers")
 }
 
 /// Dispatches between one op and another, by op index.
@@ -132,6 +132,6 @@ fn what_passes_a_binding_is_cut() {
 fn lower_error(model: &Synthetic, shape: &BatchShape, limit: u64) -> String {
     let selection = Selection::new(Caps::BASE, Without::default());
     let specs = model.specs();
-    let lowered = lower(&model.plan, shape, Target { selection: &selection, matrices: &specs, binding_limit: limit });
+    let lowered = lower(&model.plan, shape, Target { selection: &selection, matrices: &specs, adapters: &[], binding_limit: limit });
     lowered.err().map(|error| error.message().to_owned()).unwrap_or_default()
 }

@@ -5,7 +5,7 @@
 mod lint;
 
 use firecrest_engine::quant::{GgmlType, dequantise};
-use firecrest_shaders::params::{AttendParams, EmbedParams, MatrixParams, NormParams, RopeParams, RowInfo};
+use firecrest_shaders::params::{AttendParams, EmbedParams, LoraEntry, LoraParams, MatrixParams, NormParams, RopeParams, RowInfo};
 use firecrest_shaders::planes::{Layout, Planes, repack};
 use firecrest_shaders::reference::{Random, Weights, check_cases};
 use firecrest_shaders::{BindingKind, Format, Kernel, TABLE};
@@ -67,8 +67,35 @@ fn parameters_lie_as_the_text_reads_them() {
             }
             Kernel::Norm => fields!(NormParams { columns, rows, first_row, gather, input_stride, output_stride, eps }),
             Kernel::Matvec | Kernel::Matmul => {
-                fields!(MatrixParams { columns, outputs, rows, first_row, x_stride, y_stride, y_offset, gather, planes, eps, softcap })
+                fields!(MatrixParams {
+                    columns,
+                    outputs,
+                    rows,
+                    first_row,
+                    x_stride,
+                    y_stride,
+                    y_offset,
+                    gather,
+                    planes,
+                    eps,
+                    softcap,
+                    delta_stride
+                })
             }
+            Kernel::LoraShrink | Kernel::LoraExpand => fields!(LoraParams {
+                columns,
+                outputs,
+                rows,
+                first_row,
+                x_stride,
+                low_stride,
+                delta_stride,
+                parts,
+                ranks,
+                gather,
+                gather_x,
+                eps
+            }),
             Kernel::RopeWrite => fields!(RopeParams {
                 heads,
                 kv_heads,
@@ -108,6 +135,7 @@ fn parameters_lie_as_the_text_reads_them() {
     }
     // An array of these: its stride is its size.
     assert_eq!(size_of::<RowInfo>(), 32);
+    assert_eq!(size_of::<LoraEntry>(), 32);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod attend;
 mod embed;
 mod invariance;
+mod lora;
 mod matrix;
 mod norm;
 mod rope_write;

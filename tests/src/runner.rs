@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use firecrest_engine::backend::{Backend, MatrixId, MatrixSpec, VectorId};
+use firecrest_engine::backend::{AdapterId, Backend, MatrixId, MatrixSpec, VectorId};
 use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView, Slot};
 use firecrest_engine::file::ModelFile;
 use firecrest_engine::kv::{KvGroup, PAGE_LEN, PageId};
@@ -105,6 +105,8 @@ pub struct Session<R> {
     groups: Vec<KvGroup>,
     tables: Vec<Vec<PageId>>,
     position: u32,
+    /// What its rows are computed with.
+    pub adapter: Option<AdapterId>,
 }
 
 impl<R: Runner> Session<R> {
@@ -118,7 +120,7 @@ impl<R: Runner> Session<R> {
         runner.allocate_kv(&groups)?;
         let dealt: Vec<PageId> = (0..blocks).map(|b| PageId((b * 7 + 3) % pages)).collect();
         let tables = vec![dealt; groups.len()];
-        Ok(Session { runner, model, groups, tables, position: 0 })
+        Ok(Session { runner, model, groups, tables, position: 0, adapter: None })
     }
 
     /// Ends the session; what it ran on, with the model still in it.
@@ -144,6 +146,7 @@ impl<R: Runner> Session<R> {
                 slot: Slot(0),
                 length: self.position,
                 tables: self.tables.iter().map(|t| t[..used].to_vec()).collect(),
+                adapter: self.adapter,
             }],
             outputs: (0..tokens.len() as u32).collect(),
         };

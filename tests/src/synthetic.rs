@@ -406,6 +406,7 @@ impl Sequences {
                     slot: Slot(run.sequence),
                     length: run.positions.end,
                     tables: vec![table[..(run.positions.end as usize).div_ceil(PAGE_LEN)].to_vec(); self.groups],
+                    adapter: None,
                 });
                 for position in run.positions.clone() {
                     batch.outputs.push(batch.rows.len() as u32);

@@ -4,6 +4,7 @@
 //! the *generated* class; within a class a sequence's rows are adjacent and their positions ascend by one. A row's
 //! arithmetic depends on its class and its own sequence only, never on what shares the batch.
 
+use crate::backend::AdapterId;
 use crate::kv::PageId;
 
 /// A cell that holds a sequence's last sampled token on the backend, so that a step can be issued before its token is read.
@@ -52,6 +53,8 @@ pub struct SequenceView {
     pub length: u32,
     /// Per KV group: page of each block of [`crate::kv::PAGE_LEN`] positions. [`PageId::NONE`] where a window group has let go.
     pub tables: Vec<Vec<PageId>>,
+    /// The LoRA adapter its rows are computed with.
+    pub adapter: Option<AdapterId>,
 }
 
 /// One step's rows.
@@ -78,6 +81,8 @@ pub struct BatchShape {
     pub sequences: u32,
     /// The longest sequence after this step, in positions.
     pub longest: u32,
+    /// Whether any sequence has an adapter: a step without is the same program as where none is held.
+    pub adapted: bool,
 }
 
 impl Batch {
@@ -90,6 +95,7 @@ impl Batch {
             outputs: self.outputs.len() as u32,
             sequences: self.sequences.len() as u32,
             longest: self.sequences.iter().map(|s| s.length).max().unwrap_or(0),
+            adapted: self.sequences.iter().any(|s| s.adapter.is_some()),
         }
     }
 }

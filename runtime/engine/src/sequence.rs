@@ -13,6 +13,7 @@ pub use stop::StopStrings;
 
 use lookup::Lookup;
 
+use crate::backend::AdapterId;
 use crate::batch::{Class, Slot};
 use crate::engine::{Embed, Event, FinishReason, Pooling, Priority, Request, Sharing, Speculation, Usage, Work};
 use crate::error::Error;
@@ -56,6 +57,7 @@ pub(crate) struct Sequence {
     pub(crate) usage: Usage,
     pub(crate) sharing: Sharing,
     pub(crate) priority: Priority,
+    pub(crate) adapter: Option<AdapterId>,
     /// When it was submitted, by the host's clock.
     pub(crate) submitted: Option<Duration>,
     /// The lane it runs in: the one it had risen to when it was admitted.
@@ -120,6 +122,7 @@ impl Sequence {
             sharing: request.sharing,
             rank: request.priority.lane,
             priority: request.priority,
+            adapter: request.adapter,
             submitted: None,
             work: request.work,
             lost: 0,

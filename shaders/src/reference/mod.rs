@@ -10,6 +10,8 @@ mod attend_split;
 mod case;
 mod decode;
 mod embed;
+mod lora_expand;
+mod lora_shrink;
 mod matmul;
 mod matrix;
 mod matvec;
@@ -21,9 +23,11 @@ mod seen;
 pub use attend_prompt::attend_prompt;
 pub use attend_reduce::attend_reduce;
 pub use attend_split::attend_split;
-pub use case::{AttendCase, Case, EmbedCase, MatrixCase, NormCase, RopeCase, check_cases};
+pub use case::{AttendCase, Case, EmbedCase, LoraCase, MatrixCase, NormCase, RopeCase, check_cases};
 pub use decode::Weights;
 pub use embed::embed;
+pub use lora_expand::lora_expand;
+pub use lora_shrink::{ShrinkInputs, lora_shrink};
 pub use matmul::matmul;
 pub use matrix::{MatrixInputs, Rounding};
 pub use matvec::matvec;
@@ -31,13 +35,18 @@ pub use norm::{NormInputs, norm};
 pub use random::Random;
 pub use rope_write::{RopeInputs, rope_write};
 
-use crate::params::{AttendParams, EmbedParams, MatrixParams, NormParams, RopeParams};
+use crate::params::{AttendParams, EmbedParams, LoraEntry, LoraParams, MatrixParams, NormParams, RopeParams};
 use crate::{BindingKind, Kernel, Rung};
 use bytemuck::{cast_slice, cast_slice_mut, from_bytes};
 
 /// The value of an override in a case: what it sets, or 0, which is every override's default but `SHUFFLE_WIDTH`'s.
 fn setting(overrides: &[(&'static str, f64)], name: &str) -> u32 {
     overrides.iter().find(|(n, _)| *n == name).map_or(0, |&(_, value)| value as u32)
+}
+
+/// A table of adapters; its buffer may be padded.
+fn entries(words: &[u32]) -> &[LoraEntry] {
+    cast_slice(&words[..words.len() / 8 * 8])
 }
 
 /// What the case leaves in its buffers: all of them, those it only reads unchanged.
@@ -86,9 +95,28 @@ pub fn expected(case: &Case) -> Vec<Vec<u32>> {
                 gain: if is_matvec { f(4) } else { &[] },
                 bias: f(after),
                 indices: &given[after + 1],
+                delta: if set("HAS_DELTA") == 1 { f(after + 2) } else { &[] },
             };
-            let y = cast_slice_mut(&mut buffers[after + 2]);
+            let y = cast_slice_mut(&mut buffers[after + 3]);
             if is_matvec { matvec(&inputs, y) } else { matmul(&inputs, y) }
+        }
+        Kernel::LoraShrink => {
+            let inputs = ShrinkInputs {
+                params: from_bytes::<LoraParams>(bytes),
+                prologue: set("PROLOGUE"),
+                rows: cast_slice(&given[1]),
+                table: entries(&given[2]),
+                weights: f(3),
+                x: f(4),
+                gain: f(5),
+                indices: &given[6],
+            };
+            lora_shrink(&inputs, cast_slice_mut(&mut buffers[7]));
+        }
+        Kernel::LoraExpand => {
+            let params: &LoraParams = from_bytes(bytes);
+            let (rows, table) = (cast_slice(&given[1]), entries(&given[2]));
+            lora_expand(params, rows, table, f(3), f(4), &given[5], cast_slice_mut(&mut buffers[6]));
         }
         Kernel::RopeWrite => {
             let inputs = RopeInputs {

@@ -7,6 +7,7 @@ use firecrest_shaders::Format;
 use crate::batch::{Batch, BatchShape, Slot};
 use crate::error::Result;
 use crate::kv::KvGroup;
+use crate::model::AdapterWeights;
 use crate::model::plan::Plan;
 
 #[cfg(feature = "cpu")]
@@ -21,6 +22,10 @@ pub struct MatrixId(pub u32);
 /// A vector of f32 on a backend (gains, biases, frequencies).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VectorId(pub u32);
+
+/// A LoRA adapter on a backend. The engine numbers them, and never uses a number twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AdapterId(pub u32);
 
 /// A matrix about to be uploaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +45,8 @@ pub struct MatrixSpec {
 pub struct MemoryUse {
     /// Weights as repacked.
     pub weights: u64,
+    /// LoRA adapters.
+    pub adapters: u64,
     /// KV cache pages.
     pub kv: u64,
     /// Activation buffers.
@@ -106,7 +113,17 @@ impl Backend {
         each!(self, b => b.allocate_kv(groups))
     }
 
-    /// Lets go of weights, vectors and KV cache. Threads, the device, its compiled kernels and what their self-check found stay, and ids
+    /// Stores an adapter under an id that no other has. On an error nothing has changed.
+    pub async fn load_adapter(&mut self, id: AdapterId, adapter: &AdapterWeights) -> Result<()> {
+        each!(self, b => b.load_adapter(id, adapter).await)
+    }
+
+    /// Lets go of an adapter that no later batch names.
+    pub fn unload_adapter(&mut self, id: AdapterId) -> Result<()> {
+        each!(self, b => b.unload_adapter(id))
+    }
+
+    /// Lets go of weights, vectors, adapters and KV cache. Threads, the device, its compiled kernels and what their self-check found stay, and ids
     /// begin at 0 again: another model may be loaded.
     pub fn unload(&mut self) {
         each!(self, b => b.unload());

@@ -18,17 +18,20 @@
 //! # }
 //! ```
 
+mod adapters;
 mod admission;
 mod event;
 mod options;
 mod request;
 mod schedule;
 
+pub use adapters::AdapterInfo;
 pub use admission::Admission;
 pub use event::{Event, FinishReason, Usage};
 pub use options::EngineOptions;
 pub use request::{Embed, Generate, Pin, Priority, Request, Sharing, Speculation, Work};
 
+pub use crate::backend::AdapterId;
 pub use crate::kv::CacheSize;
 pub use crate::model::Pooling;
 pub use crate::sampling::{Logprobs, Sampling};
@@ -63,6 +66,7 @@ pub struct Engine {
     clock: Option<Clock>,
     /// Made for the first request that has a grammar.
     grammars: Option<grammar::Compiler>,
+    adapters: adapters::Adapters,
 }
 
 /// What an engine is busy with.
@@ -117,7 +121,7 @@ impl Engine {
             end_of_generation: tokenizer.as_ref().map_or(Vec::new(), |t| t.end_of_generation().to_vec()),
         };
         let schedule = Schedule::new(limits, KvCache::new(&groups));
-        Ok(Engine { model, backend, tokenizer, schedule, outputs: Vec::new(), clock: None, grammars: None })
+        Ok(Engine { model, backend, tokenizer, schedule, outputs: Vec::new(), clock: None, grammars: None, adapters: Default::default() })
     }
 
     /// Ends the model, and every sequence with it, without events. The backend comes back empty, its kernels compiled and checked, for
@@ -145,6 +149,7 @@ impl Engine {
     /// A request that can't be carried out as asked, with nothing changed: see the message.
     pub fn submit(&mut self, request: Request) -> Result<Admission> {
         self.tell_time();
+        self.adapters.check(request.adapter)?;
         let stream = self.tokenizer.as_ref().map(|t| t.stream_after(&request.prompt));
         let constraint = match &request.work {
             Work::Generate(generate) => generate.grammar.as_ref(),

@@ -9,6 +9,7 @@ mod arena;
 mod buffers;
 mod check;
 mod device;
+mod lora;
 mod lower;
 mod pipelines;
 mod program;
@@ -28,6 +29,7 @@ use crate::kv::KvGroup;
 use crate::model::plan::Plan;
 
 pub use adapter::{AdapterReport, GpuOptions, Without};
+pub use lora::LoraSite;
 pub use lower::{Target, lower};
 pub use program::{Dispatch, Operand, Program, StepBuffer};
 pub use select::Selection;
@@ -35,6 +37,7 @@ pub use select::Selection;
 use arena::Arena;
 use buffers::{Allocator, Buffer, Growing};
 use device::Device;
+use lora::Loras;
 use pipelines::Pipelines;
 use run::Programs;
 use weights::{Matrix, Uploads};
@@ -67,6 +70,7 @@ pub struct GpuBackend {
     matrices: Vec<Matrix>,
     vectors: Vec<Buffer>,
     uploads: Uploads,
+    loras: Loras,
     groups: Vec<KvGroup>,
     /// K and V pages by layer.
     pages: HashMap<u32, (Buffer, Buffer)>,
@@ -122,6 +126,7 @@ impl GpuBackend {
             matrices: Vec::new(),
             vectors: Vec::new(),
             uploads: Uploads::default(),
+            loras: Loras::default(),
             groups: Vec::new(),
             pages: HashMap::new(),
             slots,
@@ -214,6 +219,7 @@ impl GpuBackend {
         self.matrices.clear();
         self.vectors.clear();
         self.uploads.finish();
+        self.loras = Loras::default();
         self.groups.clear();
         self.pages.clear();
         self.ready = false;
@@ -281,6 +287,7 @@ impl GpuBackend {
     pub fn memory(&self) -> MemoryUse {
         MemoryUse {
             weights: self.matrices.iter().map(Matrix::bytes).sum::<u64>() + self.vectors.iter().map(|v| v.wgpu.size()).sum::<u64>(),
+            adapters: self.loras.bytes(),
             kv: self.pages.values().map(|(keys, values)| keys.wgpu.size() + values.wgpu.size()).sum(),
             activations: self.step.iter().map(Growing::size).sum::<u64>() + self.staging.size() + self.slots.wgpu.size(),
         }
@@ -324,6 +331,11 @@ impl GpuBackend {
     }
 
     fn target(&self) -> Target<'_> {
-        Target { selection: &self.selection, matrices: &self.specs, binding_limit: self.device.binding_limit() }
+        Target {
+            selection: &self.selection,
+            matrices: &self.specs,
+            adapters: self.loras.shapes(),
+            binding_limit: self.device.binding_limit(),
+        }
     }
 }

@@ -179,6 +179,8 @@ impl GpuBackend {
                 &matrix.pieces.get(piece as usize).ok_or_else(missing)?.buffer
             }
             Operand::Vector(VectorId(id)) => self.vectors.get(id as usize).ok_or_else(missing)?,
+            Operand::Adapters(op) => &self.loras.site(op).ok_or_else(missing)?.weights,
+            Operand::AdapterTable(op) => &self.loras.site(op).ok_or_else(missing)?.table,
             Operand::Keys(layer) => &self.pages.get(&layer).ok_or_else(missing)?.0,
             Operand::Values(layer) => &self.pages.get(&layer).ok_or_else(missing)?.1,
             Operand::Slots => &self.slots,
@@ -189,7 +191,7 @@ impl GpuBackend {
 
     /// Writes what kernels know of this step.
     fn write_step(&mut self, batch: &Batch, program: &Program) -> Result<()> {
-        let rows: Vec<RowInfo> = batch.rows.iter().map(|row| row_info(row, batch)).collect();
+        let rows: Vec<RowInfo> = batch.rows.iter().map(|row| self.row_info(row, batch)).collect();
         let stride = program.table_stride as usize;
         let mut tables = vec![PageId::NONE.0; self.groups.len() * program.table_sequences as usize * stride];
         for (s, sequence) in batch.sequences.iter().enumerate() {
@@ -219,6 +221,22 @@ impl GpuBackend {
         Ok(())
     }
 
+    fn row_info(&self, row: &Row, batch: &Batch) -> RowInfo {
+        let sequence = &batch.sequences[row.sequence as usize];
+        RowInfo {
+            token: match row.token {
+                RowToken::Known(token) => token,
+                RowToken::Slot(slot) => TOKEN_IN_SLOT | slot.0,
+            },
+            position: row.position,
+            sequence: row.sequence,
+            segment: row.segment,
+            length: sequence.length,
+            adapter: sequence.adapter.and_then(|id| self.loras.index(id)).map_or(0, |index| index + 1),
+            pad: [0; 2],
+        }
+    }
+
     /// Checks that a batch does not contradict itself, so that no kernel reads a page or a token that is not there.
     fn validate(&self, plan: &Plan, batch: &Batch) -> Result<()> {
         let wrong = |what: String| Err(Error::internal(format!("batch: {what}")));
@@ -231,6 +249,9 @@ impl GpuBackend {
         });
         let attends = plan.ops.iter().any(|op| matches!(op, Op::Attend { .. }));
         for (s, sequence) in batch.sequences.iter().enumerate() {
+            if let Some(id) = sequence.adapter.filter(|id| self.loras.index(*id).is_none()) {
+                return wrong(format!("sequence {s} has the adapter {}, which is not held", id.0));
+            }
             if attends && sequence.tables.len() != self.groups.len() {
                 return wrong(format!("sequence {s} has {} page tables for {} KV groups", sequence.tables.len(), self.groups.len()));
             }
@@ -269,20 +290,6 @@ impl GpuBackend {
             Some(row) => wrong(format!("outputs of row {row} of {}", batch.rows.len())),
             None => Ok(()),
         }
-    }
-}
-
-fn row_info(row: &Row, batch: &Batch) -> RowInfo {
-    RowInfo {
-        token: match row.token {
-            RowToken::Known(token) => token,
-            RowToken::Slot(slot) => TOKEN_IN_SLOT | slot.0,
-        },
-        position: row.position,
-        sequence: row.sequence,
-        segment: row.segment,
-        length: batch.sequences[row.sequence as usize].length,
-        pad: [0; 3],
     }
 }
 

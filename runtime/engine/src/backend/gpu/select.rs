@@ -106,7 +106,7 @@ impl Selection {
     /// Kernels grouped by the rung they run on, for formats in `formats`.
     pub(super) fn text(&self, formats: &[Format]) -> String {
         let mut by_rung: BTreeMap<Rung, Vec<String>> = BTreeMap::new();
-        for kernel in Kernel::ALL {
+        for kernel in Kernel::ALL.into_iter().filter(|kernel| !kernel.adapts()) {
             let formatted = TABLE.iter().any(|v| v.kernel == kernel && v.format.is_some());
             let keys: Vec<Option<Format>> = if formatted { formats.iter().copied().map(Some).collect() } else { vec![None] };
             for format in keys {
