@@ -3,6 +3,8 @@
 //! The trained stories260K says whether text is right; tiny random models whose features bite say whether a sequence's bits
 //! depend on anything but itself.
 
+#[path = "engine/adapters.rs"]
+mod adapters;
 #[path = "engine/churn.rs"]
 mod churn;
 

@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 
 use firecrest_engine::Format;
 use firecrest_engine::backend::cpu::CpuBackend;
-use firecrest_engine::backend::{MatrixId, VectorId};
+use firecrest_engine::backend::{AdapterId, MatrixId, VectorId};
 use firecrest_engine::batch::{Batch, Row, RowToken, Slot};
 use firecrest_engine::kv::{KvGroup, PAGE_LEN, PageId};
+use firecrest_engine::model::AdapterWeights;
 use firecrest_engine::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, Rope, RopePairs};
 use half::f16;
 
@@ -62,6 +63,7 @@ pub struct Interpreter {
     vectors: BTreeMap<VectorId, Vec<f64>>,
     layers: BTreeMap<u32, LayerKv>,
     slots: BTreeMap<Slot, u32>,
+    adapters: BTreeMap<AdapterId, AdapterWeights>,
     kv: KvPrecision,
     inputs: Inputs,
 }
@@ -83,7 +85,15 @@ struct Buffers {
 impl Interpreter {
     /// An interpreter without weights.
     pub fn new(kv: KvPrecision, inputs: Inputs) -> Interpreter {
-        Interpreter { matrices: BTreeMap::new(), vectors: BTreeMap::new(), layers: BTreeMap::new(), slots: BTreeMap::new(), kv, inputs }
+        Interpreter {
+            matrices: BTreeMap::new(),
+            vectors: BTreeMap::new(),
+            layers: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            adapters: BTreeMap::new(),
+            kv,
+            inputs,
+        }
     }
 
     /// An interpreter that holds all weights of a backend under their ids, as the backend's blocks mean them. What a model
@@ -123,6 +133,11 @@ impl Interpreter {
         }
     }
 
+    /// Gives the adapter that batches call `id`.
+    pub fn adapt(&mut self, id: AdapterId, adapter: AdapterWeights) {
+        self.adapters.insert(id, adapter);
+    }
+
     /// Puts a token into a slot.
     pub fn write_slot(&mut self, slot: Slot, token: u32) {
         self.slots.insert(slot, token);
@@ -139,13 +154,13 @@ impl Interpreter {
             h: vec![vec![f64::NAN; widths.ff as usize]; rows],
             out: Vec::new(),
         };
-        for op in &plan.ops {
-            self.run_op(op, batch, &mut b);
+        for (index, op) in plan.ops.iter().enumerate() {
+            self.run_op(index, op, batch, &mut b);
         }
         b.out
     }
 
-    fn run_op(&mut self, op: &Op, batch: &Batch, b: &mut Buffers) {
+    fn run_op(&mut self, index: usize, op: &Op, batch: &Batch, b: &mut Buffers) {
         let rows = batch.rows.len();
         match op {
             Op::Embed { table, scale, segments, positions, norm } => {
@@ -163,7 +178,7 @@ impl Interpreter {
             }
             Op::NormQkv { norm, linear } => {
                 for i in 0..rows {
-                    b.qkv[i] = self.linear(linear, &self.norm(norm.as_ref(), &b.x[i]));
+                    b.qkv[i] = self.adapted(index, batch, i, linear, &self.norm(norm.as_ref(), &b.x[i]));
                 }
             }
             Op::RopeWrite { rope, qk_norm, attention } => {
@@ -178,13 +193,13 @@ impl Interpreter {
             }
             Op::ProjectResidual { linear, join } => {
                 for i in 0..rows {
-                    let y = self.linear(linear, &b.att[i]);
+                    let y = self.adapted(index, batch, i, linear, &b.att[i]);
                     b.x[i] = self.join(join, &b.x[i], &y);
                 }
             }
             Op::NormGatedUp { norm, linear, activation, gated } => {
                 for i in 0..rows {
-                    let y = self.linear(linear, &self.norm(norm.as_ref(), &b.x[i]));
+                    let y = self.adapted(index, batch, i, linear, &self.norm(norm.as_ref(), &b.x[i]));
                     b.h[i] = if *gated {
                         let (gate, up) = y.split_at(y.len() / 2);
                         gate.iter().zip(up).map(|(&g, &u)| self.activate(*activation, g) * u).collect()
@@ -195,7 +210,7 @@ impl Interpreter {
             }
             Op::DownResidual { linear, join } => {
                 for i in 0..rows {
-                    let y = self.linear(linear, &b.h[i]);
+                    let y = self.adapted(index, batch, i, linear, &b.h[i]);
                     b.x[i] = self.join(join, &b.x[i], &y);
                 }
             }
@@ -204,7 +219,7 @@ impl Interpreter {
                     .outputs
                     .iter()
                     .map(|&i| {
-                        let mut y = self.linear(linear, &self.norm(norm.as_ref(), &b.x[i as usize]));
+                        let mut y = self.adapted(index, batch, i as usize, linear, &self.norm(norm.as_ref(), &b.x[i as usize]));
                         if let Some(c) = softcap.map(f64::from) {
                             y.iter_mut().for_each(|v| *v = c * (*v / c).tanh());
                         }
@@ -273,6 +288,21 @@ impl Interpreter {
             Join::NormThenAdd(norm) => sum(x, &self.norm(Some(norm), y)),
             Join::AddThenNorm(norm) => self.norm(Some(norm), &sum(x, y)),
         }
+    }
+
+    /// A linear's product, and what the row's adapter adds to that of op `index`. Adapters take their inputs as computed.
+    fn adapted(&self, index: usize, batch: &Batch, row: usize, linear: &Linear, x: &[f64]) -> Vec<f64> {
+        let mut y = self.linear(linear, x);
+        let Some(id) = batch.sequences[batch.rows[row].sequence as usize].adapter else { return y };
+        let adapter = self.adapters.get(&id).unwrap_or_else(|| panic!("the batch names {id:?}, which was never given"));
+        for part in adapter.parts.iter().filter(|part| part.op as usize == index) {
+            let dot = |row: &[f32], x: &[f64]| row.iter().zip(x).map(|(&w, x)| f64::from(w) * x).sum::<f64>();
+            let low: Vec<f64> = part.a.chunks_exact(part.columns as usize).map(|a| dot(a, x)).collect();
+            for (y, b) in y[part.first_row as usize..].iter_mut().zip(part.b.chunks_exact(part.rank as usize)) {
+                *y += dot(b, &low);
+            }
+        }
+        y
     }
 
     fn linear(&self, linear: &Linear, x: &[f64]) -> Vec<f64> {
