@@ -21,6 +21,7 @@ mod split;
 mod tensor;
 
 pub use adapter::{AdapterFile, MOST_RANK};
+pub(crate) use head::quoted;
 pub use metadata::{Array, Metadata, Value, ValueType};
 pub use tensor::TensorInfo;
 

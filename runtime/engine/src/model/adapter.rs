@@ -2,7 +2,7 @@
 
 use super::{Config, Model};
 use crate::error::{Error, Result};
-use crate::file::AdapterFile;
+use crate::file::{AdapterFile, quoted};
 use crate::model::plan::RopePairs;
 
 /// A matrix of the base model that adapters may adapt: rows of one op's linear.
@@ -78,24 +78,25 @@ impl Model {
         }
         if let Some(architecture) = file.architecture().filter(|a| *a != config.architecture) {
             return Err(Error::malformed(format!(
-                "{name}: the adapter was made for the architecture {architecture}, but the model is {}",
+                "{name}: the adapter was made for the architecture {}, but the model is {}",
+                quoted(architecture),
                 config.architecture
             )));
         }
         let mut fitting = Vec::with_capacity(file.pairs().len());
         for pair in file.pairs() {
-            let refused = |what: std::fmt::Arguments<'_>| Err(Error::malformed(format!("{name}: tensor `{}` {what}", pair.a.name)));
+            let refused = |what: std::fmt::Arguments<'_>| Err(Error::malformed(format!("{name}: tensor {} {what}", quoted(&pair.a.name))));
             let Some(base) = file.base_tensor(pair, &config.architecture) else {
                 return refused(format_args!("adapts nothing that a model of the architecture {} has", config.architecture));
             };
             if base == "token_embd.weight" {
                 return Err(Error::unsupported(format!(
-                    "{name}: tensor `{}` adapts token_embd.weight: adapters of the embedding table are not run",
-                    pair.a.name
+                    "{name}: tensor {} adapts token_embd.weight: adapters of the embedding table are not run",
+                    quoted(&pair.a.name)
                 )));
             }
             let Some(target) = self.targets.iter().find(|target| target.name == base) else {
-                return refused(format_args!("adapts {base}, which the model does not have or which is no linear layer of it"));
+                return refused(format_args!("adapts {}, which the model does not have or which is no linear layer of it", quoted(&base)));
             };
             if pair.a.columns() != target.columns as usize {
                 return refused(format_args!(
@@ -107,8 +108,8 @@ impl Model {
             }
             if pair.b.rows() != target.rows as usize {
                 return Err(Error::malformed(format!(
-                    "{name}: tensor `{}` has the shape {:?}; {base} needs [{}, {}] (outermost first)",
-                    pair.b.name,
+                    "{name}: tensor {} has the shape {:?}; {base} needs [{}, {}] (outermost first)",
+                    quoted(&pair.b.name),
                     pair.b.shape,
                     target.rows,
                     pair.rank()
@@ -132,8 +133,8 @@ impl Model {
             b.iter_mut().for_each(|v| *v *= scale);
             if let Some(at) = b.iter().position(|v| !v.is_finite()) {
                 return Err(Error::malformed(format!(
-                    "{name}: tensor `{}`, row {}: a value times the scale {scale} is not finite",
-                    pair.b.name,
+                    "{name}: tensor {}, row {}: a value times the scale {scale} is not finite",
+                    quoted(&pair.b.name),
                     at / rank
                 )));
             }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use firecrest::engine::Error;
-use firecrest::engine::engine::{self, Engine, Event, FinishReason, Request, Sampling, Sharing, Usage};
+use firecrest::engine::engine::{self, AdapterId, Engine, Event, FinishReason, Request, Sampling, Sharing, Usage};
 use pollster::block_on;
 use serde_json::json;
 
+use super::lora::{self, LoraArguments};
 use super::open::{DeviceArguments, ModelArguments, Opened, Room, open};
 use super::{Outcome, show};
 
@@ -22,6 +23,8 @@ pub(crate) struct Bench {
     model: ModelArguments,
     #[command(flatten)]
     device: DeviceArguments,
+    #[command(flatten)]
+    lora: LoraArguments,
     /// Prompt tokens of each sequence.
     #[arg(long, value_name = "N", default_value_t = 128)]
     prompt: u32,
@@ -79,14 +82,14 @@ impl Load {
 }
 
 /// `concurrency` requests at once, whose prompts share their first `shared` tokens.
-fn load(engine: &mut Engine, concurrency: u32, shared: u32, prompt: u32, generate: u32) -> Outcome<Load> {
+fn load(engine: &mut Engine, adapter: Option<AdapterId>, concurrency: u32, shared: u32, prompt: u32, generate: u32) -> Outcome<Load> {
     let vocab = engine.model().config.vocab.min(250);
     engine.forget_prefixes();
     let started = Instant::now();
     let request = |s: u32, tokens: u32| {
         let beginning = (0..shared).map(|i| i.wrapping_mul(104_729) % vocab);
         let own = (0..prompt).map(|i| (i.wrapping_mul(7919).wrapping_add((s + 1) * 31)) % vocab);
-        Request::generate(beginning.chain(own).collect(), greedy(tokens))
+        Request { adapter, ..Request::generate(beginning.chain(own).collect(), greedy(tokens)) }
     };
     for s in 0..concurrency {
         engine.submit(request(s, generate))?.accepted()?;
@@ -125,14 +128,14 @@ fn load(engine: &mut Engine, concurrency: u32, shared: u32, prompt: u32, generat
 }
 
 /// All sequences at once: prefill lasts until each has its first token, decode from then on.
-fn measure(engine: &mut Engine, sequences: u32, prompt: u32, generate: u32) -> Outcome<Rates> {
+fn measure(engine: &mut Engine, adapter: Option<AdapterId>, sequences: u32, prompt: u32, generate: u32) -> Outcome<Rates> {
     let vocab = engine.model().config.vocab;
     for s in 0..sequences {
         // Any ids do: speed does not depend on them. Different ones for each sequence, so that nothing could be shared.
         let ids = (0..prompt).map(|i| (i.wrapping_mul(7919).wrapping_add(s * 31)) % vocab.min(250)).collect();
         // What an earlier round computed must not make a later one look fast.
         let sharing = Sharing { private: true, ..Sharing::default() };
-        engine.submit(Request { sharing, ..Request::generate(ids, greedy(generate)) })?.accepted()?;
+        engine.submit(Request { sharing, adapter, ..Request::generate(ids, greedy(generate)) })?.accepted()?;
     }
     let started = Instant::now();
     let (mut seen, mut decoded, mut prefilled) = (BTreeSet::new(), 0usize, None);
@@ -166,11 +169,12 @@ impl Bench {
         let room = Room { context: Some(self.prompt + self.generate + 16), sequences: Some(most) };
         let Opened { mut engine, load, .. } = open(&self.model, &self.device, room)?;
         // Programs are lowered and pages touched once before anything is timed.
-        measure(&mut engine, 1, self.prompt.min(16), 2)?;
+        let adapter = self.lora.load(&mut engine)?;
+        measure(&mut engine, adapter, 1, self.prompt.min(16), 2)?;
         let description = engine.describe();
         let mut rows = Vec::new();
         for &sequences in &self.sequences {
-            let rates = measure(&mut engine, sequences, self.prompt, self.generate)?;
+            let rates = measure(&mut engine, adapter, sequences, self.prompt, self.generate)?;
             rows.push((sequences, rates, show::peak_memory()));
         }
         if self.json {
@@ -178,6 +182,7 @@ impl Bench {
                 json!({
                     "sequences": sequences, "prefill_tps": rates.prefill, "decode_tps": rates.decode, "peak_memory_bytes": peak,
                     "backend": description.backend, "adapter": description.adapter, "rung": description.rung, "load_s": show::seconds(load),
+                    "loras": lora::shown(&engine, adapter),
                 })
             };
             return show::json(&rows.iter().map(object).collect::<Vec<_>>().into());
@@ -201,11 +206,12 @@ impl Bench {
         let most = self.concurrency.iter().copied().max().unwrap_or(1);
         let room = Room { context: Some(self.shared_prefix + self.prompt + self.generate + 16), sequences: Some(most) };
         let Opened { mut engine, .. } = open(&self.model, &self.device, room)?;
-        measure(&mut engine, 1, self.prompt.min(16), 2)?;
+        let adapter = self.lora.load(&mut engine)?;
+        measure(&mut engine, adapter, 1, self.prompt.min(16), 2)?;
         let description = engine.describe();
         let mut loads = Vec::new();
         for &concurrency in self.concurrency.iter().filter(|&&concurrency| concurrency > 0) {
-            loads.push(load(&mut engine, concurrency, self.shared_prefix, self.prompt, self.generate)?);
+            loads.push(load(&mut engine, adapter, concurrency, self.shared_prefix, self.prompt, self.generate)?);
         }
         if self.json {
             let object = |load: &Load| {
@@ -214,6 +220,7 @@ impl Bench {
                     "first_token_p50_s": show::seconds(load.first_token(0.5)), "first_token_p99_s": show::seconds(load.first_token(0.99)),
                     "first_token_known_s": show::seconds(load.known), "pages_used": load.pages, "cached_tokens": load.cached, "recomputed_tokens": load.recomputed,
                     "backend": description.backend, "adapter": description.adapter, "rung": description.rung,
+                    "loras": lora::shown(&engine, adapter),
                 })
             };
             return show::json(&loads.iter().map(object).collect::<Vec<_>>().into());

@@ -3,13 +3,14 @@
 use std::io::{BufRead, IsTerminal, Write};
 
 use clap::Args;
-use firecrest::engine::engine::{self, Engine, Request};
+use firecrest::engine::engine::{self, AdapterId, Engine, Request};
 use firecrest::engine::file::ModelFile;
 use firecrest::engine::text::{ChatTemplate, EncodeOptions, WallTime};
 use firecrest::engine::{Error, ErrorCode};
 use serde_json::{Value, json};
 
 use super::generate::{SamplingArguments, drive};
+use super::lora::{self, LoraArguments};
 use super::open::{DeviceArguments, ModelArguments, Opened, Room, open};
 use super::tokenize::read_text;
 use super::{Outcome, show};
@@ -26,6 +27,8 @@ pub(crate) struct Chat {
     model: ModelArguments,
     #[command(flatten)]
     device: DeviceArguments,
+    #[command(flatten)]
+    lora: LoraArguments,
     /// A system message before everything.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -64,17 +67,19 @@ struct Conversation {
     template: ChatTemplate,
     messages: Vec<Value>,
     system: usize,
+    adapter: Option<AdapterId>,
 }
 
 impl Chat {
     pub(crate) fn run(self) -> Outcome {
-        let Opened { engine, file, .. } = open(&self.model, &self.device, Room { context: self.context, sequences: Some(1) })?;
+        let Opened { mut engine, file, .. } = open(&self.model, &self.device, Room { context: self.context, sequences: Some(1) })?;
+        let adapter = self.lora.load(&mut engine)?;
         let template = match &self.template {
             Some(path) => ChatTemplate::new(&read_text(path)?)?,
             None => model_template(&file)?,
         };
         let messages: Vec<Value> = self.system.iter().map(|text| json!({"role": "system", "content": text})).collect();
-        let mut conversation = Conversation { engine, template, system: messages.len(), messages };
+        let mut conversation = Conversation { engine, template, system: messages.len(), messages, adapter };
         match &self.message {
             Some(message) => self.answer(&mut conversation, message),
             None => self.converse(&mut conversation),
@@ -108,13 +113,17 @@ impl Chat {
         let work = engine::Generate { max_tokens: Some(self.max_tokens), sampling: self.sampling.sampling(), ..Default::default() };
         let mut out = std::io::stdout().lock();
         let live = !self.json;
-        let generated = drive(&mut conversation.engine, Request::generate(prompt.clone(), work), &mut |text| {
-            if live {
-                out.write_all(text.as_bytes())?;
-                out.flush()?;
-            }
-            Ok(())
-        })?;
+        let generated = drive(
+            &mut conversation.engine,
+            Request { adapter: conversation.adapter, ..Request::generate(prompt.clone(), work) },
+            &mut |text| {
+                if live {
+                    out.write_all(text.as_bytes())?;
+                    out.flush()?;
+                }
+                Ok(())
+            },
+        )?;
         if live {
             writeln!(out)?;
         }
@@ -122,8 +131,9 @@ impl Chat {
         let text = generated.text.trim().to_owned();
         conversation.messages.push(json!({"role": "assistant", "content": text}));
         if self.json {
+            let loras = lora::shown(&conversation.engine, conversation.adapter);
             let usage = json!({"prompt_tokens": prompt.len(), "generated_tokens": generated.tokens.len()});
-            return show::json(&json!({"text": text, "stop_reason": generated.reason, "usage": usage}));
+            return show::json(&json!({"text": text, "stop_reason": generated.reason, "usage": usage, "loras": loras}));
         }
         Ok(())
     }

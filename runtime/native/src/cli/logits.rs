@@ -9,6 +9,7 @@ use pollster::block_on;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
+use super::lora::{self, LoraArguments};
 use super::open::{DeviceArguments, ModelArguments, Opened, Room, open};
 use super::{Outcome, show};
 
@@ -22,6 +23,8 @@ pub(crate) struct Logits {
     model: ModelArguments,
     #[command(flatten)]
     device: DeviceArguments,
+    #[command(flatten)]
+    lora: LoraArguments,
     /// The token ids; nothing is added to them.
     #[arg(long, value_name = "1,2,3", value_delimiter = ',', required = true)]
     tokens: Vec<u32>,
@@ -36,8 +39,9 @@ pub(crate) struct Logits {
 impl Logits {
     pub(crate) fn run(self) -> Outcome {
         let Opened { mut engine, .. } = open(&self.model, &self.device, Room { context: None, sequences: Some(1) })?;
+        let adapter = self.lora.load(&mut engine)?;
         let rows = self.tokens.len();
-        engine.submit(Request::logits(self.tokens))?.accepted()?;
+        engine.submit(Request { adapter, ..Request::logits(self.tokens) })?.accepted()?;
         let mut logits: Vec<f32> = Vec::new();
         while !engine.is_idle() {
             for event in block_on(engine.step())? {
@@ -57,7 +61,7 @@ impl Logits {
         if self.json {
             return show::json(&json!({
                 "output": self.output.display().to_string(), "shape": [rows, vocab],
-                "backend": description.backend, "adapter": description.adapter,
+                "backend": description.backend, "adapter": description.adapter, "loras": lora::shown(&engine, adapter),
             }));
         }
         eprintln!("logits [{rows}, {vocab}] written to {}", self.output.display());

@@ -7,6 +7,7 @@ mod embed;
 mod generate;
 mod inspect;
 mod logits;
+mod lora;
 mod open;
 mod pull;
 mod show;
