@@ -86,7 +86,7 @@ impl Model {
         let mut fitting = Vec::with_capacity(file.pairs().len());
         for pair in file.pairs() {
             let refused = |what: std::fmt::Arguments<'_>| Err(Error::malformed(format!("{name}: tensor {} {what}", quoted(&pair.a.name))));
-            let Some(base) = file.base_tensor(pair, &config.architecture) else {
+            let Some(base) = file.base_tensor(pair, config.architecture) else {
                 return refused(format_args!("adapts nothing that a model of the architecture {} has", config.architecture));
             };
             if base == "token_embd.weight" {
