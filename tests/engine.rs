@@ -3,6 +3,8 @@
 //! The trained stories260K says whether text is right; tiny random models whose features bite say whether a sequence's bits
 //! depend on anything but itself.
 
+#[path = "engine/adapters.rs"]
+mod adapters;
 #[path = "engine/churn.rs"]
 mod churn;
 #[path = "engine/waits.rs"]
@@ -174,7 +176,7 @@ fn neighbours(count: usize, vocab: u32, longest: u32, generates: bool, seed: u64
                 }),
                 _ => Work::Embed(Embed::default()),
             };
-            Request { prompt, work, sharing: Sharing::default(), priority: Priority::default() }
+            Request { prompt, work, sharing: Sharing::default(), priority: Priority::default(), adapter: None }
         })
         .collect()
 }

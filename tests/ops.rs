@@ -117,7 +117,7 @@ const GPU_BOUND: f64 = 2e-5;
 /// Rows that feed tokens 0.. of one sequence, all with outputs, no cache.
 fn rows_of_tokens(count: u32) -> Batch {
     let rows = (0..count).map(|i| Row { sequence: 0, position: i, token: RowToken::Known(i), class: Class::Prompt, segment: 0 }).collect();
-    let sequences = vec![SequenceView { length: count, tables: vec![] }];
+    let sequences = vec![SequenceView { length: count, tables: vec![], adapter: None }];
     Batch { rows, sequences, outputs: (0..count).collect(), ..Batch::default() }
 }
 

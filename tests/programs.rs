@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use firecrest_engine::Format;
-use firecrest_engine::backend::gpu::{Program, Selection, StepBuffer, Target, Without, lower};
+use firecrest_engine::backend::gpu::{LoraSite, Program, Selection, StepBuffer, Target, Without, lower};
 use firecrest_engine::batch::BatchShape;
 use firecrest_engine::kv::KvFormat;
 use firecrest_engine::model::plan::Op;
@@ -17,14 +17,18 @@ const DESKTOP: Caps = Caps { min_subgroup: 32, f16: true, storage_buffers: 16, i
 const LIMIT: u64 = 128 << 20;
 
 fn shape(prompt_rows: u32, generated_rows: u32, outputs: u32, sequences: u32, longest: u32) -> BatchShape {
-    BatchShape { prompt_rows, generated_rows, outputs, sequences, longest }
+    BatchShape { prompt_rows, generated_rows, outputs, sequences, longest, adapted: false }
 }
 
 fn program(model: &Synthetic, shape: &BatchShape, caps: Caps, limit: u64) -> Program {
     let selection = Selection::new(caps, Without::default());
     let specs = model.specs();
-    lower(&model.plan, shape, Target { selection: &selection, matrices: &specs, groups: &model.groups, binding_limit: limit })
-        .expect("lowers")
+    lower(
+        &model.plan,
+        shape,
+        Target { selection: &selection, matrices: &specs, groups: &model.groups, adapters: &[], binding_limit: limit },
+    )
+    .expect("lowers")
 }
 
 /// Dispatches between one op and another, by op index.
@@ -135,7 +139,41 @@ fn what_passes_a_binding_is_cut() {
 fn lower_error(model: &Synthetic, shape: &BatchShape, limit: u64) -> String {
     let selection = Selection::new(Caps::BASE, Without::default());
     let specs = model.specs();
-    let lowered =
-        lower(&model.plan, shape, Target { selection: &selection, matrices: &specs, groups: &model.groups, binding_limit: limit });
+    let lowered = lower(
+        &model.plan,
+        shape,
+        Target { selection: &selection, matrices: &specs, groups: &model.groups, adapters: &[], binding_limit: limit },
+    );
     lowered.err().map(|error| error.message().to_owned()).unwrap_or_default()
+}
+
+#[test]
+fn only_steps_with_adapters_have_dispatches_for_them() {
+    let model = Recipe::llama().build(1);
+    let (selection, specs) = (Selection::new(DESKTOP, Without::default()), model.specs());
+    // Q, K and V of the first layer, and the head.
+    let head = model.plan.ops.len() as u32 - 1;
+    let adapters = [LoraSite { op: 1, parts: 3, ranks: 16 }, LoraSite { op: head, parts: 1, ranks: 4 }];
+    let lowered = |shape: BatchShape, adapters: &[LoraSite]| {
+        lower(
+            &model.plan,
+            &shape,
+            Target { selection: &selection, matrices: &specs, groups: &model.groups, adapters, binding_limit: LIMIT },
+        )
+        .expect("lowers")
+    };
+    for (prompt, generated) in [(0, 3), (40, 3), (40, 0)] {
+        let plain = shape(prompt, generated, 3, 2, 100);
+        let without = lowered(plain, &[]);
+        assert_eq!(lowered(plain, &adapters).text(&model.plan), without.text(&model.plan), "adapters that no row has");
+        let adapted = lowered(BatchShape { adapted: true, ..plain }, &adapters);
+        let classes = usize::from(prompt > 0) + usize::from(generated > 0);
+        assert_eq!(adapted.dispatches.len(), without.dispatches.len() + 2 * (classes + 1));
+        let text = adapted.text(&model.plan);
+        assert_eq!(text.matches("HAS_DELTA=1").count(), classes + 1, "{text}");
+        assert!(text.contains("table:adapters1.table weights:adapters1 ") && text.contains("delta:>DELTA"), "{text}");
+        let names: Vec<&str> = adapted.dispatches.iter().filter(|d| d.op == 1).map(|d| d.variant.kernel.name()).collect();
+        let norm: &[&str] = if prompt > 0 { &["norm", "lora_shrink", "lora_expand", "matmul"] } else { &[] };
+        assert!(names.starts_with(norm), "{names:?}");
+    }
 }

@@ -6,7 +6,7 @@ mod lint;
 
 use firecrest_engine::quant::{GgmlType, dequantise};
 use firecrest_shaders::params::{
-    Adjustment, AttendParams, DrawInfo, EmbedParams, MatrixParams, NormParams, RopeParams, RowInfo, SampleParams,
+    Adjustment, AttendParams, DrawInfo, EmbedParams, LoraEntry, LoraParams, MatrixParams, NormParams, RopeParams, RowInfo, SampleParams,
 };
 use firecrest_shaders::planes::{Layout, Planes, repack};
 use firecrest_shaders::reference::{Random, Weights, check_cases};
@@ -69,8 +69,35 @@ fn parameters_lie_as_the_text_reads_them() {
             }
             Kernel::Norm => fields!(NormParams { columns, rows, first_row, gather, input_stride, output_stride, eps }),
             Kernel::Matvec | Kernel::Matmul => {
-                fields!(MatrixParams { columns, outputs, rows, first_row, x_stride, y_stride, y_offset, gather, planes, eps, softcap })
+                fields!(MatrixParams {
+                    columns,
+                    outputs,
+                    rows,
+                    first_row,
+                    x_stride,
+                    y_stride,
+                    y_offset,
+                    gather,
+                    planes,
+                    eps,
+                    softcap,
+                    delta_stride
+                })
             }
+            Kernel::LoraShrink | Kernel::LoraExpand => fields!(LoraParams {
+                columns,
+                outputs,
+                rows,
+                first_row,
+                x_stride,
+                low_stride,
+                delta_stride,
+                parts,
+                ranks,
+                gather,
+                gather_x,
+                eps
+            }),
             Kernel::RopeWrite => fields!(RopeParams {
                 heads,
                 kv_heads,
@@ -113,6 +140,7 @@ fn parameters_lie_as_the_text_reads_them() {
     assert_eq!(size_of::<RowInfo>(), 32);
     assert_eq!(size_of::<DrawInfo>(), 80);
     assert_eq!(size_of::<Adjustment>(), 16);
+    assert_eq!(size_of::<LoraEntry>(), 32);
 }
 
 #[test]

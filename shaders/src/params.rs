@@ -42,8 +42,10 @@ pub struct RowInfo {
     pub segment: u32,
     /// Positions of the sequence once this step has written its rows; what a non-causal row sees.
     pub length: u32,
+    /// The LoRA adapter it has: 1 + its index in the tables of [`LoraEntry`], or 0.
+    pub adapter: u32,
     /// Zero.
-    pub pad: [u32; 3],
+    pub pad: [u32; 2],
 }
 
 /// A run of rows of one sequence at ascending positions, at most [`QUERY_TILE`]. Binding `tiles` is an array of these.
@@ -144,7 +146,8 @@ pub mod prologue {
     pub const RMS: u32 = 1;
 }
 
-/// Override `EPILOGUE` of `matvec` and `matmul`. `v` is the product, plus bias where override `HAS_BIAS` is 1.
+/// Override `EPILOGUE` of `matvec` and `matmul`. `v` is the product, plus bias where override `HAS_BIAS` is 1, plus delta where `HAS_DELTA` is 1
+/// and the row's delta says that it has one.
 pub mod epilogue {
     /// y = v, or softcap·tanh(v / softcap) where `softcap` > 0.
     pub const STORE: u32 = 0;
@@ -192,8 +195,61 @@ pub struct MatrixParams {
     pub eps: f32,
     /// c of c·tanh(v / c); 0 for none. [`epilogue::STORE`] only.
     pub softcap: f32,
+    /// Floats between rows of delta; 0 where override `HAS_DELTA` is.
+    pub delta_stride: u32,
     /// Zero.
-    pub pad: [u32; 2],
+    pub pad: u32,
+}
+
+/// Floats before the values of a row of delta. The first is 1 where there are values, else 0; the others are not used.
+pub const DELTA_HEAD: u32 = 4;
+
+/// `lora_shrink` and `lora_expand`: delta[row, n] = Σᵣ B[n, r] · Σₖ A[r, k] · x[row, k], for the adapter of each row.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct LoraParams {
+    /// K: inputs, before padding. Rows of A are padded to a multiple of 4 with zeros.
+    pub columns: u32,
+    /// Outputs of the linear.
+    pub outputs: u32,
+    /// Rows in this dispatch.
+    pub rows: u32,
+    /// First row of `low` and `delta`. With `gather` it counts into `indices`.
+    pub first_row: u32,
+    /// Floats between rows of x; a multiple of 4.
+    pub x_stride: u32,
+    /// Floats between rows of `low`.
+    pub low_stride: u32,
+    /// Floats between rows of `delta`.
+    pub delta_stride: u32,
+    /// Entries of one adapter in the table.
+    pub parts: u32,
+    /// Floats between parts in a row of `low`: the largest rank.
+    pub ranks: u32,
+    /// 1 where the batch row of row r is `indices[r]`, else it is r.
+    pub gather: u32,
+    /// 1 where x is by batch row, 0 where it is by row.
+    pub gather_x: u32,
+    /// eps of [`prologue::RMS`] (shrink).
+    pub eps: f32,
+}
+
+/// What an adapter does to a part of a linear's outputs. Binding `table` is `[adapters][parts]` of these.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct LoraEntry {
+    /// Where A `[rank, columns]` begins in `weights`, in vec4s.
+    pub a: u32,
+    /// Where B, transposed to `[rank, rows]`, begins in `weights`, in floats.
+    pub b: u32,
+    /// 0 where the adapter has no such part.
+    pub rank: u32,
+    /// First output that it adapts.
+    pub first_row: u32,
+    /// Outputs that it adapts.
+    pub rows: u32,
+    /// Zero.
+    pub pad: [u32; 3],
 }
 
 /// Override `PAIRS` of `rope_write`.

@@ -20,14 +20,21 @@ pub enum Kernel {
     Norm,
     /// The generated class. 0 uniform [`MatrixParams`](crate::params::MatrixParams), 1 r `weights: vec4<u32>[]`, 2 r `words: u32[]` (the same
     /// buffer as 1), 3 r `x: vec4<f32>[]` (`f32[rows, x_stride]`), 4 r `gain: vec4<f32>[]`, 5 r `bias: f32[]`, 6 r `indices: u32[]`,
-    /// 7 rw `y: f32[rows, y_stride]`. Overrides `PROLOGUE`, `EPILOGUE`, `ACTIVATION`, `HAS_BIAS`, and on subgroup rungs
+    /// 7 r `delta: f32[rows, delta_stride]`, 8 rw `y: f32[rows, y_stride]`. Overrides `PROLOGUE`, `EPILOGUE`, `ACTIVATION`, `HAS_BIAS`, `HAS_DELTA`, and on subgroup rungs
     /// `SHUFFLE_WIDTH` ([`shuffle_width`]). Grid: (⌈outputs / p⌉, 1, ⌈rows / [`Variant::rows`]⌉), p = [`Variant::outputs`], halved with
     /// `EPILOGUE` gated.
     Matvec,
     /// The prompt class. Bindings, parameters and overrides of [`Kernel::Matvec`] but for the prologue: x is normalised already,
-    /// and binding 4 (`gain`) is absent, so 4 r `bias`, 5 r `indices`, 6 rw `y`.
+    /// and binding 4 (`gain`) is absent, so 4 r `bias`, 5 r `indices`, 6 r `delta`, 7 rw `y`.
     /// Grid: (⌈outputs / p⌉, ⌈rows / [`Variant::rows`]⌉, 1), p as for matvec.
     Matmul,
+    /// 0 uniform [`LoraParams`](crate::params::LoraParams), 1 r `rows: RowInfo[]`, 2 r `table: LoraEntry[]`, 3 r `weights: vec4<f32>[]`,
+    /// 4 r `x: vec4<f32>[]` (`f32[rows, x_stride]`), 5 r `gain: vec4<f32>[]`, 6 r `indices: u32[]`, 7 rw `low: f32[rows, low_stride]`.
+    /// Override `PROLOGUE`. Grid: (⌈ranks / 4⌉, parts, rows).
+    LoraShrink,
+    /// 0 uniform [`LoraParams`](crate::params::LoraParams), 1 r `rows: RowInfo[]`, 2 r `table: LoraEntry[]`, 3 r `weights: f32[]` (the same
+    /// buffer as shrink's), 4 r `low: f32[]`, 5 r `indices: u32[]`, 6 rw `delta: f32[rows, delta_stride]`. Grid: (⌈outputs / 64⌉, 1, rows).
+    LoraExpand,
     /// 0 uniform [`RopeParams`](crate::params::RopeParams), 1 r `rows: RowInfo[]`, 2 r `tables: u32[]`, 3 r `frequencies: f32[rotated / 2]`,
     /// 4 r `q_gain: f32[head_dim]`, 5 r `k_gain: f32[head_dim]`, 6 rw `qkv: f32[rows, qkv_stride]`, 7 rw `k_pages: u32[]`, 8 rw `v_pages: u32[]`
     /// ([`page_bytes`](crate::params::page_bytes); pairs of f16, or four codes; int8 rows see words as atomics, for two positions' scales share
@@ -53,17 +60,24 @@ pub enum Kernel {
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Kernel; 9] = [
+    pub const ALL: [Kernel; 11] = [
         Kernel::Embed,
         Kernel::Norm,
         Kernel::Matvec,
         Kernel::Matmul,
+        Kernel::LoraShrink,
+        Kernel::LoraExpand,
         Kernel::RopeWrite,
         Kernel::AttendSplit,
         Kernel::AttendReduce,
         Kernel::AttendPrompt,
         Kernel::Sample,
     ];
+
+    /// Whether only steps with LoRA adapters use it.
+    pub const fn adapts(self) -> bool {
+        matches!(self, Kernel::LoraShrink | Kernel::LoraExpand)
+    }
 
     /// The name of its file, entry point and twin.
     pub const fn name(self) -> &'static str {
@@ -72,6 +86,8 @@ impl Kernel {
             Kernel::Norm => "norm",
             Kernel::Matvec => "matvec",
             Kernel::Matmul => "matmul",
+            Kernel::LoraShrink => "lora_shrink",
+            Kernel::LoraExpand => "lora_expand",
             Kernel::RopeWrite => "rope_write",
             Kernel::AttendSplit => "attend_split",
             Kernel::AttendReduce => "attend_reduce",

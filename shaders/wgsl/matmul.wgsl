@@ -16,7 +16,8 @@ const_assert OUTPUTS == 64u;
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>; // [rows, x_stride / 4]
 @group(0) @binding(4) var<storage, read> bias: array<f32>; // [outputs]
 @group(0) @binding(5) var<storage, read> indices: array<u32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>; // [rows, y_stride]
+@group(0) @binding(6) var<storage, read> delta: array<f32>; // [rows, delta_stride]
+@group(0) @binding(7) var<storage, read_write> y: array<f32>; // [rows, y_stride]
 
 // vec4 k of row m of the activations stands at k·ROWS + (m xor k), of weight row n at k·64 + n: neighbours never meet in a bank.
 #if INTDOT

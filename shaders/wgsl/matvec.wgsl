@@ -25,7 +25,8 @@ override SHUFFLE_WIDTH: u32 = 4u;
 @group(0) @binding(4) var<storage, read> gain: array<vec4<f32>>; // [columns / 4]
 @group(0) @binding(5) var<storage, read> bias: array<f32>; // [outputs]
 @group(0) @binding(6) var<storage, read> indices: array<u32>;
-@group(0) @binding(7) var<storage, read_write> y: array<f32>; // [rows, y_stride]
+@group(0) @binding(7) var<storage, read> delta: array<f32>; // [rows, delta_stride]
+@group(0) @binding(8) var<storage, read_write> y: array<f32>; // [rows, y_stride]
 
 // Value vec4 j of chunk c of row r stands at r·128 + j·16 + (c xor j): neither writing (neighbours hold one chunk's vec4s) nor
 // reading (neighbours hold one vec4 of several chunks) meets in a bank. Sums reuse the memory.

@@ -88,7 +88,7 @@ fn batch(sequences: usize, before: usize, prompt: usize) -> Batch {
     for s in 0..sequences {
         let table = (0..blocks).map(|b| PageId((s * blocks + b) as u32)).collect();
         let length = if prompt > 0 { prompt } else { before + 1 } as u32;
-        batch.sequences.push(SequenceView { length, tables: vec![table] });
+        batch.sequences.push(SequenceView { length, tables: vec![table], adapter: None });
         let (positions, class) = if prompt > 0 { (0..length, Class::Prompt) } else { (length - 1..length, Class::Generated) };
         for position in positions {
             let token = RowToken::Known(position * 7919 % 250);

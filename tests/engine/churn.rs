@@ -1,7 +1,7 @@
 //! Exactness under churn: whatever joins, leaves, is cancelled, loses its pages, shares a prefix or is drafted ahead, every sequence gets bit for
 //! bit what it gets alone.
 
-use firecrest_engine::engine::{Priority, Sharing, Speculation};
+use firecrest_engine::engine::{AdapterId, Priority, Sharing, Speculation};
 use firecrest_tests::count;
 
 use super::*;
@@ -34,13 +34,28 @@ fn requests(generates: bool) -> Vec<Request> {
         .collect()
 }
 
-/// `schedules` schedules on one engine; where pages run out, because the cache holds less than two full sequences.
-fn churn(family: &str, format: Format, kv_format: KvFormat, backend: &BackendChoice, schedules: usize) {
+/// `schedules` schedules on one engine, a third of its requests each with one of two adapters and with none where `adapted`; where pages run out, because the cache holds less than two full sequences.
+fn churn(family: &str, format: Format, kv_format: KvFormat, backend: &BackendChoice, schedules: usize, adapted: bool) {
     let file = tiny(family, format);
-    let requests = requests(family != "bert");
+    let mut requests = requests(family != "bert");
+    if adapted {
+        // What begins alike is asked of all.
+        let with = |(index, request): (usize, &Request)| Request {
+            adapter: [None, Some(AdapterId(0)), Some(AdapterId(1))][index % 3],
+            ..request.clone()
+        };
+        requests = requests.iter().flat_map(|request| [request; 2]).enumerate().map(with).collect();
+    }
+    let load = |options: EngineOptions| {
+        let mut engine = load(&file, backend, options);
+        if adapted {
+            assert_eq!(adapters::two(&file, &mut engine), [AdapterId(0), AdapterId(1)], "ids count from 0");
+        }
+        engine
+    };
     let roomy = EngineOptions { context: Some(CONTEXT), kv_format, ..EngineOptions::default() };
     let alone: Vec<Transcript> = {
-        let mut engine = load(&file, backend, roomy.clone());
+        let mut engine = load(roomy.clone());
         let plain = |request: &Request| {
             let mut request = Request { sharing: Sharing { private: true, ..Sharing::default() }, ..request.clone() };
             if let Work::Generate(generate) = &mut request.work {
@@ -51,7 +66,7 @@ fn churn(family: &str, format: Format, kv_format: KvFormat, backend: &BackendCho
         requests.iter().map(|request| run(&mut engine, plain(request)).apart_from_cost()).collect()
     };
     let tight = EngineOptions { cache: CacheSize::Positions(112), max_sequences: 6, step_rows: 24, ..roomy.clone() };
-    let mut engines = [load(&file, backend, tight), load(&file, backend, EngineOptions { max_sequences: 12, step_rows: 80, ..roomy })];
+    let mut engines = [load(tight), load(EngineOptions { max_sequences: 12, step_rows: 80, ..roomy })];
     let mut cost = Usage::default();
     for schedule in 0..schedules {
         let mut random = Random::new(schedule as u64);
@@ -106,13 +121,15 @@ fn whatever_happens_around_it_a_sequence_is_itself() {
             4 => count("FIRECREST_SCHEDULES", 200),
             _ => 20,
         };
-        churn("llama", Format::Q8_0, KvFormat::F16, &backend, schedules);
-        churn("gemma3", Format::F16, KvFormat::F16, &backend, schedules / 4);
-        churn("llama", Format::Q8_0, KvFormat::Int8, &backend, 20);
-        churn("gemma2", Format::Q4_0, KvFormat::Int8, &backend, 4);
+        churn("llama", Format::Q8_0, KvFormat::F16, &backend, schedules, false);
+        churn("llama", Format::Q8_0, KvFormat::F16, &backend, schedules / 2, true);
+        churn("gemma3", Format::F16, KvFormat::F16, &backend, schedules / 4, false);
+        churn("llama", Format::Q8_0, KvFormat::Int8, &backend, 20, false);
+        churn("gemma2", Format::Q4_0, KvFormat::Int8, &backend, 4, true);
         if rounds_on(&backend) == 4 {
-            churn("gemma2", Format::Q4_0, KvFormat::F16, &backend, schedules / 4);
-            churn("bert", Format::F16, KvFormat::F16, &backend, schedules / 10);
+            churn("gemma2", Format::Q4_0, KvFormat::F16, &backend, schedules / 4, false);
+            churn("gemma2", Format::Q4_0, KvFormat::F16, &backend, schedules / 4, true);
+            churn("bert", Format::F16, KvFormat::F16, &backend, schedules / 10, false);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! `FIRECREST_FUZZ_EXECUTIONS` says how many of each kind (20,000 unless given; a million in `cargo xtask test --full`), and
 //! `FIRECREST_FUZZ_CASE` runs a single one again.
 
+mod adapters;
 mod allocator;
 mod gguf;
 mod mutate;

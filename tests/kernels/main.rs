@@ -5,6 +5,7 @@ mod attend;
 mod distribution;
 mod embed;
 mod invariance;
+mod lora;
 mod matrix;
 mod norm;
 mod rope_write;

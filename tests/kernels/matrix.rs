@@ -40,6 +40,11 @@ fn cases(variant: &'static Variant) -> Vec<Case> {
         cases.push(MatrixCase { epilogue: epilogue::GATED, activation: activation::GELU_TANH, bias: true, ..base }.case(variant));
         cases.push(MatrixCase { epilogue: epilogue::ADD, first_row: 2, ..plain }.case(variant));
         cases.push(MatrixCase { bias: true, gather: true, first_row: 1, ..base }.case(variant));
+        // What adapters add, to every second row.
+        cases.push(MatrixCase { delta: true, bias: true, softcap: 3.0, gather: true, first_row: 1, ..base }.case(variant));
+        cases.push(MatrixCase { delta: true, epilogue: epilogue::GATED, rows: 2 * full + 1, ..base }.case(variant));
+        cases.push(MatrixCase { delta: true, epilogue: epilogue::ADD, first_row: 2, ..plain }.case(variant));
+        cases.push(MatrixCase { delta: true, epilogue: epilogue::ACTIVATE, ..plain }.case(variant));
     }
     cases
 }

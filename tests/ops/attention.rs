@@ -18,7 +18,7 @@ impl Sequences {
             }
             pages
         });
-        let view = |_| SequenceView { length: 0, tables: vec![vec![]; groups.len()] };
+        let view = |_| SequenceView { length: 0, tables: vec![vec![]; groups.len()], adapter: None };
         Sequences { views: (0..count).map(view).collect(), free: free.collect(), vocabulary }
     }
 
@@ -222,7 +222,7 @@ fn ropes_stay_exact_at_far_positions() {
         let row = |i: u32| Row { sequence: 0, position: start + i, token: RowToken::Known(i), class: Class::Prompt, segment: 0 };
         batches.push(Batch {
             rows: (first..first + count).map(row).collect(),
-            sequences: vec![SequenceView { length: start + first + count, tables: vec![table.clone()] }],
+            sequences: vec![SequenceView { length: start + first + count, tables: vec![table.clone()], adapter: None }],
             outputs: (0..count).collect(),
             ..Batch::default()
         });

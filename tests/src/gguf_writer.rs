@@ -144,6 +144,19 @@ impl GgufWriter {
         self.tensor(name, shape, GgmlType::from(format), bytes)
     }
 
+    /// Changes the values of a float32 tensor that was added.
+    ///
+    /// # Panics
+    /// Where there is no such tensor, or it is of another type.
+    pub fn change_f32(mut self, name: &str, change: impl FnOnce(&mut [f32])) -> Self {
+        let found = self.tensors.iter_mut().find(|t| t.name == name).unwrap_or_else(|| panic!("no tensor is called {name}"));
+        assert_eq!(Some(found.id), GgmlType::F32.id(), "{name} is no float32 tensor");
+        let mut values: Vec<f32> = found.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        change(&mut values);
+        found.bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self
+    }
+
     /// The file's bytes.
     pub fn finish(self) -> Vec<u8> {
         // A file may claim an alignment of 0, to be refused for it.

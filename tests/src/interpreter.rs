@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 
 use firecrest_engine::Format;
 use firecrest_engine::backend::cpu::CpuBackend;
-use firecrest_engine::backend::{MatrixId, VectorId};
+use firecrest_engine::backend::{AdapterId, MatrixId, VectorId};
 use firecrest_engine::batch::{Batch, Row, RowToken};
 use firecrest_engine::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
+use firecrest_engine::model::AdapterWeights;
 use firecrest_engine::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, Rope, RopePairs};
 use firecrest_shaders::reference::quantise_head;
 use half::f16;
@@ -85,6 +86,7 @@ pub struct Interpreter {
     matrices: BTreeMap<MatrixId, Matrix>,
     vectors: BTreeMap<VectorId, Vec<f64>>,
     layers: BTreeMap<u32, LayerKv>,
+    adapters: BTreeMap<AdapterId, AdapterWeights>,
     kv: KvPrecision,
     inputs: Inputs,
 }
@@ -106,7 +108,7 @@ struct Buffers {
 impl Interpreter {
     /// An interpreter without weights.
     pub fn new(kv: KvPrecision, inputs: Inputs) -> Interpreter {
-        Interpreter { matrices: BTreeMap::new(), vectors: BTreeMap::new(), layers: BTreeMap::new(), kv, inputs }
+        Interpreter { matrices: BTreeMap::new(), vectors: BTreeMap::new(), layers: BTreeMap::new(), adapters: BTreeMap::new(), kv, inputs }
     }
 
     /// An interpreter that holds all weights of a backend under their ids, as the backend's blocks mean them. What a model
@@ -146,6 +148,11 @@ impl Interpreter {
         }
     }
 
+    /// Gives the adapter that batches call `id`.
+    pub fn adapt(&mut self, id: AdapterId, adapter: AdapterWeights) {
+        self.adapters.insert(id, adapter);
+    }
+
     /// Runs one step and returns OUT, `[outputs][plan.widths.out]`.
     pub fn run(&mut self, plan: &Plan, batch: &Batch) -> Vec<Vec<f64>> {
         let rows = batch.rows.len();
@@ -157,13 +164,13 @@ impl Interpreter {
             h: vec![vec![f64::NAN; widths.ff as usize]; rows],
             out: Vec::new(),
         };
-        for op in &plan.ops {
-            self.run_op(op, batch, &mut b);
+        for (index, op) in plan.ops.iter().enumerate() {
+            self.run_op(index, op, batch, &mut b);
         }
         b.out
     }
 
-    fn run_op(&mut self, op: &Op, batch: &Batch, b: &mut Buffers) {
+    fn run_op(&mut self, index: usize, op: &Op, batch: &Batch, b: &mut Buffers) {
         let rows = batch.rows.len();
         match op {
             Op::Embed { table, scale, segments, positions, norm } => {
@@ -181,7 +188,7 @@ impl Interpreter {
             }
             Op::NormQkv { norm, linear } => {
                 for i in 0..rows {
-                    b.qkv[i] = self.linear(linear, &self.norm(norm.as_ref(), &b.x[i]));
+                    b.qkv[i] = self.adapted(index, batch, i, linear, &self.norm(norm.as_ref(), &b.x[i]));
                 }
             }
             Op::RopeWrite { rope, qk_norm, attention } => {
@@ -196,13 +203,13 @@ impl Interpreter {
             }
             Op::ProjectResidual { linear, join } => {
                 for i in 0..rows {
-                    let y = self.linear(linear, &b.att[i]);
+                    let y = self.adapted(index, batch, i, linear, &b.att[i]);
                     b.x[i] = self.join(join, &b.x[i], &y);
                 }
             }
             Op::NormGatedUp { norm, linear, activation, gated } => {
                 for i in 0..rows {
-                    let y = self.linear(linear, &self.norm(norm.as_ref(), &b.x[i]));
+                    let y = self.adapted(index, batch, i, linear, &self.norm(norm.as_ref(), &b.x[i]));
                     b.h[i] = if *gated {
                         let (gate, up) = y.split_at(y.len() / 2);
                         gate.iter().zip(up).map(|(&g, &u)| self.activate(*activation, g) * u).collect()
@@ -213,7 +220,7 @@ impl Interpreter {
             }
             Op::DownResidual { linear, join } => {
                 for i in 0..rows {
-                    let y = self.linear(linear, &b.h[i]);
+                    let y = self.adapted(index, batch, i, linear, &b.h[i]);
                     b.x[i] = self.join(join, &b.x[i], &y);
                 }
             }
@@ -222,7 +229,7 @@ impl Interpreter {
                     .outputs
                     .iter()
                     .map(|&i| {
-                        let mut y = self.linear(linear, &self.norm(norm.as_ref(), &b.x[i as usize]));
+                        let mut y = self.adapted(index, batch, i as usize, linear, &self.norm(norm.as_ref(), &b.x[i as usize]));
                         if let Some(c) = softcap.map(f64::from) {
                             y.iter_mut().for_each(|v| *v = c * (*v / c).tanh());
                         }
@@ -291,6 +298,21 @@ impl Interpreter {
             Join::NormThenAdd(norm) => sum(x, &self.norm(Some(norm), y)),
             Join::AddThenNorm(norm) => self.norm(Some(norm), &sum(x, y)),
         }
+    }
+
+    /// A linear's product, and what the row's adapter adds to that of op `index`. Adapters take their inputs as computed.
+    fn adapted(&self, index: usize, batch: &Batch, row: usize, linear: &Linear, x: &[f64]) -> Vec<f64> {
+        let mut y = self.linear(linear, x);
+        let Some(id) = batch.sequences[batch.rows[row].sequence as usize].adapter else { return y };
+        let adapter = self.adapters.get(&id).unwrap_or_else(|| panic!("the batch names {id:?}, which was never given"));
+        for part in adapter.parts.iter().filter(|part| part.op as usize == index) {
+            let dot = |row: &[f32], x: &[f64]| row.iter().zip(x).map(|(&w, x)| f64::from(w) * x).sum::<f64>();
+            let low: Vec<f64> = part.a.chunks_exact(part.columns as usize).map(|a| dot(a, x)).collect();
+            for (y, b) in y[part.first_row as usize..].iter_mut().zip(part.b.chunks_exact(part.rank as usize)) {
+                *y += dot(b, &low);
+            }
+        }
+        y
     }
 
     fn linear(&self, linear: &Linear, x: &[f64]) -> Vec<f64> {

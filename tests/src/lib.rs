@@ -9,6 +9,7 @@ pub mod gguf_writer;
 pub mod interpreter;
 pub mod kernel_runner;
 pub mod random;
+pub mod random_adapters;
 pub mod random_models;
 pub mod runner;
 pub mod safetensors_writer;

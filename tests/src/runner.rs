@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use firecrest_engine::backend::{Backend, MatrixId, MatrixSpec, Outputs, VectorId};
+use firecrest_engine::backend::{AdapterId, Backend, MatrixId, MatrixSpec, Outputs, VectorId};
 use firecrest_engine::batch::{Batch, Class, Row, RowToken, SequenceView};
-use firecrest_engine::file::ModelFile;
+use firecrest_engine::file::{AdapterFile, ModelFile};
 use firecrest_engine::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
-use firecrest_engine::model::{Config, Model, Plan, PlanKind, WeightTarget};
+use firecrest_engine::model::{AdapterWeights, Config, Model, Plan, PlanKind, WeightTarget};
 use firecrest_engine::quant::{GgmlType, dequantise};
 use firecrest_engine::{Error, Result};
 
@@ -20,6 +20,9 @@ pub trait Runner: WeightTarget {
     /// Allocates the cache.
     fn allocate_kv(&mut self, groups: &[KvGroup]) -> Result<()>;
 
+    /// Stores an adapter.
+    fn load_adapter(&mut self, id: AdapterId, adapter: AdapterWeights) -> Result<()>;
+
     /// Runs one step and returns OUT, `[outputs · plan.widths.out]`.
     fn step(&mut self, plan: &Plan, batch: &Batch) -> Result<Vec<f32>>;
 }
@@ -27,6 +30,10 @@ pub trait Runner: WeightTarget {
 impl Runner for Backend {
     fn allocate_kv(&mut self, groups: &[KvGroup]) -> Result<()> {
         Backend::allocate_kv(self, groups)
+    }
+
+    fn load_adapter(&mut self, id: AdapterId, adapter: AdapterWeights) -> Result<()> {
+        pollster::block_on(Backend::load_adapter(self, id, &adapter))
     }
 
     fn step(&mut self, plan: &Plan, batch: &Batch) -> Result<Vec<f32>> {
@@ -89,6 +96,11 @@ impl Runner for Reference {
         Ok(())
     }
 
+    fn load_adapter(&mut self, id: AdapterId, adapter: AdapterWeights) -> Result<()> {
+        self.interpreter.adapt(id, adapter);
+        Ok(())
+    }
+
     fn step(&mut self, plan: &Plan, batch: &Batch) -> Result<Vec<f32>> {
         for (id, matrix) in std::mem::take(&mut self.loading) {
             self.interpreter.set_matrix(id, matrix);
@@ -105,6 +117,8 @@ pub struct Session<R> {
     groups: Vec<KvGroup>,
     tables: Vec<Vec<PageId>>,
     position: u32,
+    /// What its rows are computed with.
+    pub adapter: Option<AdapterId>,
 }
 
 impl<R: Runner> Session<R> {
@@ -123,7 +137,16 @@ impl<R: Runner> Session<R> {
         runner.allocate_kv(&groups)?;
         let dealt: Vec<PageId> = (0..blocks).map(|b| PageId((b * 7 + 3) % pages)).collect();
         let tables = vec![dealt; groups.len()];
-        Ok(Session { runner, model, groups, tables, position: 0 })
+        Ok(Session { runner, model, groups, tables, position: 0, adapter: None })
+    }
+
+    /// Loads an adapter and has every row from now on computed with it. Once a session.
+    pub fn adapt(&mut self, file: &AdapterFile, strength: f32) -> Result<()> {
+        let id = AdapterId(7);
+        let weights = pollster::block_on(self.model.read_adapter(file, strength))?;
+        self.runner.load_adapter(id, weights)?;
+        self.adapter = Some(id);
+        Ok(())
     }
 
     /// Ends the session; what it ran on, with the model still in it.
@@ -145,7 +168,11 @@ impl<R: Runner> Session<R> {
                 .zip(tokens)
                 .map(|(position, &id)| Row { sequence: 0, position, token: RowToken::Known(id), class, segment: 0 })
                 .collect(),
-            sequences: vec![SequenceView { length: self.position, tables: self.tables.iter().map(|t| t[..used].to_vec()).collect() }],
+            sequences: vec![SequenceView {
+                length: self.position,
+                tables: self.tables.iter().map(|t| t[..used].to_vec()).collect(),
+                adapter: self.adapter,
+            }],
             outputs: (0..tokens.len() as u32).collect(),
             ..Batch::default()
         };

@@ -412,6 +412,7 @@ impl Sequences {
                 batch.sequences.push(SequenceView {
                     length: run.positions.end,
                     tables: vec![table[..(run.positions.end as usize).div_ceil(PAGE_LEN)].to_vec(); self.groups],
+                    adapter: None,
                 });
                 for position in run.positions.clone() {
                     batch.outputs.push(batch.rows.len() as u32);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use firecrest_shaders::params::RING;
 
+use crate::backend::AdapterId;
 use crate::kv::PageId;
 use crate::sampling::Sampling;
 
@@ -60,6 +61,8 @@ pub struct SequenceView {
     pub length: u32,
     /// Per KV group: page of each block of [`crate::kv::PAGE_LEN`] positions. [`PageId::NONE`] where a window group has let go.
     pub tables: Vec<Vec<PageId>>,
+    /// The LoRA adapter its rows are computed with.
+    pub adapter: Option<AdapterId>,
 }
 
 /// A token to be drawn from a row of logits where the backend draws ([`crate::backend::Backend::draws_tokens`]).
@@ -109,6 +112,8 @@ pub struct BatchShape {
     pub sequences: u32,
     /// The longest sequence after this step, in positions.
     pub longest: u32,
+    /// Whether any sequence has an adapter: a step without is the same program as where none is held.
+    pub adapted: bool,
 }
 
 impl Batch {
@@ -126,6 +131,7 @@ impl Batch {
             outputs: self.outputs.len() as u32,
             sequences: self.sequences.len() as u32,
             longest: self.sequences.iter().map(|s| s.length).max().unwrap_or(0),
+            adapted: self.sequences.iter().any(|s| s.adapter.is_some()),
         }
     }
 }

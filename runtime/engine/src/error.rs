@@ -15,6 +15,8 @@ pub enum ErrorCode {
     Template,
     /// A request cannot be carried out as asked.
     Request,
+    /// A request names an adapter that is not loaded.
+    UnknownAdapter,
     /// The device or its driver failed, was lost, or lacks something.
     Device,
     /// Not enough memory, or pages.
@@ -32,6 +34,7 @@ impl ErrorCode {
             ErrorCode::Unsupported => "unsupported",
             ErrorCode::Template => "template",
             ErrorCode::Request => "request",
+            ErrorCode::UnknownAdapter => "unknown_adapter",
             ErrorCode::Device => "device",
             ErrorCode::Memory => "memory",
             ErrorCode::Internal => "internal",

@@ -14,7 +14,7 @@ pub use stop::StopStrings;
 
 use lookup::Lookup;
 
-use crate::backend::Drawn;
+use crate::backend::{AdapterId, Drawn};
 use crate::batch::{Class, Draw, RowToken, Slot};
 use crate::engine::{Embed, Event, FinishReason, Pooling, Priority, Request, Sharing, Speculation, Usage, Work};
 use crate::error::Error;
@@ -62,6 +62,7 @@ pub(crate) struct Sequence {
     pub(crate) usage: Usage,
     pub(crate) sharing: Sharing,
     pub(crate) priority: Priority,
+    pub(crate) adapter: Option<AdapterId>,
     /// When it was submitted, by the host's clock.
     pub(crate) submitted: Option<Duration>,
     /// The lane it runs in: the one it had risen to when it was admitted.
@@ -162,6 +163,7 @@ impl Sequence {
             sharing: request.sharing,
             rank: request.priority.lane,
             priority: request.priority,
+            adapter: request.adapter,
             submitted: None,
             work: request.work,
             sampling,
@@ -361,6 +363,7 @@ impl Sequence {
 
     /// Its pages were taken.
     pub(crate) fn preempt(&mut self) {
+        self.usage.preemptions += 1;
         self.lost = std::mem::take(&mut self.computed).min(self.known());
         self.attempt += 1;
         self.pending = 0;

@@ -26,4 +26,4 @@ mod sources;
 
 pub use device::{BackendKind, Device};
 pub use firecrest_engine as engine;
-pub use sources::{EMBEDDED, open, sources};
+pub use sources::{EMBEDDED, open, open_adapter, sources};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use firecrest_engine::error::{Error, ErrorCode, Result};
-use firecrest_engine::file::ModelFile;
+use firecrest_engine::file::{AdapterFile, ModelFile};
 use firecrest_weights::ByteSource;
 
 /// The name of the model inside the binary.
@@ -16,6 +16,18 @@ pub const EMBEDDED: &str = "embedded";
 /// Where nothing is there, or what is there is no model; the message says what to do.
 pub async fn open(model: &str) -> Result<ModelFile> {
     ModelFile::open(sources(model)?).await
+}
+
+/// Opens a LoRA adapter by path: a GGUF file, or a folder as PEFT writes it.
+///
+/// # Errors
+/// Where nothing is there, or what is there is no adapter that can be run; the message says which part.
+pub async fn open_adapter(path: &str) -> Result<AdapterFile> {
+    if !Path::new(path).exists() {
+        let why = "there is no such file; give the path of a GGUF adapter or of a PEFT folder";
+        return Err(Error::new(ErrorCode::Source, format!("{path}: {why}")));
+    }
+    AdapterFile::open(firecrest_weights::native::open_adapter(path)?).await
 }
 
 /// The byte sources of a model by name.

@@ -219,3 +219,37 @@ fn colours_are_off_when_piped() {
     let message = error(&["generate", "--model", "no/such.gguf", "--prompt", "x"]);
     assert!(!message.contains('\u{1b}'), "{message:?}");
 }
+
+#[test]
+fn an_adapter_changes_the_answer_and_is_told_of() {
+    use firecrest_tests::random_adapters::RandomAdapter;
+    let Some((model, _)) = stories() else { return };
+    let file = pollster::block_on(firecrest::open(&model)).expect("stories260K opens");
+    let folder = scratch("peft");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let adapter = RandomAdapter::of(&file, 1, 4, false, |name| name.contains("ffn"));
+    for (name, bytes) in adapter.peft(serde_json::json!({})) {
+        std::fs::write(folder.join(name), bytes).expect("a file");
+    }
+    let gguf = scratch("adapter.gguf");
+    std::fs::write(&gguf, adapter.gguf(firecrest::engine::quant::GgmlType::F32).finish()).expect("a file");
+    let (folder, gguf) = (folder.display().to_string(), gguf.display().to_string());
+    let common =
+        ["generate", "--model", &model, "--tokens", "1,403,407", "--max-tokens", "12", "--temperature", "0", "--backend", "cpu", "--json"];
+    let with = |more: &[&str]| json(&[&common[..], more].concat());
+    let plain = with(&[]);
+    assert_eq!(plain["loras"], serde_json::json!([]));
+    let (one, other) = (with(&["--lora", &folder]), with(&["--lora", &gguf]));
+    assert_eq!(one["tokens"], other["tokens"], "PEFT and GGUF of one adapter");
+    assert_ne!(one["tokens"], plain["tokens"]);
+    assert_eq!(one["loras"][0]["used"], true, "{one}");
+    assert_eq!((one["loras"][0]["rank"].as_u64(), one["loras"][0]["strength"].as_f64()), (Some(4), Some(1.0)));
+    assert_eq!(with(&["--lora", &folder, "--use-lora", "none"])["tokens"], plain["tokens"]);
+    assert_eq!(with(&["--lora", &format!("{gguf}=0")])["tokens"], plain["tokens"], "a strength of nothing");
+    let both = with(&["--lora", &format!("{folder}=0.5"), "--lora", &gguf, "--use-lora", "adapter.gguf"]);
+    assert_eq!(both["tokens"], other["tokens"]);
+    let failed = |more: &[&str]| error(&[&common[..], more].concat());
+    assert!(failed(&["--lora", "no/such.gguf"]).contains("no/such.gguf: there is no such file"));
+    assert!(failed(&["--lora", &model]).contains("not an adapter"));
+    assert!(failed(&["--lora", &gguf, "--use-lora", "other"]).contains("--use-lora other"));
+}

@@ -109,6 +109,31 @@ pub fn open_model(path: impl AsRef<Path>) -> Result<Vec<Box<dyn ByteSource>>, So
     paths.into_iter().map(open).collect()
 }
 
+/// What a PEFT folder keeps a LoRA adapter in.
+const ADAPTER: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
+
+/// Opens every file of the LoRA adapter at `path`: a GGUF file, a folder as PEFT writes it, or its `adapter_model.safetensors`.
+///
+/// # Errors
+/// Where nothing can be opened; a folder that is no adapter's is named.
+pub fn open_adapter(path: impl AsRef<Path>) -> Result<Vec<Box<dyn ByteSource>>, SourceError> {
+    let path = path.as_ref();
+    let weights = path.file_name().is_some_and(|name| name == ADAPTER[1]);
+    let folder = if weights { path.parent().unwrap_or(Path::new("")) } else { path };
+    if !weights && !path.is_dir() {
+        return Ok(vec![Box::new(FileSource::open(path)?)]);
+    }
+    let mut sources: Vec<Box<dyn ByteSource>> = Vec::new();
+    for name in ADAPTER.into_iter().filter(|name| folder.join(name).is_file()) {
+        sources.push(Box::new(FileSource::open_as(folder.join(name), name)?));
+    }
+    if sources.is_empty() {
+        let message = format!("this folder holds no {}; name a PEFT adapter's folder, or a GGUF file", ADAPTER.join(" and "));
+        return Err(SourceError::Io { name: path.display().to_string(), message });
+    }
+    Ok(sources)
+}
+
 /// The files of a folder that make up a model.
 fn folder(path: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let shown = path.display().to_string();

@@ -47,7 +47,7 @@ impl Case {
     pub fn rows(&self, first_row: u32, rows: u32) -> Case {
         let mut case = self.clone();
         let at = match case.variant.kernel {
-            Kernel::Matvec | Kernel::Matmul => 2,
+            Kernel::Matvec | Kernel::Matmul | Kernel::LoraShrink | Kernel::LoraExpand => 2,
             Kernel::Embed | Kernel::Norm | Kernel::Sample => 1,
             Kernel::RopeWrite => 5,
             Kernel::AttendSplit | Kernel::AttendReduce | Kernel::AttendPrompt => 6,
@@ -70,6 +70,8 @@ pub(super) fn grid(case: &Case) -> [u32; 3] {
         Kernel::Norm | Kernel::Sample => [p[1], 1, 1],
         Kernel::Matvec => [p[1].div_ceil(v.outputs() >> u32::from(gated)), 1, p[2].div_ceil(v.rows())],
         Kernel::Matmul => [p[1].div_ceil(v.outputs() >> u32::from(gated)), p[2].div_ceil(v.rows()), 1],
+        Kernel::LoraShrink => [p[8].div_ceil(4), p[7], p[2]],
+        Kernel::LoraExpand => [p[1].div_ceil(64), 1, p[2]],
         Kernel::RopeWrite => [p[0] + 2 * p[1], p[5], 1],
         Kernel::AttendSplit => [p[1] * (p[0] / p[1]).div_ceil(v.group()), p[12], p[6]],
         Kernel::AttendReduce | Kernel::AttendPrompt => [p[0], p[6], 1],
@@ -266,6 +268,8 @@ pub struct MatrixCase {
     pub bias: bool,
     /// c, or 0.
     pub softcap: f32,
+    /// Whether every second row has a delta.
+    pub delta: bool,
 }
 
 impl MatrixCase {
@@ -282,6 +286,7 @@ impl MatrixCase {
             activation: 0,
             bias: false,
             softcap: 0.0,
+            delta: false,
         }
     }
 
@@ -307,27 +312,119 @@ impl MatrixCase {
             planes: layout.offsets(),
             eps: 1e-5,
             softcap: self.softcap,
-            pad: [0; 2],
+            delta_stride: if self.delta { DELTA_HEAD + y_offset + all_outputs + 1 } else { 0 },
+            pad: 0,
         };
         let x = rows_of(&mut random, from_rows, self.columns, x_stride);
         let gain: Vec<f32> = random.values(self.columns as usize).iter().map(|v| v + 1.0).collect();
         let bias = random.values((y_offset + all_outputs) as usize);
         let indices: Vec<u32> = (0..total).map(|_| random.below(from_rows)).collect();
         let y = random.values((total * y_stride) as usize);
+        let mut delta = random.values((total * params.delta_stride) as usize);
+        for (row, delta) in delta.chunks_exact_mut(params.delta_stride.max(1) as usize).enumerate() {
+            // A row that has none must not see what stands behind.
+            delta[0] = (row % 2) as f32;
+            if row % 2 == 0 {
+                delta[1..].fill(f32::NAN);
+            }
+        }
         let mut buffers = vec![uniform(&params), table.clone(), table, words(&x)];
         if is_matvec {
             buffers.push(if self.prologue == prologue::NONE { unused() } else { words(&gain) });
         }
         buffers.push(if self.bias { words(&bias) } else { unused() });
         buffers.push(if self.gather { words(&indices) } else { unused() });
+        buffers.push(if self.delta { words(&delta) } else { unused() });
         buffers.push(words(&y));
         let mut overrides = vec![
             ("EPILOGUE", f64::from(self.epilogue)),
             ("ACTIVATION", f64::from(self.activation)),
             ("HAS_BIAS", f64::from(u8::from(self.bias))),
+            ("HAS_DELTA", f64::from(u8::from(self.delta))),
         ];
         if is_matvec {
             overrides.push(("PROLOGUE", f64::from(self.prologue)));
+        }
+        let mut case = Case { what: format!("{self:?}"), variant, overrides, grid: [0; 3], buffers };
+        case.grid = grid(&case);
+        case
+    }
+}
+
+/// A case of `lora_shrink` and `lora_expand`. Rows have no adapter, the first, the second, … in turns.
+#[derive(Clone, Copy, Debug)]
+pub struct LoraCase {
+    /// K.
+    pub columns: u32,
+    /// Outputs of each part of the linear; those of 0 are not there.
+    pub parts: [u32; 3],
+    /// By adapter, the rank of each part; 0 where it has none.
+    pub ranks: &'static [[u32; 3]],
+    /// Rows.
+    pub rows: u32,
+    /// First row.
+    pub first_row: u32,
+    /// Whether rows are named by `indices`.
+    pub gather: bool,
+    /// Whether x is by batch row; only with `gather` does it matter.
+    pub gather_x: bool,
+    /// [`prologue`] of shrink.
+    pub prologue: u32,
+}
+
+impl LoraCase {
+    /// The dispatch.
+    pub fn case(&self, variant: &'static Variant) -> Case {
+        let mut random = Random::new(6);
+        let parts = self.parts.iter().filter(|&&rows| rows > 0).count() as u32;
+        let outputs: u32 = self.parts.iter().sum();
+        let largest = self.ranks.iter().flatten().copied().max().unwrap_or(0);
+        let total = self.first_row + self.rows;
+        let batch_rows = total + 2;
+        let params = LoraParams {
+            columns: self.columns,
+            outputs,
+            rows: self.rows,
+            first_row: self.first_row,
+            x_stride: self.columns.next_multiple_of(4) + 4,
+            low_stride: parts * largest + 3,
+            delta_stride: DELTA_HEAD + outputs + 1,
+            parts,
+            ranks: largest,
+            gather: self.gather.into(),
+            gather_x: self.gather_x.into(),
+            eps: 1e-5,
+        };
+        let (mut weights, mut table) = (Vec::new(), Vec::new());
+        for ranks in self.ranks {
+            let mut first_row = 0;
+            for (&rank, &rows) in ranks.iter().zip(&self.parts).take(parts as usize) {
+                let a = weights.len() as u32 / 4;
+                weights.extend(rows_of(&mut random, rank, self.columns, self.columns.next_multiple_of(4)));
+                let b = weights.len() as u32;
+                weights.extend(random.values((rank * rows) as usize));
+                weights.resize(weights.len().next_multiple_of(4), f32::NAN);
+                table.push(LoraEntry { a, b, rank, first_row, rows, pad: [0; 3] });
+                first_row += rows;
+            }
+        }
+        let rows: Vec<RowInfo> =
+            (0..batch_rows).map(|r| RowInfo { adapter: r % (self.ranks.len() as u32 + 1), ..RowInfo::default() }).collect();
+        // NaN pads rows of x: what is not a column must not be multiplied.
+        let x: Vec<f32> =
+            (0..batch_rows * params.x_stride).map(|i| if i % params.x_stride < self.columns { random.value() } else { f32::NAN }).collect();
+        let gain: Vec<f32> = random.values(self.columns as usize).iter().map(|v| v + 1.0).collect();
+        let indices: Vec<u32> = (0..total).map(|_| random.below(batch_rows)).collect();
+        let indices = if self.gather { words(&indices) } else { unused() };
+        let low = random.values((total * params.low_stride) as usize);
+        let delta = random.values((total * params.delta_stride) as usize);
+        let mut buffers = vec![uniform(&params), words(&rows), words(&table), words(&weights)];
+        let mut overrides = Vec::new();
+        if variant.kernel == Kernel::LoraShrink {
+            buffers.extend([words(&x), words(&gain), indices, words(&low)]);
+            overrides.push(("PROLOGUE", f64::from(self.prologue)));
+        } else {
+            buffers.extend([words(&low), indices, words(&delta)]);
         }
         let mut case = Case { what: format!("{self:?}"), variant, overrides, grid: [0; 3], buffers };
         case.grid = grid(&case);
@@ -555,6 +652,19 @@ pub fn check_cases(variant: &'static Variant) -> Vec<Case> {
         Kernel::Matmul => {
             let case = MatrixCase::product(768, 70, variant.rows() + 3);
             vec![case.case(variant), MatrixCase { epilogue: epilogue::GATED, ..case }.case(variant)]
+        }
+        Kernel::LoraShrink | Kernel::LoraExpand => {
+            let case = LoraCase {
+                columns: 300,
+                parts: [40, 20, 20],
+                ranks: &[[8, 0, 8], [5, 16, 3]],
+                rows: 4,
+                first_row: 1,
+                gather: false,
+                gather_x: false,
+                prologue: prologue::RMS,
+            };
+            vec![case.case(variant)]
         }
         Kernel::RopeWrite => {
             let case = RopeCase {

@@ -1,7 +1,7 @@
 //! What the twins of `matvec` and `matmul` share.
 
 use super::Weights;
-use crate::params::{CHUNK, MatrixParams, activation, epilogue};
+use crate::params::{CHUNK, DELTA_HEAD, MatrixParams, activation, epilogue};
 
 /// What a rung rounds on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct MatrixInputs<'a> {
     pub bias: &'a [f32],
     /// Rows of x, with `gather`.
     pub indices: &'a [u32],
+    /// What adapters add, `[rows, delta_stride]`; empty without `HAS_DELTA`.
+    pub delta: &'a [f32],
 }
 
 impl MatrixInputs<'_> {
@@ -79,11 +81,16 @@ impl MatrixInputs<'_> {
         let params = self.params;
         let at = ((params.first_row + r) * params.y_stride + params.y_offset + n) as usize;
         let biased = |v: f64, n: u32| if self.has_bias { v + f64::from(self.bias[(params.y_offset + n) as usize]) } else { v };
-        let v = biased(product, n);
+        let delta = self
+            .delta
+            .get(((params.first_row + r) * params.delta_stride) as usize..)
+            .filter(|row| row.first().is_some_and(|&has| has > 0.0));
+        let adapted = |v: f64, n: u32| delta.map_or(v, |row| v + f64::from(row[(DELTA_HEAD + params.y_offset + n) as usize]));
+        let v = adapted(biased(product, n), n);
         let cap = f64::from(params.softcap);
         y[at] = match self.epilogue {
             epilogue::ADD => f64::from(y[at]) + v,
-            epilogue::GATED => activate(self.activation, v) * biased(up, params.outputs + n),
+            epilogue::GATED => activate(self.activation, v) * adapted(biased(up, params.outputs + n), params.outputs + n),
             epilogue::ACTIVATE => activate(self.activation, v),
             _ if cap > 0.0 => cap * (v / cap).tanh(),
             _ => v,

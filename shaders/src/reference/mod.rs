@@ -10,6 +10,8 @@ mod attend_split;
 mod case;
 mod decode;
 mod embed;
+mod lora_expand;
+mod lora_shrink;
 mod matmul;
 mod matrix;
 mod matvec;
@@ -24,9 +26,11 @@ mod seen;
 pub use attend_prompt::attend_prompt;
 pub use attend_reduce::attend_reduce;
 pub use attend_split::attend_split;
-pub use case::{AttendCase, Case, EmbedCase, MatrixCase, NormCase, RopeCase, check_cases};
+pub use case::{AttendCase, Case, EmbedCase, LoraCase, MatrixCase, NormCase, RopeCase, check_cases};
 pub use decode::Weights;
 pub use embed::embed;
+pub use lora_expand::lora_expand;
+pub use lora_shrink::{ShrinkInputs, lora_shrink};
 pub use matmul::matmul;
 pub use matrix::{MatrixInputs, Rounding};
 pub use matvec::matvec;
@@ -37,7 +41,7 @@ pub use rope_write::{RopeInputs, rope_write};
 pub use sample::{SampleInputs, sample};
 pub use sample_case::SampleCase;
 
-use crate::params::{AttendParams, DROPPED, EmbedParams, MatrixParams, NormParams, RopeParams, SampleParams};
+use crate::params::{AttendParams, DROPPED, EmbedParams, LoraParams, MatrixParams, NormParams, RopeParams, SampleParams};
 use crate::{BindingKind, Kernel, KvFormat, Rung};
 use bytemuck::{cast_slice, cast_slice_mut, from_bytes};
 
@@ -97,9 +101,28 @@ pub fn expected(case: &Case) -> Vec<Vec<u32>> {
                 gain: if is_matvec { f(4) } else { &[] },
                 bias: f(after),
                 indices: &given[after + 1],
+                delta: if set("HAS_DELTA") == 1 { f(after + 2) } else { &[] },
             };
-            let y = cast_slice_mut(&mut buffers[after + 2]);
+            let y = cast_slice_mut(&mut buffers[after + 3]);
             if is_matvec { matvec(&inputs, y) } else { matmul(&inputs, y) }
+        }
+        Kernel::LoraShrink => {
+            let inputs = ShrinkInputs {
+                params: from_bytes::<LoraParams>(bytes),
+                prologue: set("PROLOGUE"),
+                rows: cast_slice(&given[1]),
+                table: leading(&given[2]),
+                weights: f(3),
+                x: f(4),
+                gain: f(5),
+                indices: &given[6],
+            };
+            lora_shrink(&inputs, cast_slice_mut(&mut buffers[7]));
+        }
+        Kernel::LoraExpand => {
+            let params: &LoraParams = from_bytes(bytes);
+            let (rows, table) = (cast_slice(&given[1]), leading(&given[2]));
+            lora_expand(params, rows, table, f(3), f(4), &given[5], cast_slice_mut(&mut buffers[6]));
         }
         Kernel::RopeWrite => {
             let inputs = RopeInputs {

@@ -11,12 +11,14 @@ struct Params {
     planes: vec4<u32>,
     eps: f32,
     softcap: f32,
-    pad: vec2<u32>,
+    delta_stride: u32,
+    pad: u32,
 }
 
 override EPILOGUE: u32 = 0u;
 override ACTIVATION: u32 = 0u;
 override HAS_BIAS: u32 = 0u;
+override HAS_DELTA: u32 = 0u;
 
 const STORE: u32 = 0u;
 const ADD: u32 = 1u;
@@ -58,13 +60,24 @@ fn biased(v: f32, n: u32) -> f32 {
     return v;
 }
 
+// v with what the row's adapter adds to output n. A row that has none is left alone: not even a zero is added.
+fn adapted(v: f32, r: u32, n: u32) -> f32 {
+    if (HAS_DELTA == 1u) {
+        let at = (params.first_row + r) * params.delta_stride;
+        if (delta[at] > 0.0) {
+            return v + delta[at + 4u + params.y_offset + n];
+        }
+    }
+    return v;
+}
+
 // Joins the product v of output n, or with GATED the gate v and its partner up, to batch row r of y.
 fn finish(r: u32, n: u32, v: f32, up: f32) {
     if (r >= params.rows || n >= params.outputs) {
         return;
     }
     let at = (params.first_row + r) * params.y_stride + params.y_offset + n;
-    let b = biased(v, n);
+    let b = adapted(biased(v, n), r, n);
     if (EPILOGUE == STORE) {
         if (params.softcap > 0.0) {
             y[at] = params.softcap * tanh(clamp(b / params.softcap, -15.0, 15.0));
@@ -74,7 +87,7 @@ fn finish(r: u32, n: u32, v: f32, up: f32) {
     } else if (EPILOGUE == ADD) {
         y[at] += b;
     } else if (EPILOGUE == GATED) {
-        y[at] = activate(b) * biased(up, params.outputs + n);
+        y[at] = activate(b) * adapted(biased(up, params.outputs + n), r, params.outputs + n);
     } else {
         y[at] = activate(b);
     }

@@ -5,9 +5,9 @@ struct RowInfo {
     sequence: u32,
     segment: u32,
     length: u32,
+    adapter: u32,
     pad0: u32,
     pad1: u32,
-    pad2: u32,
 }
 
 const PAGE_LEN: u32 = 16u;

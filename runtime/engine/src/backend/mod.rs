@@ -4,15 +4,20 @@
 
 use firecrest_shaders::Format;
 
+use crate::Clock;
 use crate::batch::{Batch, BatchShape};
 use crate::error::{Error, Result};
 use crate::kv::KvGroup;
+use crate::model::AdapterWeights;
 use crate::model::plan::Plan;
 
 #[cfg(feature = "cpu")]
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod trace;
+
+pub use trace::Timed;
 
 /// A matrix on a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +26,10 @@ pub struct MatrixId(pub u32);
 /// A vector of f32 on a backend (gains, biases, frequencies).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VectorId(pub u32);
+
+/// A LoRA adapter on a backend. The engine numbers them, and never uses a number twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AdapterId(pub u32);
 
 /// A matrix about to be uploaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +49,8 @@ pub struct MatrixSpec {
 pub struct MemoryUse {
     /// Weights as repacked.
     pub weights: u64,
+    /// LoRA adapters.
+    pub adapters: u64,
     /// KV cache pages.
     pub kv: u64,
     /// Activation buffers.
@@ -128,7 +139,17 @@ impl Backend {
         each!(self, b => b.allocate_kv(groups))
     }
 
-    /// Lets go of weights, vectors and KV cache. Threads, the device, its compiled kernels and what their self-check found stay, and ids
+    /// Stores an adapter under an id that no other has. On an error nothing has changed.
+    pub async fn load_adapter(&mut self, id: AdapterId, adapter: &AdapterWeights) -> Result<()> {
+        each!(self, b => b.load_adapter(id, adapter).await)
+    }
+
+    /// Lets go of an adapter that no later batch names.
+    pub fn unload_adapter(&mut self, id: AdapterId) -> Result<()> {
+        each!(self, b => b.unload_adapter(id))
+    }
+
+    /// Lets go of weights, vectors, adapters and KV cache. Threads, the device, its compiled kernels and what their self-check found stay, and ids
     /// begin at 0 again: another model may be loaded.
     pub fn unload(&mut self) {
         each!(self, b => b.unload());
@@ -165,6 +186,24 @@ impl Backend {
     /// Waits for the oldest step that was not read, and replaces `outputs` with what it left. Dropped before it is ready, it can be asked again.
     pub async fn read(&mut self, outputs: &mut Outputs) -> Result<()> {
         each!(self, b => b.read(outputs).await)
+    }
+
+    /// Has every part of the next step that is issued timed: a CPU by the host's clock, a GPU by its own, with a pass for every dispatch, which takes
+    /// longer than a step does otherwise. Changes no bit.
+    pub fn trace_next(&mut self, clock: &Clock) {
+        match self {
+            #[cfg(feature = "cpu")]
+            Backend::Cpu(cpu) => cpu.trace_next(clock.clone()),
+            #[cfg(feature = "gpu")]
+            Backend::Gpu(gpu) => gpu.trace_next(),
+            #[cfg(not(any(feature = "cpu", feature = "gpu")))]
+            _ => match *self {},
+        }
+    }
+
+    /// What a traced step, which was read, took. `None` where none was traced, or where the device has no timestamps.
+    pub async fn traced(&mut self) -> Result<Option<Vec<Timed>>> {
+        each!(self, b => b.traced().await)
     }
 
     /// Lets the oldest step that was not read go by unread.

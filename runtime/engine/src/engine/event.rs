@@ -113,6 +113,8 @@ pub struct Usage {
     /// Submissions that could not be made before a token was read back from a device. Where it draws tokens itself these are only those that a
     /// grammar or drafts need: at most one a token.
     pub host_waits: u32,
+    /// How often its pages were taken for an older sequence.
+    pub preemptions: u32,
     /// Positions that were computed again because their pages were taken for an older sequence.
     pub recomputed_tokens: u32,
 }

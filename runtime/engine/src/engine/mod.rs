@@ -18,17 +18,20 @@
 //! # }
 //! ```
 
+mod adapters;
 mod admission;
 mod event;
 mod options;
 mod request;
 mod schedule;
 
+pub use adapters::AdapterInfo;
 pub use admission::Admission;
 pub use event::{Event, FinishReason, Usage};
 pub use options::EngineOptions;
 pub use request::{Embed, Generate, Pin, Priority, Request, Sharing, Speculation, Work};
 
+pub use crate::backend::AdapterId;
 pub use crate::kv::{CacheSize, KvFormat};
 pub use crate::model::Pooling;
 pub use crate::sampling::{Logprobs, Sampling};
@@ -38,7 +41,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::Clock;
-use crate::backend::{Backend, Description, MemoryUse, Outputs};
+use crate::backend::{Backend, Description, MemoryUse, Outputs, Timed};
+use crate::batch::BatchShape;
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::grammar::{self, Constraint, Governed};
@@ -71,6 +75,9 @@ pub struct Engine {
     clock: Option<Clock>,
     /// Made for the first request that has a grammar.
     grammars: Option<grammar::Compiler>,
+    tracing: bool,
+    traces: Vec<StepTrace>,
+    adapters: adapters::Adapters,
 }
 
 /// A step that was issued.
@@ -81,6 +88,17 @@ struct InFlight {
     drawn: bool,
     /// By the host's clock.
     issued: Option<Duration>,
+}
+
+/// What a step that was traced took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepTrace {
+    /// What it computed.
+    pub shape: BatchShape,
+    /// Its kernel calls or dispatches, in order. Empty where the device can't time them.
+    pub calls: Vec<Timed>,
+    /// By the host's clock, from before it was composed until it was read.
+    pub took: Duration,
 }
 
 /// A step that takes longer than this needs no more than one behind it for the device to stay busy.
@@ -153,6 +171,9 @@ impl Engine {
             outputs: Outputs::default(),
             clock: None,
             grammars: None,
+            tracing: false,
+            traces: Vec::new(),
+            adapters: Default::default(),
         })
     }
 
@@ -181,6 +202,7 @@ impl Engine {
     /// A request that can't be carried out as asked, with nothing changed: see the message.
     pub fn submit(&mut self, request: Request) -> Result<Admission> {
         self.tell_time();
+        self.adapters.check(request.adapter)?;
         let stream = self.tokenizer.as_ref().map(|t| t.stream_after(&request.prompt));
         let constraint = match &request.work {
             Work::Generate(generate) => generate.grammar.as_ref(),
@@ -247,6 +269,9 @@ impl Engine {
 
     /// Steps that may be in flight.
     fn most_in_flight(&self) -> usize {
+        if self.tracing {
+            return 1;
+        }
         let most = if self.took > LONG_STEP { self.steps_in_flight.min(2) } else { self.steps_in_flight };
         most as usize
     }
@@ -257,6 +282,9 @@ impl Engine {
         let Some(step) = self.schedule.compose(!self.in_flight.is_empty())? else { return Ok(false) };
         let plan = self.model.plan(step.kind)?;
         let width = plan.widths.out as usize;
+        if let Some(clock) = self.clock.as_ref().filter(|_| self.tracing) {
+            self.backend.trace_next(clock);
+        }
         self.backend.run(plan, &step.batch).await?;
         // Nothing is awaited from here on: what the backend has issued the schedule must know of.
         self.schedule.issued(&step);
@@ -298,6 +326,10 @@ impl Engine {
             self.took = now.saturating_sub(issued.max(self.read));
             self.read = now;
             let shape = step.batch.shape();
+            if self.tracing {
+                let calls = self.backend.traced().await?.unwrap_or_default();
+                self.traces.push(StepTrace { shape, calls, took: now.saturating_sub(issued) });
+            }
             self.schedule.observe(shape.prompt_rows, shape.generated_rows, self.took);
         }
         Ok(())
@@ -307,6 +339,16 @@ impl Engine {
         let now = self.clock.as_ref()?();
         self.schedule.set_now(now);
         Some(now)
+    }
+
+    /// Whether steps are traced from now on, one at a time: each is read before the next is issued. Needs a clock.
+    pub fn trace(&mut self, on: bool) {
+        self.tracing = on;
+    }
+
+    /// Steps traced since this was last asked.
+    pub fn take_traces(&mut self) -> Vec<StepTrace> {
+        std::mem::take(&mut self.traces)
     }
 
     /// Until when, by the host's clock, a step does nothing but wait for company ([`EngineOptions::gather`]), if one would now.

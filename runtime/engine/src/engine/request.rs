@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::backend::AdapterId;
 use crate::grammar::Constraint;
 use crate::model::Pooling;
 use crate::sampling::Sampling;
@@ -18,6 +19,8 @@ pub struct Request {
     pub sharing: Sharing,
     /// What it may be kept waiting for.
     pub priority: Priority,
+    /// The LoRA adapter that computes it ([`super::Engine::load_adapter`]); `None` is the model as it is.
+    pub adapter: Option<AdapterId>,
 }
 
 /// Who goes first. Times are of the host's clock ([`super::Engine::lend_clock`]).
@@ -121,16 +124,16 @@ impl Default for Embed {
 impl Request {
     /// Generate after a prompt.
     pub fn generate(prompt: Vec<u32>, generate: Generate) -> Request {
-        Request { prompt, work: Work::Generate(generate), sharing: Sharing::default(), priority: Priority::default() }
+        Request { prompt, work: Work::Generate(generate), sharing: Sharing::default(), priority: Priority::default(), adapter: None }
     }
 
     /// The logits of every position of a prompt.
     pub fn logits(prompt: Vec<u32>) -> Request {
-        Request { prompt, work: Work::Logits, sharing: Sharing::default(), priority: Priority::default() }
+        Request { prompt, work: Work::Logits, sharing: Sharing::default(), priority: Priority::default(), adapter: None }
     }
 
     /// A prompt's embedding.
     pub fn embed(prompt: Vec<u32>, embed: Embed) -> Request {
-        Request { prompt, work: Work::Embed(embed), sharing: Sharing::default(), priority: Priority::default() }
+        Request { prompt, work: Work::Embed(embed), sharing: Sharing::default(), priority: Priority::default(), adapter: None }
     }
 }

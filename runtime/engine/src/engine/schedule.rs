@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::admission::{Admission, Rates};
 use super::options::check_step_rows;
 use super::{Embed, Event, FinishReason, Occupancy, Pooling, Priority, Request, Sharing, Work};
-use crate::backend::Outputs;
+use crate::backend::{AdapterId, Outputs};
 use crate::batch::{Batch, Class, Row, SequenceView, Slot};
 use crate::error::{Error, Result};
 use crate::grammar::Governed;
@@ -158,7 +158,7 @@ impl Schedule {
         let ahead = || self.sequences.values().filter(|s| self.order(s) < order);
         let rows: u64 = ahead().filter(|s| s.phase != Phase::Decoding).map(|s| u64::from(s.len() - s.computed)).sum();
         let prompt_len = request.prompt.len() as u32;
-        let known = shared(&self.limits, &request.sharing, &request.prompt, prompt_len)
+        let known = shared(&self.limits, &request.sharing, request.adapter, &request.prompt, prompt_len)
             .map_or(0, |prefix| self.cache.known(&prefix, prompt_len - 1));
         // Steps until a slot is its own, where those before it take slots in their order and decode all they may.
         let mut slots = vec![0u64; self.limits.max_sequences as usize];
@@ -234,6 +234,11 @@ impl Schedule {
             return Err(Error::request(format!("{top} logprobs were asked for, but the model has only {vocab} tokens")));
         }
         generate.sampling.check(vocab)
+    }
+
+    /// How many requests an adapter is held for.
+    pub(crate) fn users(&self, adapter: AdapterId) -> usize {
+        self.sequences.values().filter(|s| s.adapter == Some(adapter)).count()
     }
 
     /// Ends a sequence and frees its pages now; its last event comes with the next step. False where there is no such sequence (any more).
@@ -331,8 +336,9 @@ impl Schedule {
     fn gather(&self, kind: PlanKind, mut spans: Vec<Span>) -> Step {
         let mut batch = Batch::default();
         for span in &spans {
-            let tables = self.sequences[&span.sequence].tables.to_vecs();
-            batch.sequences.push(SequenceView { length: span.positions.end, tables });
+            let sequence = &self.sequences[&span.sequence];
+            let tables = sequence.tables.to_vecs();
+            batch.sequences.push(SequenceView { length: span.positions.end, tables, adapter: sequence.adapter });
         }
         for class in [Class::Prompt, Class::Generated] {
             for (index, span) in spans.iter_mut().enumerate() {
@@ -395,7 +401,7 @@ impl Schedule {
         for span in &step.spans {
             let Some(sequence) = self.sequences.get_mut(&span.sequence) else { continue };
             sequence.issue(span.positions.end, span.outputs.len() as u32);
-            if let Some(prefix) = shared(&self.limits, &sequence.sharing, &sequence.tokens, sequence.prompt_len) {
+            if let Some(prefix) = shared(&self.limits, &sequence.sharing, sequence.adapter, &sequence.tokens, sequence.prompt_len) {
                 let new = self.cache.publish(&mut sequence.tables, &prefix, sequence.computed);
                 // A page that begins in the prompt and ends behind it counts for neither.
                 if span.positions.end <= sequence.prompt_len {
@@ -473,7 +479,7 @@ impl Schedule {
                 continue;
             }
             // Tokens that are known only now may make a block whole.
-            if let Some(prefix) = shared(&self.limits, &sequence.sharing, &sequence.tokens, sequence.prompt_len) {
+            if let Some(prefix) = shared(&self.limits, &sequence.sharing, sequence.adapter, &sequence.tokens, sequence.prompt_len) {
                 self.cache.publish(&mut sequence.tables, &prefix, sequence.computed);
             }
         }
@@ -503,9 +509,9 @@ impl Schedule {
 }
 
 /// The text by which a sequence's prefixes are known, unless it keeps to itself or its model sees every position from every other.
-fn shared<'a>(limits: &Limits, sharing: &'a Sharing, tokens: &'a [u32], prompt_len: u32) -> Option<Prefix<'a>> {
+fn shared<'a>(limits: &Limits, sharing: &'a Sharing, adapter: Option<AdapterId>, tokens: &'a [u32], prompt_len: u32) -> Option<Prefix<'a>> {
     let generated_from = if limits.one_class { u32::MAX } else { prompt_len };
-    let prefix = Prefix { namespace: &sharing.namespace, tokens, generated_from };
+    let prefix = Prefix { namespace: &sharing.namespace, adapter, tokens, generated_from };
     (!sharing.private && !limits.encoder).then_some(prefix)
 }
 

@@ -105,7 +105,7 @@ impl<'a> Head<'a> {
 }
 
 /// A name out of a file, fit for a message: quoted, escaped, and cut where it is long.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     const SHOWN: usize = 96;
     let mut text: String = name.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if name.chars().nth(SHOWN).is_some() {

@@ -10,6 +10,7 @@
 //! Three keys of our own say what GGUF has no key for: `firecrest.rope_pairs` (`halves` where a llama model's Q and K rows are
 //! in Hugging Face's order), `firecrest.eos_token_ids` (all ids that end a generation), and `firecrest.source` (`safetensors`).
 
+mod adapter;
 mod gguf;
 mod head;
 mod huggingface;
@@ -19,6 +20,8 @@ mod safetensors;
 mod split;
 mod tensor;
 
+pub use adapter::{AdapterFile, MOST_RANK};
+pub(crate) use head::quoted;
 pub use metadata::{Array, Metadata, Value, ValueType};
 pub use tensor::TensorInfo;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::prefix::{Block, NodeId, PrefixTree};
 use super::{KvGroup, PAGE_LEN, PageId, PagePool, pages_for, window_pages};
+use crate::backend::AdapterId;
 use crate::batch::Class;
 
 /// Which page holds each block of a sequence's positions, in every group.
@@ -47,6 +48,8 @@ impl BlockTables {
 pub struct Prefix<'a> {
     /// Only requests of one namespace share prefixes.
     pub namespace: &'a str,
+    /// The LoRA adapter that computes them: it changes every key and value, so nothing is shared across adapters.
+    pub adapter: Option<AdapterId>,
     /// From the first.
     pub tokens: &'a [u32],
     /// Positions from this one on are of the generated class; `u32::MAX` where the backend has one class.
@@ -153,7 +156,7 @@ impl KvCache {
     /// The nodes of the longest such prefix.
     fn find(&self, prefix: &Prefix<'_>, most: u32) -> Vec<NodeId> {
         let mut path = Vec::new();
-        let Some(mut at) = self.prefixes.root(prefix.namespace) else { return path };
+        let Some(mut at) = self.prefixes.root(prefix.namespace, prefix.adapter) else { return path };
         while path.len() < most as usize / PAGE_LEN {
             let Some(next) = prefix.block(path.len()).and_then(|block| self.prefixes.child(at, &block)) else { break };
             path.push(next);
@@ -198,7 +201,7 @@ impl KvCache {
             let parent = match tables.tail {
                 Some(tail) => tail,
                 None => {
-                    let root = self.prefixes.root_or_new(prefix.namespace, self.groups.len());
+                    let root = self.prefixes.root_or_new(prefix.namespace, prefix.adapter, self.groups.len());
                     self.prefixes.hold(root);
                     root
                 }

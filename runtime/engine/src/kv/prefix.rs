@@ -1,4 +1,4 @@
-//! Which prefixes the cache knows: a tree of blocks of tokens, one root a namespace.
+//! Which prefixes the cache knows: a tree of blocks of tokens, one root a namespace and adapter.
 //!
 //! A node is one page length of tokens behind its parent's, with the numeric class of each, and the pages that hold them. Keys are the tokens
 //! themselves, so no two prefixes are ever taken for one another.
@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{PAGE_LEN, PageId};
+use crate::backend::AdapterId;
 
 /// A node of the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,10 +20,13 @@ pub(super) struct Block {
     pub(super) generated: u16,
 }
 
+/// A namespace, and the adapter that its texts are computed with.
+type Root = (Option<AdapterId>, String);
+
 /// What a child hangs on.
 #[derive(Clone, Debug)]
 enum Stem {
-    Root(String),
+    Root(Root),
     Block(NodeId, Block),
 }
 
@@ -49,7 +53,7 @@ pub(super) struct PrefixTree {
     nodes: Vec<Option<Node>>,
     free: Vec<NodeId>,
     children: BTreeMap<(NodeId, Block), NodeId>,
-    roots: BTreeMap<String, NodeId>,
+    roots: BTreeMap<Root, NodeId>,
     /// Every pinned node, the first to be unpinned first.
     pins: BTreeSet<(Duration, NodeId)>,
 }
@@ -63,16 +67,17 @@ impl PrefixTree {
         self.nodes[id.0 as usize].as_mut().expect("a node that is named exists")
     }
 
-    pub(super) fn root(&self, namespace: &str) -> Option<NodeId> {
-        self.roots.get(namespace).copied()
+    pub(super) fn root(&self, namespace: &str, adapter: Option<AdapterId>) -> Option<NodeId> {
+        self.roots.get(&(adapter, namespace.to_owned())).copied()
     }
 
-    pub(super) fn root_or_new(&mut self, namespace: &str, groups: usize) -> NodeId {
-        if let Some(root) = self.root(namespace) {
+    pub(super) fn root_or_new(&mut self, namespace: &str, adapter: Option<AdapterId>, groups: usize) -> NodeId {
+        if let Some(root) = self.root(namespace, adapter) {
             return root;
         }
-        let root = self.insert(Stem::Root(namespace.to_owned()), 0, vec![PageId::NONE; groups], 0);
-        self.roots.insert(namespace.to_owned(), root);
+        let key = (adapter, namespace.to_owned());
+        let root = self.insert(Stem::Root(key.clone()), 0, vec![PageId::NONE; groups], 0);
+        self.roots.insert(key, root);
         root
     }
 
@@ -136,8 +141,8 @@ impl PrefixTree {
                     self.node_mut(parent).children -= 1;
                     Some(parent)
                 }
-                Some(Stem::Root(namespace)) => {
-                    self.roots.remove(&namespace);
+                Some(Stem::Root(key)) => {
+                    self.roots.remove(&key);
                     None
                 }
                 None => None,

@@ -6,6 +6,7 @@ use crate::backend::{Backend, MatrixId, MatrixSpec, VectorId};
 use crate::error::Result;
 use crate::file::{ModelFile, TensorInfo};
 
+use super::adapter::AdapterTarget;
 use super::config::Config;
 use super::layout::{LayerLayout, Layout, LinearLayout, MatrixLayout, NormLayout};
 use super::plan::{Attention, Join, Linear, Norm, Op, Plan, PlanKind, Rope, Widths};
@@ -46,6 +47,8 @@ pub(super) struct Plans {
     /// None in encoders.
     pub(super) logits: Option<Plan>,
     pub(super) states: Plan,
+    /// What adapters may adapt.
+    pub(super) targets: Vec<AdapterTarget>,
 }
 
 /// Uploads everything the layout names, then says what a step computes.
@@ -57,7 +60,7 @@ pub(super) async fn load<T: WeightTarget>(
 ) -> Result<Plans> {
     let layout = Layout::resolve(config, file)?;
     let total = layout.matrices().iter().flat_map(|m| &m.tensors).map(|t| t.bytes()).sum();
-    let mut loader = Loader { config, file, target, progress, done: 0, total, matrices: BTreeMap::new() };
+    let mut loader = Loader { config, file, target, progress, done: 0, total, matrices: BTreeMap::new(), targets: Vec::new() };
     loader.plans(&layout).await
 }
 
@@ -70,6 +73,7 @@ struct Loader<'l, T> {
     total: u64,
     /// By name, so that a tied head is the embedding table and not a second copy.
     matrices: BTreeMap<String, MatrixId>,
+    targets: Vec<AdapterTarget>,
 }
 
 impl<T: WeightTarget> Loader<'_, T> {
@@ -99,18 +103,25 @@ impl<T: WeightTarget> Loader<'_, T> {
         let logits = match &layout.head {
             None => None,
             Some(head) => {
+                // Both plans end in the op behind the last block's: an encoder's and a decoder's states have no linear there.
+                self.adaptable(head, ops.len());
+                if let Some(target) = self.targets.last_mut() {
+                    target.name = "output.weight".to_owned();
+                }
                 let head = Op::Head { norm, linear: self.linear(head).await?, softcap: config.final_softcap };
                 let ops = ops.iter().cloned().chain([head]).collect();
                 Some(Plan { kind: PlanKind::Logits, ops, widths: Widths { out: config.vocab, ..widths } })
             }
         };
         ops.push(Op::States { norm });
-        Ok(Plans { logits, states: Plan { kind: PlanKind::States, ops, widths } })
+        let targets = std::mem::take(&mut self.targets);
+        Ok(Plans { logits, states: Plan { kind: PlanKind::States, ops, widths }, targets })
     }
 
     async fn block(&mut self, ops: &mut Vec<Op>, layer: &LayerLayout<'_>, attention: Attention, rope: Option<Rope>) -> Result<()> {
         let config = self.config;
         let norm = self.norm(&layer.attention_norm).await?;
+        self.adaptable(&layer.qkv, ops.len());
         let linear = self.linear(&layer.qkv).await?;
         ops.push(Op::NormQkv { norm, linear });
 
@@ -121,15 +132,18 @@ impl<T: WeightTarget> Loader<'_, T> {
         ops.push(Op::RopeWrite { rope, qk_norm, attention });
         ops.push(Op::Attend { attention });
 
+        self.adaptable(&layer.output, ops.len());
         let linear = self.linear(&layer.output).await?;
         let join = self.join(&layer.attention_post_norm).await?;
         ops.push(Op::ProjectResidual { linear, join });
 
         let norm = self.norm(&layer.up_norm).await?;
+        self.adaptable(&layer.up, ops.len());
         let linear = self.linear(&layer.up).await?;
         let feed_forward = config.feed_forward;
         ops.push(Op::NormGatedUp { norm, linear, activation: feed_forward.activation, gated: feed_forward.gated });
 
+        self.adaptable(&layer.down, ops.len());
         let linear = self.linear(&layer.down).await?;
         let join = self.join(&layer.down_post_norm).await?;
         ops.push(Op::DownResidual { linear, join });
@@ -188,6 +202,16 @@ impl<T: WeightTarget> Loader<'_, T> {
             Some(first) => Some(self.target.vector(&first.name, &bias)?),
         };
         Ok(Linear { parts, columns: layout.columns, rows: layout.rows, bias })
+    }
+
+    /// Notes the tensors of a linear that the next op of the plan is given.
+    fn adaptable(&mut self, layout: &LinearLayout<'_>, op: usize) {
+        let mut first_row = 0;
+        for tensor in layout.matrices.iter().flat_map(|m| &m.tensors) {
+            let (name, rows) = (tensor.name.clone(), tensor.rows() as u32);
+            self.targets.push(AdapterTarget { name, op: op as u32, first_row, rows, columns: layout.columns });
+            first_row += rows;
+        }
     }
 
     async fn vector(&mut self, tensor: &TensorInfo) -> Result<VectorId> {

@@ -1,5 +1,6 @@
 //! What a step computes: families describe themselves as data ([`config`]), and a model turns that into a [`plan`].
 
+mod adapter;
 pub mod config;
 mod describe;
 mod families;
@@ -8,6 +9,7 @@ mod load;
 pub mod plan;
 pub mod rope;
 
+pub use adapter::{AdapterPart, AdapterTarget, AdapterWeights};
 pub use config::{Config, NormKind, NormPlacement, Pooling};
 pub use describe::{ModelDescription, Runs, TensorUse};
 pub use load::WeightTarget;
@@ -32,6 +34,7 @@ pub struct Model {
     pub config: Config,
     logits: Option<Plan>,
     states: Plan,
+    targets: Vec<AdapterTarget>,
 }
 
 impl Model {
@@ -57,8 +60,8 @@ impl Model {
         target: &mut T,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Model> {
-        let load::Plans { logits, states } = load::load(&config, file, target, progress).await?;
-        Ok(Model { config, logits, states })
+        let load::Plans { logits, states, targets } = load::load(&config, file, target, progress).await?;
+        Ok(Model { config, logits, states, targets })
     }
 
     /// What a step computes.

@@ -1,21 +1,23 @@
 //! `firecrest bench`: prefill and decode rates at several numbers of sequences at once, and what each of many requests sees.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use firecrest::engine::Error;
-use firecrest::engine::engine::{self, Engine, Event, FinishReason, Request, Sampling, Sharing, Usage};
+use firecrest::engine::engine::{self, AdapterId, Engine, Event, FinishReason, Request, Sampling, Sharing, Usage};
 use pollster::block_on;
 use serde_json::json;
 
+use super::lora::{self, LoraArguments};
 use super::open::{CacheArguments, DeviceArguments, ModelArguments, Opened, Room, open};
-use super::{Outcome, show};
+use super::{Outcome, show, trace};
 
 /// Measure prefill and decode.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  firecrest bench\n  firecrest bench --model m.gguf --prompt 128 --gen 64 --sequences 1,4,16 --json\n  firecrest bench --concurrency 1,2,4,8,16,32 --shared-prefix 512\n\nRates are aggregate: tokens of all sequences by the wall clock. The peak is the process's, from its start."
+    after_help = "Examples:\n  firecrest bench\n  firecrest bench --model m.gguf --prompt 128 --gen 64 --sequences 1,4,16 --json\n  firecrest bench --concurrency 1,2,4,8,16,32 --shared-prefix 512\n  firecrest bench --sequences 4 --trace step.json\n\nRates are aggregate: tokens of all sequences by the wall clock. The peak is the process's, from its start."
 )]
 pub(crate) struct Bench {
     #[command(flatten)]
@@ -24,6 +26,8 @@ pub(crate) struct Bench {
     device: DeviceArguments,
     #[command(flatten)]
     cache: CacheArguments,
+    #[command(flatten)]
+    lora: LoraArguments,
     /// Prompt tokens of each sequence.
     #[arg(long, value_name = "N", default_value_t = 128)]
     prompt: u32,
@@ -39,6 +43,9 @@ pub(crate) struct Bench {
     /// With --concurrency: tokens that all prompts begin with, before --prompt tokens of their own.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "concurrency")]
     shared_prefix: u32,
+    /// Also writes a trace of one prefill and one decode step with the most sequences, for Chrome's trace viewer or Perfetto.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// A JSON array on stdout.
     #[arg(long)]
     json: bool,
@@ -70,6 +77,9 @@ struct Load {
     pages: u32,
     cached: u32,
     recomputed: u32,
+    preempted: u32,
+    /// Submissions that waited for a token to be read back, by token.
+    waits: f64,
 }
 
 impl Load {
@@ -81,14 +91,14 @@ impl Load {
 }
 
 /// `concurrency` requests at once, whose prompts share their first `shared` tokens.
-fn load(engine: &mut Engine, concurrency: u32, shared: u32, prompt: u32, generate: u32) -> Outcome<Load> {
+fn load(engine: &mut Engine, adapter: Option<AdapterId>, concurrency: u32, shared: u32, prompt: u32, generate: u32) -> Outcome<Load> {
     let vocab = engine.model().config.vocab.min(250);
     engine.forget_prefixes();
     let started = Instant::now();
     let request = |s: u32, tokens: u32| {
         let beginning = (0..shared).map(|i| i.wrapping_mul(104_729) % vocab);
         let own = (0..prompt).map(|i| (i.wrapping_mul(7919).wrapping_add((s + 1) * 31)) % vocab);
-        Request::generate(beginning.chain(own).collect(), greedy(tokens))
+        Request { adapter, ..Request::generate(beginning.chain(own).collect(), greedy(tokens)) }
     };
     for s in 0..concurrency {
         engine.submit(request(s, generate))?.accepted()?;
@@ -107,6 +117,8 @@ fn load(engine: &mut Engine, concurrency: u32, shared: u32, prompt: u32, generat
                     total.generated_tokens += usage.generated_tokens;
                     total.cached_tokens += usage.cached_tokens;
                     total.recomputed_tokens += usage.recomputed_tokens;
+                    total.preemptions += usage.preemptions;
+                    total.host_waits += usage.host_waits;
                 }
                 _ => {}
             }
@@ -122,19 +134,29 @@ fn load(engine: &mut Engine, concurrency: u32, shared: u32, prompt: u32, generat
     let each = spans.values().map(|(first, last)| show::rate(generate.saturating_sub(1) as usize, *last - *first)).sum::<f64>();
     let mut first: Vec<Duration> = spans.values().map(|(first, _)| *first - started).collect();
     first.sort_unstable();
-    let (cached, recomputed) = (total.cached_tokens, total.recomputed_tokens);
-    Ok(Load { concurrency, aggregate, each: each / f64::from(concurrency), first, known, pages, cached, recomputed })
+    Ok(Load {
+        concurrency,
+        aggregate,
+        each: each / f64::from(concurrency),
+        first,
+        known,
+        pages,
+        cached: total.cached_tokens,
+        recomputed: total.recomputed_tokens,
+        preempted: total.preemptions,
+        waits: f64::from(total.host_waits) / f64::from(total.generated_tokens.max(1)),
+    })
 }
 
 /// All sequences at once: prefill lasts until each has its first token, decode from then on.
-fn measure(engine: &mut Engine, sequences: u32, prompt: u32, generate: u32) -> Outcome<Rates> {
+fn measure(engine: &mut Engine, adapter: Option<AdapterId>, sequences: u32, prompt: u32, generate: u32) -> Outcome<Rates> {
     let vocab = engine.model().config.vocab;
     for s in 0..sequences {
         // Any ids do: speed does not depend on them. Different ones for each sequence, so that nothing could be shared.
         let ids = (0..prompt).map(|i| (i.wrapping_mul(7919).wrapping_add(s * 31)) % vocab.min(250)).collect();
         // What an earlier round computed must not make a later one look fast.
         let sharing = Sharing { private: true, ..Sharing::default() };
-        engine.submit(Request { sharing, ..Request::generate(ids, greedy(generate)) })?.accepted()?;
+        engine.submit(Request { sharing, adapter, ..Request::generate(ids, greedy(generate)) })?.accepted()?;
     }
     let started = Instant::now();
     let (mut seen, mut decoded, mut prefilled) = (BTreeSet::new(), 0usize, None);
@@ -168,12 +190,14 @@ impl Bench {
         let room = Room { context: Some(self.prompt + self.generate + 16), sequences: Some(most), kv: self.cache.format() };
         let Opened { mut engine, load, .. } = open(&self.model, &self.device, room)?;
         // Programs are lowered and pages touched once before anything is timed.
-        measure(&mut engine, 1, self.prompt.min(16), 2)?;
+        let adapter = self.lora.load(&mut engine)?;
+        measure(&mut engine, adapter, 1, self.prompt.min(16), 2)?;
         let description = engine.describe();
         let (kv, kv_bytes) = (self.cache.format(), engine.memory().kv);
+        self.write_trace(&mut engine, adapter, most)?;
         let mut rows = Vec::new();
         for &sequences in &self.sequences {
-            let rates = measure(&mut engine, sequences, self.prompt, self.generate)?;
+            let rates = measure(&mut engine, adapter, sequences, self.prompt, self.generate)?;
             rows.push((sequences, rates, show::peak_memory()));
         }
         if self.json {
@@ -182,6 +206,7 @@ impl Bench {
                     "sequences": sequences, "prefill_tps": rates.prefill, "decode_tps": rates.decode, "peak_memory_bytes": peak,
                     "kv_type": kv.name(), "kv_bytes": kv_bytes,
                     "backend": description.backend, "adapter": description.adapter, "rung": description.rung, "load_s": show::seconds(load),
+                    "loras": lora::shown(&engine, adapter),
                 })
             };
             return show::json(&rows.iter().map(object).collect::<Vec<_>>().into());
@@ -206,17 +231,31 @@ impl Bench {
         show::table(&["SEQUENCES", "PREFILL tok/s", "DECODE tok/s", "PEAK MEMORY"], &rows.iter().map(text).collect::<Vec<_>>())
     }
 
+    /// Traces a prefill step and a decode step, if that was asked for.
+    fn write_trace(&self, engine: &mut Engine, adapter: Option<AdapterId>, sequences: u32) -> Outcome {
+        let Some(path) = &self.trace else { return Ok(()) };
+        engine.trace(true);
+        measure(engine, adapter, sequences, self.prompt, 3)?;
+        engine.trace(false);
+        let traces = engine.take_traces();
+        let prefill = traces.iter().max_by_key(|step| step.shape.prompt_rows).map(|step| ("prefill step", step.clone()));
+        let decode = traces.iter().rev().find(|step| step.shape.prompt_rows == 0).map(|step| ("decode step", step.clone()));
+        trace::write(path, &prefill.into_iter().chain(decode).collect::<Vec<_>>())
+    }
+
     fn run_load(self) -> Outcome {
         let most = self.concurrency.iter().copied().max().unwrap_or(1);
         let room =
             Room { context: Some(self.shared_prefix + self.prompt + self.generate + 16), sequences: Some(most), kv: self.cache.format() };
         let Opened { mut engine, .. } = open(&self.model, &self.device, room)?;
-        measure(&mut engine, 1, self.prompt.min(16), 2)?;
+        let adapter = self.lora.load(&mut engine)?;
+        measure(&mut engine, adapter, 1, self.prompt.min(16), 2)?;
         let description = engine.describe();
         let (kv, kv_bytes) = (self.cache.format(), engine.memory().kv);
+        self.write_trace(&mut engine, adapter, most)?;
         let mut loads = Vec::new();
         for &concurrency in self.concurrency.iter().filter(|&&concurrency| concurrency > 0) {
-            loads.push(load(&mut engine, concurrency, self.shared_prefix, self.prompt, self.generate)?);
+            loads.push(load(&mut engine, adapter, concurrency, self.shared_prefix, self.prompt, self.generate)?);
         }
         if self.json {
             let object = |load: &Load| {
@@ -224,8 +263,9 @@ impl Bench {
                     "kv_type": kv.name(), "kv_bytes": kv_bytes,
                     "concurrency": load.concurrency, "aggregate_tps": load.aggregate, "sequence_tps": load.each,
                     "first_token_p50_s": show::seconds(load.first_token(0.5)), "first_token_p99_s": show::seconds(load.first_token(0.99)),
-                    "first_token_known_s": show::seconds(load.known), "pages_used": load.pages, "cached_tokens": load.cached, "recomputed_tokens": load.recomputed,
+                    "first_token_known_s": show::seconds(load.known), "pages_used": load.pages, "cached_tokens": load.cached, "recomputed_tokens": load.recomputed, "preemptions": load.preempted, "host_waits_per_token": load.waits,
                     "backend": description.backend, "adapter": description.adapter, "rung": description.rung,
+                    "loras": lora::shown(&engine, adapter),
                 })
             };
             return show::json(&loads.iter().map(object).collect::<Vec<_>>().into());
@@ -245,10 +285,24 @@ impl Bench {
                 format!("{:.3} s", load.known.as_secs_f64()),
                 load.pages.to_string(),
                 load.cached.to_string(),
+                load.preempted.to_string(),
                 load.recomputed.to_string(),
+                format!("{:.2}", load.waits),
             ]
         };
-        let head = ["REQUESTS", "ALL tok/s", "EACH tok/s", "FIRST p50", "FIRST p99", "KNOWN", "PAGES", "CACHED", "RECOMPUTED"];
+        let head = [
+            "REQUESTS",
+            "ALL tok/s",
+            "EACH tok/s",
+            "FIRST p50",
+            "FIRST p99",
+            "KNOWN",
+            "PAGES",
+            "CACHED",
+            "PREEMPTED",
+            "RECOMPUTED",
+            "WAITS/tok",
+        ];
         show::table(&head, &loads.iter().map(text).collect::<Vec<_>>())
     }
 }

@@ -3,13 +3,14 @@
 use std::io::{BufRead, IsTerminal, Write};
 
 use clap::Args;
-use firecrest::engine::engine::{self, Engine, Request};
+use firecrest::engine::engine::{self, AdapterId, Engine, Request};
 use firecrest::engine::file::ModelFile;
 use firecrest::engine::text::{ChatTemplate, EncodeOptions, WallTime};
 use firecrest::engine::{Error, ErrorCode};
 use serde_json::{Value, json};
 
 use super::generate::{SamplingArguments, drive};
+use super::lora::{self, LoraArguments};
 use super::open::{CacheArguments, DeviceArguments, ModelArguments, Opened, Room, open};
 use super::tokenize::read_text;
 use super::{Outcome, show};
@@ -28,6 +29,8 @@ pub(crate) struct Chat {
     device: DeviceArguments,
     #[command(flatten)]
     cache: CacheArguments,
+    #[command(flatten)]
+    lora: LoraArguments,
     /// A system message before everything.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -66,18 +69,20 @@ struct Conversation {
     template: ChatTemplate,
     messages: Vec<Value>,
     system: usize,
+    adapter: Option<AdapterId>,
 }
 
 impl Chat {
     pub(crate) fn run(self) -> Outcome {
-        let Opened { engine, file, .. } =
+        let Opened { mut engine, file, .. } =
             open(&self.model, &self.device, Room { context: self.context, sequences: Some(1), kv: self.cache.format() })?;
+        let adapter = self.lora.load(&mut engine)?;
         let template = match &self.template {
             Some(path) => ChatTemplate::new(&read_text(path)?)?,
             None => model_template(&file)?,
         };
         let messages: Vec<Value> = self.system.iter().map(|text| json!({"role": "system", "content": text})).collect();
-        let mut conversation = Conversation { engine, template, system: messages.len(), messages };
+        let mut conversation = Conversation { engine, template, system: messages.len(), messages, adapter };
         match &self.message {
             Some(message) => self.answer(&mut conversation, message),
             None => self.converse(&mut conversation),
@@ -111,13 +116,17 @@ impl Chat {
         let work = engine::Generate { max_tokens: Some(self.max_tokens), sampling: self.sampling.sampling(), ..Default::default() };
         let mut out = std::io::stdout().lock();
         let live = !self.json;
-        let generated = drive(&mut conversation.engine, Request::generate(prompt.clone(), work), &mut |text| {
-            if live {
-                out.write_all(text.as_bytes())?;
-                out.flush()?;
-            }
-            Ok(())
-        })?;
+        let generated = drive(
+            &mut conversation.engine,
+            Request { adapter: conversation.adapter, ..Request::generate(prompt.clone(), work) },
+            &mut |text| {
+                if live {
+                    out.write_all(text.as_bytes())?;
+                    out.flush()?;
+                }
+                Ok(())
+            },
+        )?;
         if live {
             writeln!(out)?;
         }
@@ -125,8 +134,9 @@ impl Chat {
         let text = generated.text.trim().to_owned();
         conversation.messages.push(json!({"role": "assistant", "content": text}));
         if self.json {
+            let loras = lora::shown(&conversation.engine, conversation.adapter);
             let usage = json!({"prompt_tokens": prompt.len(), "generated_tokens": generated.tokens.len()});
-            return show::json(&json!({"text": text, "stop_reason": generated.reason, "usage": usage}));
+            return show::json(&json!({"text": text, "stop_reason": generated.reason, "usage": usage, "loras": loras}));
         }
         Ok(())
     }

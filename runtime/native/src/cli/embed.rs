@@ -7,6 +7,7 @@ use firecrest::engine::{Error, ErrorCode};
 use pollster::block_on;
 use serde_json::json;
 
+use super::lora::LoraArguments;
 use super::open::{DeviceArguments, ModelArguments, Opened, Room, open};
 use super::{Outcome, show};
 
@@ -20,6 +21,8 @@ pub(crate) struct Embed {
     model: ModelArguments,
     #[command(flatten)]
     device: DeviceArguments,
+    #[command(flatten)]
+    lora: LoraArguments,
     /// The text.
     #[arg(long, value_name = "TEXT")]
     text: String,
@@ -47,6 +50,7 @@ enum PoolingName {
 impl Embed {
     pub(crate) fn run(self) -> Outcome {
         let Opened { mut engine, .. } = open(&self.model, &self.device, Room { sequences: Some(1), ..Room::default() })?;
+        let adapter = self.lora.load(&mut engine)?;
         let tokenizer = engine
             .tokenizer()
             .ok_or_else(|| Error::new(ErrorCode::Unsupported, format!("{}: the model has no tokenizer", self.model.model)))?;
@@ -56,7 +60,7 @@ impl Embed {
             PoolingName::Cls => Pooling::Cls,
             PoolingName::Last => Pooling::Last,
         });
-        engine.submit(Request::embed(prompt, engine::Embed { pooling, normalise: !self.raw }))?.accepted()?;
+        engine.submit(Request { adapter, ..Request::embed(prompt, engine::Embed { pooling, normalise: !self.raw }) })?.accepted()?;
         let mut embedding = Vec::new();
         while !engine.is_idle() {
             for event in block_on(engine.step())? {

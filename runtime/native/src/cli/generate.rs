@@ -12,6 +12,7 @@ use firecrest::engine::{Error, ErrorCode};
 use pollster::block_on;
 use serde_json::json;
 
+use super::lora::{self, LoraArguments};
 use super::open::{CacheArguments, DeviceArguments, ModelArguments, Opened, Room, open};
 use super::{Outcome, show};
 
@@ -28,6 +29,8 @@ pub(crate) struct Generate {
     device: DeviceArguments,
     #[command(flatten)]
     cache: CacheArguments,
+    #[command(flatten)]
+    lora: LoraArguments,
     /// The text to go on from.
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
@@ -212,6 +215,7 @@ impl Generate {
     pub(crate) fn run(self) -> Outcome {
         let Opened { mut engine, load, .. } =
             open(&self.model, &self.device, Room { context: self.context, sequences: Some(1), kv: self.cache.format() })?;
+        let adapter = self.lora.load(&mut engine)?;
         let prompt = match (&self.tokens, &self.prompt) {
             (Some(tokens), _) => tokens.clone(),
             (None, Some(text)) => {
@@ -222,19 +226,22 @@ impl Generate {
             }
             (None, None) => Vec::new(),
         };
-        let request = Request::generate(
-            prompt.clone(),
-            engine::Generate {
-                max_tokens: self.max_tokens,
-                stop: self.stop.clone(),
-                ignore_eos: self.ignore_eos,
-                sampling: self.sampling.sampling(),
-                logprobs: self.logprobs,
-                grammar: self.grammar.constraint()?,
-                speculation: if self.no_speculation { Speculation::Off } else { Speculation::Auto },
-                logits: false,
-            },
-        );
+        let request = Request {
+            adapter,
+            ..Request::generate(
+                prompt.clone(),
+                engine::Generate {
+                    max_tokens: self.max_tokens,
+                    stop: self.stop.clone(),
+                    ignore_eos: self.ignore_eos,
+                    sampling: self.sampling.sampling(),
+                    logprobs: self.logprobs,
+                    grammar: self.grammar.constraint()?,
+                    speculation: if self.no_speculation { Speculation::Off } else { Speculation::Auto },
+                    logits: false,
+                },
+            )
+        };
         let live = !self.json;
         let mut out = std::io::stdout().lock();
         let generated = drive(&mut engine, request, &mut |text| {
@@ -258,6 +265,7 @@ impl Generate {
             "backend": description.backend,
             "adapter": description.adapter,
             "rung": description.rung,
+            "loras": lora::shown(&engine, adapter),
             "timings": {
                 "load_s": show::seconds(load),
                 "prefill_tps": show::rate(prompt.len(), generated.prefill),

@@ -9,6 +9,7 @@ use pollster::block_on;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
+use super::lora::{self, LoraArguments};
 use super::open::{CacheArguments, DeviceArguments, ModelArguments, Opened, Room, open};
 use super::{Outcome, show};
 
@@ -24,6 +25,8 @@ pub(crate) struct Logits {
     device: DeviceArguments,
     #[command(flatten)]
     cache: CacheArguments,
+    #[command(flatten)]
+    lora: LoraArguments,
     /// The token ids; nothing is added to them.
     #[arg(long, value_name = "1,2,3", value_delimiter = ',', required = true)]
     tokens: Vec<u32>,
@@ -39,8 +42,9 @@ impl Logits {
     pub(crate) fn run(self) -> Outcome {
         let Opened { mut engine, .. } =
             open(&self.model, &self.device, Room { context: None, sequences: Some(1), kv: self.cache.format() })?;
+        let adapter = self.lora.load(&mut engine)?;
         let rows = self.tokens.len();
-        engine.submit(Request::logits(self.tokens))?.accepted()?;
+        engine.submit(Request { adapter, ..Request::logits(self.tokens) })?.accepted()?;
         let mut logits: Vec<f32> = Vec::new();
         while !engine.is_idle() {
             for event in block_on(engine.step())? {
@@ -60,7 +64,7 @@ impl Logits {
         if self.json {
             return show::json(&json!({
                 "output": self.output.display().to_string(), "shape": [rows, vocab],
-                "backend": description.backend, "adapter": description.adapter,
+                "backend": description.backend, "adapter": description.adapter, "loras": lora::shown(&engine, adapter),
             }));
         }
         eprintln!("logits [{rows}, {vocab}] written to {}", self.output.display());

@@ -7,11 +7,13 @@ mod embed;
 mod generate;
 mod inspect;
 mod logits;
+mod lora;
 mod open;
 mod pull;
 mod show;
 mod template;
 mod tokenize;
+mod trace;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -5,17 +5,22 @@
 //! There is one numeric class: a row's bits depend on its own sequence only.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use crate::backend::{Description, MatrixId, MatrixSpec, MemoryUse, Outputs, VectorId};
+use crate::Clock;
+use crate::backend::trace::{Timed, timed};
+use crate::backend::{AdapterId, Description, MatrixId, MatrixSpec, MemoryUse, Outputs, VectorId};
 use crate::batch::{Batch, BatchShape, RowToken};
 use crate::error::{Error, ErrorCode, Result};
 use crate::kv::{KvFormat, KvGroup, PAGE_LEN, PageId};
+use crate::model::AdapterWeights;
 use crate::model::plan::Plan;
 
 mod attention;
 mod buffer;
 mod isa;
 mod layout;
+mod lora;
 mod math;
 mod matmul;
 mod pool;
@@ -29,6 +34,7 @@ pub use isa::InstructionSet;
 use attention::LayerCache;
 use buffer::AlignedBytes;
 use layout::Layout;
+use lora::{Adapter, Run};
 use matmul::BlockScale;
 use pool::Pool;
 use program::{Call, Program, scratch_len};
@@ -98,9 +104,12 @@ struct Arena {
     scales: AlignedBytes,
     angles: AlignedBytes,
     scratch: AlignedBytes,
+    /// A·x of rows that have an adapter.
+    low: AlignedBytes,
     // What a step works out from its batch, kept for the allocations.
     tokens: Vec<u32>,
     tiles: [Vec<RowTile>; 3],
+    runs: [Vec<Run>; 2],
     angle_offsets: Vec<usize>,
     taken: Vec<AtomicUsize>,
 }
@@ -111,12 +120,16 @@ pub struct CpuBackend {
     kernels: &'static isa::Kernels,
     pool: Pool,
     weights: Weights,
+    adapters: Vec<Adapter>,
     groups: Vec<KvGroup>,
     layers: Vec<LayerKv>,
     programs: Vec<Program>,
     arena: Arena,
     /// Values in OUT after the last step.
     outputs: usize,
+    /// Lent where the next step is traced, and what the last traced one took.
+    trace_next: Option<Clock>,
+    traced: Option<Vec<Timed>>,
 }
 
 /// Programs kept; a model has one or two plans.
@@ -138,11 +151,14 @@ impl CpuBackend {
             kernels,
             pool: Pool::new(threads)?,
             weights: Weights::default(),
+            adapters: Vec::new(),
             groups: Vec::new(),
             layers: Vec::new(),
             programs: Vec::new(),
             arena: Arena::default(),
             outputs: 0,
+            trace_next: None,
+            traced: None,
         })
     }
 
@@ -218,9 +234,30 @@ impl CpuBackend {
         Ok(())
     }
 
+    /// See [`crate::backend::Backend::load_adapter`].
+    pub async fn load_adapter(&mut self, id: AdapterId, adapter: &AdapterWeights) -> Result<()> {
+        if self.adapters.iter().any(|known| known.id == id) {
+            return Err(Error::internal(format!("an adapter with the id {} is held already", id.0)));
+        }
+        self.adapters.push(Adapter::new(id, adapter)?);
+        self.programs.retain(|program| !program.adapted);
+        Ok(())
+    }
+
+    /// See [`crate::backend::Backend::unload_adapter`].
+    pub fn unload_adapter(&mut self, id: AdapterId) -> Result<()> {
+        let Some(index) = self.adapters.iter().position(|adapter| adapter.id == id) else {
+            return Err(Error::internal(format!("no adapter has the id {}", id.0)));
+        };
+        self.adapters.remove(index);
+        self.programs.retain(|program| !program.adapted);
+        Ok(())
+    }
+
     /// See [`crate::backend::Backend::unload`].
     pub fn unload(&mut self) {
         self.weights = Weights::default();
+        self.adapters.clear();
         self.groups = Vec::new();
         self.layers = Vec::new();
         self.programs.clear();
@@ -241,7 +278,7 @@ impl CpuBackend {
     /// See [`crate::backend::Backend::run`]. Runs to the end before it returns.
     pub async fn run(&mut self, plan: &Plan, batch: &Batch) -> Result<()> {
         self.outputs = 0;
-        let index = self.program(plan)?;
+        let index = self.program(plan, batch.shape().adapted)?;
         self.check(plan, batch)?;
         if batch.rows.is_empty() {
             return Ok(());
@@ -262,6 +299,7 @@ impl CpuBackend {
             scales: arena.scales.as_mut_ptr().cast(),
             angles: arena.angles.as_mut_ptr().cast(),
             scratch: arena.scratch.as_mut_ptr().cast(),
+            low: arena.low.as_mut_ptr().cast(),
         };
         let caches: Vec<(u32, LayerCache)> = self
             .layers
@@ -283,6 +321,8 @@ impl CpuBackend {
         let step = Step {
             program,
             weights: &self.weights,
+            adapters: &self.adapters,
+            runs: &arena.runs,
             kernels: self.kernels,
             batch,
             tokens: &arena.tokens,
@@ -292,8 +332,15 @@ impl CpuBackend {
             pointers,
             taken: &arena.taken,
             workers,
+            clock: self.trace_next.as_ref(),
+            moments: Mutex::default(),
         };
         self.pool.run(&|worker, barrier| step.walk(worker, barrier));
+        let moments = step.moments.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if self.trace_next.take().is_some() {
+            let text = program.text(&batch.shape(), &self.weights);
+            self.traced = Some(timed(text.lines(), moments.iter().copied().zip(moments.iter().copied().skip(1))));
+        }
         self.outputs = batch.outputs.len() * plan.widths.out as usize;
         Ok(())
     }
@@ -308,6 +355,16 @@ impl CpuBackend {
         Ok(())
     }
 
+    /// See [`crate::backend::Backend::trace_next`].
+    pub fn trace_next(&mut self, clock: Clock) {
+        self.trace_next = Some(clock);
+    }
+
+    /// See [`crate::backend::Backend::traced`].
+    pub async fn traced(&mut self) -> Result<Option<Vec<Timed>>> {
+        Ok(self.traced.take())
+    }
+
     /// See [`crate::backend::Backend::skip`].
     pub fn skip(&mut self) {
         self.outputs = 0;
@@ -315,18 +372,20 @@ impl CpuBackend {
 
     /// See [`crate::backend::Backend::program_text`].
     pub fn program_text(&mut self, plan: &Plan, shape: &BatchShape) -> Result<String> {
-        let index = self.program(plan)?;
+        let index = self.program(plan, shape.adapted)?;
         Ok(self.programs[index].text(shape, &self.weights))
     }
 
     /// See [`crate::backend::Backend::memory`].
     pub fn memory(&self) -> MemoryUse {
         let a = &self.arena;
-        let activations = [&a.x, &a.prepared, &a.qkv, &a.att, &a.up, &a.h, &a.y, &a.out, &a.codes, &a.scales, &a.angles, &a.scratch];
+        let activations =
+            [&a.x, &a.prepared, &a.qkv, &a.att, &a.up, &a.h, &a.y, &a.out, &a.codes, &a.scales, &a.angles, &a.scratch, &a.low];
         let matrices: usize = self.weights.matrices.iter().map(|m| m.bytes.len()).sum();
         let vectors: usize = self.weights.vectors.iter().map(|v| v.values.len() * size_of::<f32>()).sum();
         MemoryUse {
             weights: (matrices + vectors) as u64,
+            adapters: self.adapters.iter().map(|a| a.bytes() as u64).sum(),
             kv: self.layers.iter().map(|l| (l.keys.len() + l.values.len() + l.key_scales.len() + l.value_scales.len()) as u64).sum(),
             activations: activations.iter().map(|b| b.len() as u64).sum(),
         }
@@ -360,16 +419,16 @@ impl CpuBackend {
     }
 
     /// The index of the program for a plan, lowered if it isn't known.
-    fn program(&mut self, plan: &Plan) -> Result<usize> {
-        // Nothing in a CPU program depends on the batch's shape, so the plan alone is the key.
-        if let Some(index) = self.programs.iter().position(|p| p.plan == *plan) {
+    fn program(&mut self, plan: &Plan, adapted: bool) -> Result<usize> {
+        // Nothing else in a CPU program depends on the batch's shape.
+        if let Some(index) = self.programs.iter().position(|p| p.adapted == adapted && p.plan == *plan) {
             return Ok(index);
         }
         if let Some(matrix) = self.weights.matrices.iter().find(|m| m.rows_written < m.layout.rows) {
             let (name, written, rows) = (&matrix.name, matrix.rows_written, matrix.layout.rows);
             return Err(Error::internal(format!("{name}: {written} of {rows} rows were uploaded")));
         }
-        let program = Program::lower(plan, &self.weights, &self.groups)?;
+        let program = Program::lower(plan, &self.weights, &self.groups, adapted.then_some(&self.adapters[..]))?;
         if self.programs.len() == PROGRAMS {
             self.programs.remove(0);
         }
@@ -401,6 +460,9 @@ impl CpuBackend {
         }
         if !batch.draws.is_empty() || batch.values.is_some() {
             return Err(Error::internal("nothing is drawn here: every output is read"));
+        }
+        if let Some(id) = batch.sequences.iter().filter_map(|s| s.adapter).find(|id| !self.adapters.iter().any(|a| a.id == *id)) {
+            return Err(Error::internal(format!("a sequence has the adapter {}, which is not held", id.0)));
         }
         if !batch.outputs.is_sorted_by(|a, b| a < b) {
             return Err(Error::internal("output rows do not ascend"));
@@ -486,6 +548,8 @@ impl CpuBackend {
             angles += rope.rotated as usize;
         }
         grow(&mut arena.angles, rows, angles, f)?;
+        grow(&mut arena.low, rows.max(batch.outputs.len()), program.ranks, f)?;
+        lora::runs(batch, &self.adapters, &mut arena.runs);
         grow(&mut arena.scratch, self.pool.workers(), scratch_len(), f)?;
         step::tile_rows(&batch.rows, &mut arena.tiles);
         while arena.taken.len() < program.calls.len() {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::Weights;
 use super::attention::QUERIES;
 use super::isa::LANES;
+use super::lora::{Adapter, Site};
 use crate::backend::{MatrixId, VectorId};
 use crate::batch::BatchShape;
 use crate::error::{Error, Result};
@@ -56,6 +57,12 @@ pub(super) enum Call {
     Prepare { source: Source, width: usize, norm: Option<Norm>, rows: Rows, codes: bool },
     /// One matrix product. Items: panels of all parts.
     Linear { linear: Linear, source: Source, target: Target, rows: Rows, softcap: f32 },
+    /// A·x of rows that have an adapter. Items: runs of rows × parts.
+    Shrink { site: Site, source: Source, rows: Rows },
+    /// Adds B·(A·x) to what [`Call::Linear`] left of these rows. Items: runs of rows × groups of panels.
+    Expand { site: Site, width: usize, target: Target, rows: Rows },
+    /// OUT = c·tanh(OUT / c), where adapters stand between a product and its cap. Items: pieces of outputs.
+    Cap { width: usize, softcap: f32 },
     /// See [`Op::RopeWrite`]; the rope is an index into the program's. Items: rows.
     RopeWrite { rope: Option<usize>, qk_norm: Option<(VectorId, VectorId, f32)>, attention: Attention },
     /// See [`Op::Attend`]. Items: tiles of rows × KV heads.
@@ -83,21 +90,37 @@ pub(super) struct Program {
     pub(super) widest_codes: usize,
     /// The largest number of query heads to a KV head decides how many rows make a tile: `(group, rows)` never matters to results.
     pub(super) attends: bool,
+    /// Whether rows may have adapters.
+    pub(super) adapted: bool,
+    /// The largest sum of ranks at one op.
+    pub(super) ranks: usize,
 }
 
 /// Checks a plan against the weights and the cache, and turns it into calls.
 struct Lowering<'a> {
     weights: &'a Weights,
     groups: &'a [KvGroup],
+    adapters: &'a [Adapter],
+    op: u32,
     program: Program,
 }
 
 impl Program {
-    /// Lowers `plan`.
-    pub(super) fn lower(plan: &Plan, weights: &Weights, groups: &[KvGroup]) -> Result<Program> {
-        let program = Program { plan: plan.clone(), calls: Vec::new(), ropes: Vec::new(), up: 0, widest_codes: 0, attends: false };
-        let mut lowering = Lowering { weights, groups, program };
+    /// Lowers `plan`, for rows that may have one of `adapters` where they are given.
+    pub(super) fn lower(plan: &Plan, weights: &Weights, groups: &[KvGroup], adapters: Option<&[Adapter]>) -> Result<Program> {
+        let program = Program {
+            plan: plan.clone(),
+            calls: Vec::new(),
+            ropes: Vec::new(),
+            up: 0,
+            widest_codes: 0,
+            attends: false,
+            adapted: adapters.is_some(),
+            ranks: 0,
+        };
+        let mut lowering = Lowering { weights, groups, adapters: adapters.unwrap_or_default(), op: 0, program };
         for (index, op) in plan.ops.iter().enumerate() {
+            lowering.op = index as u32;
             lowering.op(op).map_err(|e| Error::new(e.code(), format!("op {index} of the plan: {}", e.message())))?;
         }
         Ok(lowering.program)
@@ -140,6 +163,11 @@ impl Program {
                     let (columns, rows) = (linear.columns, count(*rows));
                     writeln!(text, "linear {} [{columns}] -> {target:?}{bias}{cap} rows={rows}", parts.join("+"))
                 }
+                Call::Shrink { site, source, rows } => {
+                    writeln!(text, "shrink {source:?} parts={} ranks={} rows={}", site.parts, site.ranks, count(*rows))
+                }
+                Call::Expand { width, target, rows, .. } => writeln!(text, "expand [{width}] -> {target:?} rows={}", count(*rows)),
+                Call::Cap { width, .. } => writeln!(text, "cap Out [{width}] rows={}", shape.outputs),
                 Call::RopeWrite { rope, qk_norm, attention } => {
                     let rope = rope.map_or(String::new(), |r| format!(" rope{r}"));
                     let norm = if qk_norm.is_some() { " qk-norm" } else { "" };
@@ -279,7 +307,28 @@ impl Lowering<'_> {
             _ => {}
         }
         let source = if copied && (floats || codes) { Source::Prepared } else { source };
-        self.push(Call::Linear { linear: linear.clone(), source, target, rows, softcap });
+        let Some(site) = Site::of(self.op, self.adapters) else {
+            self.push(Call::Linear { linear: linear.clone(), source, target, rows, softcap });
+            return Ok(());
+        };
+        // The cap comes behind what adapters add; for rows without one it is the same function of the same value.
+        self.push(Call::Linear { linear: linear.clone(), source, target, rows, softcap: 0.0 });
+        self.program.ranks = self.program.ranks.max(site.ranks);
+        let columns = linear.columns as usize;
+        for part in self.adapters.iter().filter_map(|adapter| adapter.parts.get(&self.op)).flatten() {
+            self.expect("inputs of an adapter", part.a.layout.columns, columns)?;
+            self.expect(
+                "outputs of an adapter's last row",
+                (part.first_row + part.b.layout.rows).min(out as usize),
+                part.first_row + part.b.layout.rows,
+            )?;
+            self.expect("ranks of an adapter", part.b.layout.columns, part.rank())?;
+        }
+        self.push(Call::Shrink { site, source, rows });
+        self.push(Call::Expand { site, width: out as usize, target, rows });
+        if softcap != 0.0 {
+            self.push(Call::Cap { width: out as usize, softcap });
+        }
         Ok(())
     }
 

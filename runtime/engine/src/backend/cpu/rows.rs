@@ -7,6 +7,16 @@ use super::math;
 use super::matmul::BlockScale;
 use crate::model::plan::Activation;
 
+/// A piece of a row to cap.
+pub(super) struct CapArgs {
+    /// `[width]`.
+    pub(super) y: *mut f32,
+    /// Values.
+    pub(super) width: usize,
+    /// c of c·tanh(y / c).
+    pub(super) cap: f32,
+}
+
 /// One row to normalise.
 pub(super) struct NormArgs {
     /// `[width]`.
@@ -51,6 +61,18 @@ unsafe fn store_part<S: Isa>(at: *mut f32, v: S::F, n: usize) {
     let mut copy = [0f32; LANES];
     S::store(copy.as_mut_ptr(), v);
     std::ptr::copy_nonoverlapping(copy.as_ptr(), at, n);
+}
+
+/// Caps a piece of a row.
+///
+/// # Safety
+/// The processor has `S`'s features and `args` describes valid memory that no one else writes.
+#[inline(always)]
+pub(super) unsafe fn cap<S: Isa>(args: &CapArgs) {
+    for at in (0..args.width).step_by(LANES) {
+        let (y, n) = (args.y.add(at), args.width - at);
+        store_part::<S>(y, math::softcap::<S>(load_part::<S>(y, n), args.cap), n);
+    }
 }
 
 /// Σ (x − offset)², the sums of each lane first. Values past the width count nothing.

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -9,16 +11,17 @@ use half::slice::HalfFloatSliceExt;
 use super::attention::{AttendArgs, HeadArgs, LayerCache, QUAD, QUERIES, Query};
 use super::isa::Kernels;
 use super::layout::BLOCK;
+use super::lora::{self, Adapter, Run, Site};
 use super::matmul::{BlockScale, Inputs, LinearArgs};
 use super::pool::Barrier;
 use super::program::{Call, MAX_HEAD_DIM, PIECE, Program, Rows, Source, Target, rows_per_tile, scratch_len};
-use super::rows::{ActivateArgs, NormArgs, QuantiseArgs};
+use super::rows::{ActivateArgs, CapArgs, NormArgs, QuantiseArgs};
 use super::{Matrix, Weights};
-use crate::Format;
 use crate::backend::{MatrixId, VectorId};
 use crate::batch::{Batch, Row};
 use crate::kv::{KvFormat, PAGE_LEN};
 use crate::model::plan::{Activation, Attention, Linear, Norm, RopePairs};
+use crate::{Clock, Format};
 
 /// Where the activations are. Row-major, see [`crate::model::plan`]; sizes in f32 unless said.
 #[derive(Clone, Copy)]
@@ -47,6 +50,8 @@ pub(super) struct Pointers {
     pub(super) angles: *mut f32,
     /// `[workers][scratch_len()]`.
     pub(super) scratch: *mut f32,
+    /// By runs of rows, `[rows of the run][ranks]` each, its parts one after the other as `[rows of the run][rank]`.
+    pub(super) low: *mut f32,
 }
 
 /// Rows of one sequence that attend together.
@@ -60,6 +65,9 @@ pub(super) struct RowTile {
 pub(super) struct Step<'a> {
     pub(super) program: &'a Program,
     pub(super) weights: &'a Weights,
+    pub(super) adapters: &'a [Adapter],
+    /// Of all rows, and of output rows.
+    pub(super) runs: &'a [Vec<Run>; 2],
     pub(super) kernels: &'static Kernels,
     pub(super) batch: &'a Batch,
     /// Ids of all rows, slots resolved.
@@ -74,6 +82,9 @@ pub(super) struct Step<'a> {
     /// Per call, the next item that no worker has taken.
     pub(super) taken: &'a [AtomicUsize],
     pub(super) workers: usize,
+    /// Where the step is traced.
+    pub(super) clock: Option<&'a Clock>,
+    pub(super) moments: Mutex<Vec<Duration>>,
 }
 
 // SAFETY: workers write through `pointers` and `caches` only what belongs to items they took, each item is taken once, and no
@@ -105,10 +116,12 @@ pub(super) fn tile_rows(rows: &[Row], tiles: &mut [Vec<RowTile>; 3]) {
 impl Step<'_> {
     /// Walks all calls as one of the workers.
     pub(super) fn walk(&self, worker: usize, barrier: &Barrier) {
+        self.mark(worker);
         for (call, taken) in self.program.calls.iter().zip(self.taken) {
             let items = self.items(call);
             if self.workers == 1 {
                 self.execute(call, 0..items, worker);
+                self.mark(worker);
                 continue;
             }
             let share = self.share(call, items);
@@ -120,6 +133,14 @@ impl Step<'_> {
                 self.execute(call, first..(first + share).min(items), worker);
             }
             barrier.wait();
+            self.mark(worker);
+        }
+    }
+
+    /// Notes the time between calls, where the step is traced.
+    fn mark(&self, worker: usize) {
+        if let Some(clock) = self.clock.filter(|_| worker == 0) {
+            self.moments.lock().unwrap_or_else(PoisonError::into_inner).push(clock());
         }
     }
 
@@ -130,6 +151,13 @@ impl Step<'_> {
         }
     }
 
+    fn runs(&self, rows: Rows) -> &[Run] {
+        match rows {
+            Rows::All => &self.runs[0],
+            Rows::Outputs => &self.runs[1],
+        }
+    }
+
     /// Pieces that a call falls into. How they are dealt out never changes what they compute.
     fn items(&self, call: &Call) -> usize {
         let rows = self.batch.rows.len();
@@ -137,6 +165,9 @@ impl Step<'_> {
             Call::Angles { .. } | Call::Embed { .. } | Call::RopeWrite { .. } | Call::Join { .. } => rows,
             Call::Prepare { width, norm, rows, .. } => self.rows(*rows) * if norm.is_some() { 1 } else { width.div_ceil(PIECE) },
             Call::Linear { linear, .. } => linear.parts.iter().map(|(id, _)| self.matrix(*id).layout.panels()).sum(),
+            Call::Shrink { site, rows, .. } => self.runs(*rows).len() * site.parts,
+            Call::Expand { site, rows, .. } => self.runs(*rows).len() * site.groups,
+            Call::Cap { width, .. } => self.batch.outputs.len() * width.div_ceil(PIECE),
             Call::Attend { attention } => self.tiles[tile_list(rows_per_tile(attention))].len() * attention.kv_heads as usize,
             Call::Activate { .. } => rows * (self.program.plan.widths.ff as usize).div_ceil(PIECE),
             Call::States { .. } => self.batch.outputs.len(),
@@ -188,6 +219,9 @@ impl Step<'_> {
             Call::Linear { linear, source, target, rows, softcap } => {
                 self.linear(linear, *source, *target, self.rows(*rows), *softcap, items);
             }
+            Call::Shrink { site, source, rows } => items.for_each(|item| self.shrink(*site, *source, *rows, item)),
+            Call::Expand { site, width, target, rows } => items.for_each(|item| self.expand(*site, *width, *target, *rows, item)),
+            Call::Cap { width, softcap } => items.for_each(|item| self.cap(*width, *softcap, item)),
             Call::RopeWrite { rope, qk_norm, attention } => {
                 items.for_each(|row| self.rope_write(*rope, *qk_norm, attention, row));
             }
@@ -307,15 +341,89 @@ impl Step<'_> {
         unsafe { (self.kernels.quantise)(&args) }
     }
 
+    fn target(&self, target: Target) -> *mut f32 {
+        let p = &self.pointers;
+        match target {
+            Target::Qkv => p.qkv,
+            Target::AddToX => p.x,
+            Target::Y => p.y,
+            Target::Up => p.up,
+            Target::Out => p.out,
+        }
+    }
+
+    /// The kernel's view of an adapter's matrix over a run's rows.
+    fn adapter_args(
+        &self,
+        matrix: &Matrix,
+        rows: usize,
+        floats: *const f32,
+        out: *mut f32,
+        out_stride: usize,
+        accumulate: bool,
+    ) -> LinearArgs {
+        LinearArgs {
+            layout: matrix.layout,
+            weights: matrix.bytes.as_ptr(),
+            rows,
+            inputs: Inputs { codes: std::ptr::null(), scales: std::ptr::null(), floats },
+            out,
+            out_stride,
+            bias: std::ptr::null(),
+            accumulate,
+            softcap: 0.0,
+        }
+    }
+
+    /// Where a run's A·x stands, and the parts it has at this op.
+    fn low(&self, site: Site, run: Run) -> (*mut f32, &[lora::Part]) {
+        let parts = self.adapters[run.adapter].parts.get(&site.op).map_or(&[][..], Vec::as_slice);
+        (self.pointers.low.wrapping_add(run.first * self.program.ranks), parts)
+    }
+
+    fn shrink(&self, site: Site, source: Source, rows: Rows, item: usize) {
+        let run = self.runs(rows)[item / site.parts];
+        let (low, parts) = self.low(site, run);
+        let Some(part) = parts.get(item % site.parts) else { return };
+        let before: usize = parts[..item % site.parts].iter().map(lora::Part::rank).sum();
+        let x = self.source(source).wrapping_add(run.first * part.a.layout.columns);
+        let args = self.adapter_args(&part.a, run.count, x, low.wrapping_add(run.count * before), part.rank(), false);
+        // SAFETY: lowering checked the columns, so the source has these rows; the arena holds `ranks` floats a row, at least the sum of
+        // this adapter's; this part's of this run are this worker's.
+        unsafe { (self.kernels.linear[format_index(Format::F32)])(&args, 0, part.a.layout.panels()) }
+    }
+
+    fn expand(&self, site: Site, width: usize, target: Target, rows: Rows, item: usize) {
+        let run = self.runs(rows)[item / site.groups];
+        let (low, parts) = self.low(site, run);
+        let (mut group, mut before) = (item % site.groups, 0);
+        for part in parts {
+            let groups = lora::groups(&part.b);
+            if group < groups {
+                let out = self.target(target).wrapping_add(run.first * width + part.first_row);
+                let args = self.adapter_args(&part.b, run.count, low.wrapping_add(run.count * before), out, width, true);
+                let first = group * lora::PANELS;
+                let last = (first + lora::PANELS).min(part.b.layout.panels());
+                // SAFETY: lowering checked that the part's rows lie within `width`; the call before filled these rows of `low`; outputs of
+                // these panels and rows are this worker's.
+                return unsafe { (self.kernels.linear[format_index(Format::F32)])(&args, first, last) };
+            }
+            group -= groups;
+            before += part.rank();
+        }
+    }
+
+    fn cap(&self, width: usize, cap: f32, item: usize) {
+        let pieces = width.div_ceil(PIECE);
+        let (row, first) = (item / pieces, item % pieces * PIECE);
+        let args = CapArgs { y: self.pointers.out.wrapping_add(row * width + first), width: (width - first).min(PIECE), cap };
+        // SAFETY: the piece lies within a row of OUT and is this worker's.
+        unsafe { (self.kernels.cap)(&args) }
+    }
+
     fn linear(&self, linear: &Linear, source: Source, target: Target, rows: usize, softcap: f32, items: Range<usize>) {
         let p = &self.pointers;
-        let (out, accumulate) = match target {
-            Target::Qkv => (p.qkv, false),
-            Target::AddToX => (p.x, true),
-            Target::Y => (p.y, false),
-            Target::Up => (p.up, false),
-            Target::Out => (p.out, false),
-        };
+        let (out, accumulate) = (self.target(target), target == Target::AddToX);
         let mut start = 0;
         for &(id, first_row) in &linear.parts {
             let matrix = self.matrix(id);

@@ -54,18 +54,25 @@ impl GpuBackend {
     /// # Errors
     /// `Device` where a kernel fails on every rung, or the device was lost.
     pub async fn check_kernels(&mut self, formats: &[Format], kv: &[KvFormat]) -> Result<()> {
-        let kernels = Kernel::ALL.into_iter().filter(|kernel| *kernel != Kernel::Sample);
+        // What only adapters need is checked with the first of them.
+        let kernels = Kernel::ALL.into_iter().filter(|kernel| *kernel != Kernel::Sample && !kernel.adapts());
         for key in kernels.flat_map(|kernel| Key::all(kernel, formats, kv)) {
-            if !self.checked.contains(&key) {
-                self.check_key(key).await?;
-                self.checked.push(key);
-            }
+            self.check_kernel(key).await?;
         }
         if self.draws.is_none() {
             // Where it does not work the host draws.
             let works = self.check_key(Key::of(Kernel::Sample)).await.is_ok();
             self.device.check()?;
             self.draws = Some(works);
+        }
+        Ok(())
+    }
+
+    /// Checks one kernel, if that was not done before.
+    pub(super) async fn check_kernel(&mut self, key: Key) -> Result<()> {
+        if !self.checked.contains(&key) {
+            self.check_key(key).await?;
+            self.checked.push(key);
         }
         Ok(())
     }

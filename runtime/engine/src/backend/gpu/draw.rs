@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use super::GpuBackend;
 use super::buffers::Buffer;
 use super::program::StepBuffer;
+use super::run::DRAWS_ROOM;
 
 /// A step's draws as the kernel is told of them, until those that wait are issued.
 pub(super) struct Draws {
@@ -144,6 +145,10 @@ impl GpuBackend {
 
     /// The dispatches of draws that waited, now that it is known what they may be; those that are not named leave.
     pub(super) fn waited_draws(&mut self, draws: &mut Draws, named: &[(usize, Option<Vec<u32>>)]) -> Result<Vec<SampleDispatch>> {
+        if !self.arena.has_room(DRAWS_ROOM) {
+            self.programs.clear();
+            self.arena.clear();
+        }
         let words = draws.vocab.div_ceil(32) as usize;
         let mut masks: Vec<u32> = Vec::new();
         let mut infos = Vec::with_capacity(named.len());

@@ -5,6 +5,7 @@
 //! rope) runs once over all.
 
 mod attention;
+mod lora;
 
 use std::ops::Range;
 
@@ -22,9 +23,12 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::kv::{KvFormat, KvGroup, PAGE_LEN};
 use crate::model::plan::{Activation, Attention, Join, Linear, Norm, Op, Plan, Rope, RopePairs};
 
+use super::lora::LoraSite;
 use super::program::{Dispatch, Operand, Program, StepBuffer};
 use super::select::Selection;
 use super::weights::pieces;
+
+use lora::Adapted;
 
 const _: () = assert!(PAGE_LEN == params::PAGE_LEN as usize);
 
@@ -45,6 +49,8 @@ pub struct Target<'a> {
     pub matrices: &'a [MatrixSpec],
     /// KV groups, which say how keys and values are stored.
     pub groups: &'a [KvGroup],
+    /// What adapters adapt, by op.
+    pub adapters: &'a [LoraSite],
     /// The most bytes a storage binding may span.
     pub binding_limit: u64,
 }
@@ -335,11 +341,24 @@ impl Lowering<'_> {
                 input = StepBuffer::Normed;
             }
             let prologue = product.norm.filter(|_| fused);
+            let x = Operand::Step(input, 0);
+            let delta = self.adapters(&Adapted {
+                columns: product.linear.columns,
+                x_stride: stride(product.input_width),
+                outputs: product.linear.rows,
+                rows: rows.count,
+                first_row: rows.first,
+                x,
+                prologue,
+                indices: None,
+                gather_x: false,
+            })?;
             let template = MatrixParams {
                 rows: rows.count,
                 first_row: rows.first,
                 x_stride: stride(product.input_width),
                 y_stride: product.output_stride,
+                delta_stride: delta.unwrap_or(0),
                 ..MatrixParams::default()
             };
             let ends = MatrixEnds {
@@ -347,7 +366,7 @@ impl Lowering<'_> {
                 prologue,
                 epilogue: product.epilogue,
                 activation: product.activation,
-                x: Operand::Step(input, 0),
+                x,
                 indices: Operand::Zero,
                 y: Operand::Step(product.output, 0),
             };
@@ -396,6 +415,7 @@ impl Lowering<'_> {
                     ("gain", gain),
                     ("bias", linear.bias.map_or(Operand::Zero, Operand::Vector)),
                     ("indices", ends.indices),
+                    ("delta", if params.delta_stride > 0 { Operand::Step(StepBuffer::Delta, 0) } else { Operand::Zero }),
                     ("y", ends.y),
                 ];
                 let overrides = [
@@ -403,6 +423,7 @@ impl Lowering<'_> {
                     ("EPILOGUE", ends.epilogue),
                     ("ACTIVATION", ends.activation),
                     ("HAS_BIAS", u32::from(linear.bias.is_some())),
+                    ("HAS_DELTA", u32::from(params.delta_stride > 0)),
                 ];
                 let across = outputs.div_ceil((variant.outputs() / if gated { 2 } else { 1 }).max(1));
                 let along = params.rows.div_ceil(variant.rows());
@@ -438,21 +459,36 @@ impl Lowering<'_> {
         let mut first = 0;
         while first < outputs {
             let count = part.min(outputs - first);
+            let prologue = norm.filter(|_| fused);
+            let rows_of = Operand::Step(StepBuffer::Outputs, u64::from(first) * 4);
+            let x = Operand::Step(x, if gather { 0 } else { u64::from(first) * u64::from(stride(dim)) * 4 });
+            let delta = self.adapters(&Adapted {
+                columns: linear.columns,
+                x_stride: stride(dim),
+                outputs: linear.rows,
+                rows: count,
+                first_row: 0,
+                x,
+                prologue,
+                indices: Some(rows_of),
+                gather_x: gather,
+            })?;
             let template = MatrixParams {
                 rows: count,
                 x_stride: stride(dim),
                 y_stride: out,
                 gather: u32::from(gather),
                 softcap: softcap.unwrap_or(0.0),
+                delta_stride: delta.unwrap_or(0),
                 ..MatrixParams::default()
             };
             let ends = MatrixEnds {
                 class: Class::Generated,
-                prologue: norm.filter(|_| fused),
+                prologue,
                 epilogue: epilogue::STORE,
                 activation: 0,
-                x: Operand::Step(x, if gather { 0 } else { u64::from(first) * u64::from(stride(dim)) * 4 }),
-                indices: if gather { Operand::Step(StepBuffer::Outputs, u64::from(first) * 4) } else { Operand::Zero },
+                x,
+                indices: if gather { rows_of } else { Operand::Zero },
                 y: Operand::Step(StepBuffer::Out, u64::from(first) * u64::from(out) * 4),
             };
             self.matrix(linear, template, &ends)?;

@@ -11,11 +11,13 @@ mod check;
 mod device;
 mod draw;
 mod flight;
+mod lora;
 mod lower;
 mod pipelines;
 mod program;
 mod run;
 mod select;
+mod timestamps;
 mod weights;
 
 use std::collections::HashMap;
@@ -30,6 +32,7 @@ use crate::kv::KvGroup;
 use crate::model::plan::Plan;
 
 pub use adapter::{AdapterReport, GpuOptions, Without};
+pub use lora::LoraSite;
 pub use lower::{Target, lower};
 pub use program::{Dispatch, Operand, Program, StepBuffer};
 pub use select::Selection;
@@ -38,8 +41,10 @@ use arena::Arena;
 use buffers::{Allocator, Buffer, Growing};
 use device::Device;
 use flight::Flights;
+use lora::Loras;
 use pipelines::Pipelines;
 use run::Programs;
+use timestamps::Timestamps;
 use weights::{Matrix, Uploads};
 
 /// Sequences whose last tokens there is room for at first.
@@ -70,6 +75,7 @@ pub struct GpuBackend {
     matrices: Vec<Matrix>,
     vectors: Vec<Buffer>,
     uploads: Uploads,
+    loras: Loras,
     groups: Vec<KvGroup>,
     /// K and V pages by layer.
     pages: HashMap<u32, (Buffer, Buffer)>,
@@ -78,6 +84,9 @@ pub struct GpuBackend {
     zero: Buffer,
     step: [Growing; StepBuffer::ALL.len()],
     flights: Flights,
+    /// Whether the next step is traced, and what the last traced one left.
+    trace_next: bool,
+    timestamps: Option<Timestamps>,
     /// Whether the kernel that draws tokens works here; unknown before it was tried.
     draws: Option<bool>,
     clock: Option<Clock>,
@@ -125,12 +134,15 @@ impl GpuBackend {
             matrices: Vec::new(),
             vectors: Vec::new(),
             uploads: Uploads::default(),
+            loras: Loras::default(),
             groups: Vec::new(),
             pages: HashMap::new(),
             slots,
             zero,
             step: StepBuffer::ALL.map(|buffer| Growing::new(buffer.name(), storage)),
             flights: Flights::default(),
+            trace_next: false,
+            timestamps: None,
             draws: None,
             clock: options.clock,
             ready: false,
@@ -220,6 +232,7 @@ impl GpuBackend {
         self.matrices.clear();
         self.vectors.clear();
         self.uploads.finish();
+        self.loras = Loras::default();
         self.groups.clear();
         self.pages.clear();
         self.flights.clear();
@@ -257,6 +270,11 @@ impl GpuBackend {
         self.issue(plan, batch)
     }
 
+    /// See [`crate::backend::Backend::trace_next`].
+    pub fn trace_next(&mut self) {
+        self.trace_next = true;
+    }
+
     /// The program of a shape as text.
     ///
     /// # Errors
@@ -269,6 +287,7 @@ impl GpuBackend {
     pub fn memory(&self) -> MemoryUse {
         MemoryUse {
             weights: self.matrices.iter().map(Matrix::bytes).sum::<u64>() + self.vectors.iter().map(|v| v.wgpu.size()).sum::<u64>(),
+            adapters: self.loras.bytes(),
             kv: self.pages.values().map(|(keys, values)| keys.wgpu.size() + values.wgpu.size()).sum(),
             activations: self.step.iter().map(Growing::size).sum::<u64>() + self.flights.bytes() + self.slots.wgpu.size(),
         }
@@ -320,6 +339,12 @@ impl GpuBackend {
     }
 
     fn target(&self) -> Target<'_> {
-        Target { selection: &self.selection, matrices: &self.specs, groups: &self.groups, binding_limit: self.device.binding_limit() }
+        Target {
+            selection: &self.selection,
+            matrices: &self.specs,
+            groups: &self.groups,
+            adapters: self.loras.shapes(),
+            binding_limit: self.device.binding_limit(),
+        }
     }
 }

@@ -23,6 +23,10 @@ pub enum StepBuffer {
     Hidden,
     /// A product that is normalised before it joins X, `f32[rows, dim]`.
     Product,
+    /// A·x of rows that have an adapter, `f32[rows, parts · ranks]`.
+    Low,
+    /// What adapters add to a product, `f32[rows, head + outputs]`.
+    Delta,
     /// `f32[outputs, out]`, not padded.
     Out,
     /// `RowInfo[rows]`.
@@ -45,7 +49,7 @@ pub enum StepBuffer {
 
 impl StepBuffer {
     /// Every buffer.
-    pub const ALL: [StepBuffer; 16] = [
+    pub const ALL: [StepBuffer; 18] = [
         StepBuffer::X,
         StepBuffer::Normed,
         StepBuffer::Qkv,
@@ -53,6 +57,8 @@ impl StepBuffer {
         StepBuffer::Partials,
         StepBuffer::Hidden,
         StepBuffer::Product,
+        StepBuffer::Low,
+        StepBuffer::Delta,
         StepBuffer::Out,
         StepBuffer::Rows,
         StepBuffer::Tables,
@@ -74,6 +80,8 @@ impl StepBuffer {
             StepBuffer::Partials => "PARTIALS",
             StepBuffer::Hidden => "H",
             StepBuffer::Product => "PRODUCT",
+            StepBuffer::Low => "LOW",
+            StepBuffer::Delta => "DELTA",
             StepBuffer::Out => "OUT",
             StepBuffer::Rows => "rows",
             StepBuffer::Tables => "tables",
@@ -103,6 +111,10 @@ pub enum Operand {
     Matrix(MatrixId, u32),
     /// A vector.
     Vector(VectorId),
+    /// A and B of every adapter of this op.
+    Adapters(u32),
+    /// Where each adapter's stand among them.
+    AdapterTable(u32),
     /// The K pages of a layer.
     Keys(u32),
     /// The V pages of a layer.
@@ -121,6 +133,8 @@ impl std::fmt::Display for Operand {
             Operand::Step(buffer, offset) => write!(f, "{}+{offset}", buffer.name()),
             Operand::Matrix(MatrixId(id), piece) => write!(f, "m{id}.{piece}"),
             Operand::Vector(VectorId(id)) => write!(f, "v{id}"),
+            Operand::Adapters(op) => write!(f, "adapters{op}"),
+            Operand::AdapterTable(op) => write!(f, "adapters{op}.table"),
             Operand::Keys(layer) => write!(f, "k{layer}"),
             Operand::Values(layer) => write!(f, "v{layer}.pages"),
             Operand::Slots => f.write_str("slots"),

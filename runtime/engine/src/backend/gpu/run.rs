@@ -14,9 +14,13 @@ use super::GpuBackend;
 use super::buffers::Buffer;
 use super::lower::{bucket, lower};
 use super::program::{Operand, Program, StepBuffer};
+use super::timestamps::Timestamps;
 
 /// Programs kept before all are forgotten. Prompt chunks of every length make programs of their own.
 const CAPACITY: usize = 256;
+
+/// Parameter blocks that a step's draws take beside its program's.
+pub(super) const DRAWS_ROOM: usize = 4;
 
 /// A dispatch with everything it needs.
 struct Prepared {
@@ -26,6 +30,17 @@ struct Prepared {
     grid: [u32; 3],
     /// Whether the pipeline is another one than the dispatch before's.
     switches: bool,
+}
+
+impl Prepared {
+    fn encode(&self, pass: &mut wgpu::ComputePass<'_>, set_pipeline: bool) {
+        if set_pipeline {
+            pass.set_pipeline(&self.pipeline);
+        }
+        pass.set_bind_group(0, &self.bind_group, &[self.params]);
+        let [x, y, z] = self.grid;
+        pass.dispatch_workgroups(x, y, z);
+    }
 }
 
 /// A program and, once prepared, its resources.
@@ -87,7 +102,7 @@ impl GpuBackend {
             return Ok(key);
         }
         let program = lower(plan, &shape, self.target())?;
-        if self.programs.cached.len() >= CAPACITY || !self.arena.has_room(program.dispatches.len()) {
+        if self.programs.cached.len() >= CAPACITY || !self.arena.has_room(program.dispatches.len() + DRAWS_ROOM) {
             self.programs.clear();
             self.arena.clear();
         }
@@ -123,18 +138,29 @@ impl GpuBackend {
         }
         self.write_step(batch, &cached.program)?;
         let mut encoder = self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("step") });
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("step"), timestamp_writes: None });
-            for prepared in &cached.prepared {
-                if prepared.switches {
-                    pass.set_pipeline(&prepared.pipeline);
+        match self.timestamps_wanted(plan, &cached.program)? {
+            None => {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("step"), timestamp_writes: None });
+                for prepared in &cached.prepared {
+                    prepared.encode(&mut pass, prepared.switches);
                 }
-                pass.set_bind_group(0, &prepared.bind_group, &[prepared.params]);
-                let [x, y, z] = prepared.grid;
-                pass.dispatch_workgroups(x, y, z);
+                if flight.values().is_none() {
+                    samples.iter().for_each(|sample| sample.encode(&mut pass));
+                }
             }
-            if flight.values().is_none() {
-                samples.iter().for_each(|sample| sample.encode(&mut pass));
+            Some(timestamps) => {
+                for (index, prepared) in (0..).zip(&cached.prepared) {
+                    let timestamp_writes = timestamps.writes(index);
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("step"), timestamp_writes });
+                    prepared.encode(&mut pass, true);
+                }
+                for (index, sample) in (cached.prepared.len() as u32..).zip(samples.iter().filter(|_| flight.values().is_none())) {
+                    let timestamp_writes = timestamps.writes(index);
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("draws"), timestamp_writes });
+                    sample.encode(&mut pass);
+                }
+                timestamps.resolve(&mut encoder);
+                self.timestamps = Some(timestamps);
             }
         }
         if let Some(staging) = flight.values() {
@@ -148,6 +174,16 @@ impl GpuBackend {
         self.submit(encoder, &mut flight);
         self.depart(flight);
         Ok(())
+    }
+
+    /// Room for timestamps, where this step is to be traced.
+    fn timestamps_wanted(&mut self, plan: &Plan, program: &Program) -> Result<Option<Timestamps>> {
+        if !std::mem::take(&mut self.trace_next) {
+            return Ok(None);
+        }
+        // Draws without filters and with them, at most.
+        let text = program.text(plan) + "sample\nsample with filters\n";
+        self.timestamps(program.dispatches.len() + 2, text)
     }
 
     /// Copies the rows of OUT that are read, `bytes` each.
@@ -213,6 +249,8 @@ impl GpuBackend {
                 &matrix.pieces.get(piece as usize).ok_or_else(missing)?.buffer
             }
             Operand::Vector(VectorId(id)) => self.vectors.get(id as usize).ok_or_else(missing)?,
+            Operand::Adapters(op) => &self.loras.site(op).ok_or_else(missing)?.weights,
+            Operand::AdapterTable(op) => &self.loras.site(op).ok_or_else(missing)?.table,
             Operand::Keys(layer) => &self.pages.get(&layer).ok_or_else(missing)?.0,
             Operand::Values(layer) => &self.pages.get(&layer).ok_or_else(missing)?.1,
             Operand::Slots => &self.slots,
@@ -223,7 +261,7 @@ impl GpuBackend {
 
     /// Writes what kernels know of this step.
     fn write_step(&mut self, batch: &Batch, program: &Program) -> Result<()> {
-        let rows: Vec<RowInfo> = batch.rows.iter().map(|row| row_info(row, batch)).collect();
+        let rows: Vec<RowInfo> = batch.rows.iter().map(|row| self.row_info(row, batch)).collect();
         let stride = program.table_stride as usize;
         let mut tables = vec![PageId::NONE.0; self.groups.len() * program.table_sequences as usize * stride];
         for (s, sequence) in batch.sequences.iter().enumerate() {
@@ -253,6 +291,22 @@ impl GpuBackend {
         Ok(())
     }
 
+    fn row_info(&self, row: &Row, batch: &Batch) -> RowInfo {
+        let sequence = &batch.sequences[row.sequence as usize];
+        RowInfo {
+            token: match row.token {
+                RowToken::Known(token) => token,
+                RowToken::Slot(slot) => TOKEN_IN_SLOT | (slot.0 * RING + row.position % RING),
+            },
+            position: row.position,
+            sequence: row.sequence,
+            segment: row.segment,
+            length: sequence.length,
+            adapter: sequence.adapter.and_then(|id| self.loras.index(id)).map_or(0, |index| index + 1),
+            pad: [0; 2],
+        }
+    }
+
     /// Checks that a batch does not contradict itself, so that no kernel reads a page or a token that is not there.
     fn validate(&self, plan: &Plan, batch: &Batch) -> Result<()> {
         let wrong = |what: String| Err(Error::internal(format!("batch: {what}")));
@@ -265,6 +319,9 @@ impl GpuBackend {
         });
         let attends = plan.ops.iter().any(|op| matches!(op, Op::Attend { .. }));
         for (s, sequence) in batch.sequences.iter().enumerate() {
+            if let Some(id) = sequence.adapter.filter(|id| self.loras.index(*id).is_none()) {
+                return wrong(format!("sequence {s} has the adapter {}, which is not held", id.0));
+            }
             if attends && sequence.tables.len() != self.groups.len() {
                 return wrong(format!("sequence {s} has {} page tables for {} KV groups", sequence.tables.len(), self.groups.len()));
             }
@@ -310,20 +367,6 @@ impl GpuBackend {
             return wrong("a draw stands behind one that waits".to_owned());
         }
         Ok(())
-    }
-}
-
-fn row_info(row: &Row, batch: &Batch) -> RowInfo {
-    RowInfo {
-        token: match row.token {
-            RowToken::Known(token) => token,
-            RowToken::Slot(slot) => TOKEN_IN_SLOT | (slot.0 * RING + row.position % RING),
-        },
-        position: row.position,
-        sequence: row.sequence,
-        segment: row.segment,
-        length: batch.sequences[row.sequence as usize].length,
-        pad: [0; 3],
     }
 }
 

@@ -149,7 +149,7 @@ impl Selection {
     /// Kernels grouped by the rung they run on, for weights of `formats` and caches of `kv`.
     pub(super) fn text(&self, formats: &[Format], kv: &[KvFormat]) -> String {
         let mut by_rung: BTreeMap<Rung, Vec<String>> = BTreeMap::new();
-        for kernel in Kernel::ALL {
+        for kernel in Kernel::ALL.into_iter().filter(|kernel| !kernel.adapts()) {
             for key in Key::all(kernel, formats, kv) {
                 if let Ok(rung) = self.rung(key) {
                     by_rung.entry(rung).or_default().push(key.to_string());

@@ -105,7 +105,7 @@ impl Schedule {
         };
         if let Some(sequence) = self.sequences.get_mut(&id) {
             let skippable = sequence.skippable();
-            let known = shared(&self.limits, &sequence.sharing, &sequence.tokens, sequence.prompt_len)
+            let known = shared(&self.limits, &sequence.sharing, sequence.adapter, &sequence.tokens, sequence.prompt_len)
                 .map_or(0, |prefix| self.cache.attach(&mut sequence.tables, &prefix, skippable));
             sequence.admit(slot, known, lane);
         }
@@ -115,8 +115,8 @@ impl Schedule {
     /// Whether a waiting sequence's text begins with pages that one before it, which runs, is about to compute.
     fn follows(&self, id: SequenceId) -> bool {
         let sequence = &self.sequences[&id];
-        let Some(prefix) =
-            shared(&self.limits, &sequence.sharing, &sequence.tokens, sequence.prompt_len).filter(|_| !sequence.is_running())
+        let Some(prefix) = shared(&self.limits, &sequence.sharing, sequence.adapter, &sequence.tokens, sequence.prompt_len)
+            .filter(|_| !sequence.is_running())
         else {
             return false;
         };
@@ -124,8 +124,8 @@ impl Schedule {
         let known = self.cache.known(&prefix, skippable);
         let order = self.order(sequence);
         self.sequences.values().filter(|other| other.phase == Phase::Prefilling && self.order(other) < order).any(|other| {
-            let Some(theirs) =
-                shared(&self.limits, &other.sharing, &other.tokens, other.prompt_len).filter(|theirs| theirs.namespace == prefix.namespace)
+            let Some(theirs) = shared(&self.limits, &other.sharing, other.adapter, &other.tokens, other.prompt_len)
+                .filter(|theirs| (theirs.namespace, theirs.adapter) == (prefix.namespace, prefix.adapter))
             else {
                 return false;
             };

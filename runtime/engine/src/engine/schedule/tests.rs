@@ -291,7 +291,7 @@ fn request(causal: bool) -> impl Strategy<Value = Request> {
     });
     (prompt, work, sharing, priority).prop_map(|(prompt, work, mut sharing, priority)| {
         sharing.pins.iter_mut().for_each(|pin| pin.positions = pin.positions.min(prompt.len() as u32));
-        Request { prompt, work, sharing, priority }
+        Request { prompt, work, sharing, priority, adapter: None }
     })
 }
 

@@ -24,7 +24,7 @@ use config::{Config, GenerationConfig, PoolingConfig};
 use names::Name;
 
 /// The largest configuration that is read; real ones take a few KiB. It bounds what parsing may hold at twice this.
-const LARGEST_CONFIG: u64 = 256 << 10;
+pub(super) const LARGEST_CONFIG: u64 = 256 << 10;
 /// The largest index of shards.
 const LARGEST_INDEX: u64 = 16 << 20;
 /// The largest tokenizer; the largest in use takes 33 MB.
@@ -42,14 +42,22 @@ pub(super) struct Folder {
     pub(super) computed: MemorySource,
 }
 
+/// GGUF's name of a tensor, in a model of this architecture.
+pub(super) fn gguf_name(architecture: &str, name: &str) -> Option<String> {
+    match names::gguf_name(names::Family::of(architecture)?, name) {
+        Name::Known(name) => Some(name),
+        Name::Unused | Name::Unknown => None,
+    }
+}
+
 /// The last part of a source's name.
-fn file_name(source: &dyn ByteSource) -> &str {
+pub(super) fn file_name(source: &dyn ByteSource) -> &str {
     let name = source.name();
     name.rsplit('/').next().unwrap_or(name)
 }
 
 /// The source of this file name, and its number. Files of sub-folders answer to their relative names only.
-fn find<'a>(sources: &'a [Box<dyn ByteSource>], wanted: &str) -> Option<&'a dyn ByteSource> {
+pub(super) fn find<'a>(sources: &'a [Box<dyn ByteSource>], wanted: &str) -> Option<&'a dyn ByteSource> {
     let pooling = |name: &str| name.ends_with(POOLING);
     let matches = |name: &str| if wanted == POOLING { pooling(name) } else { !pooling(name) && name.rsplit('/').next() == Some(wanted) };
     sources.iter().map(|s| &**s).find(|s| matches(s.name()))
@@ -74,7 +82,8 @@ async fn read_optional(sources: &[Box<dyn ByteSource>], name: &str, limit: u64) 
     }
 }
 
-async fn parse<T: serde::de::DeserializeOwned>(source: &dyn ByteSource, limit: u64) -> Result<T> {
+/// Reads and parses a JSON file of at most `limit` bytes.
+pub(super) async fn parse<T: serde::de::DeserializeOwned>(source: &dyn ByteSource, limit: u64) -> Result<T> {
     let bytes = read_all(source, limit).await?;
     json::check(source.name(), &bytes)?;
     serde_json::from_slice(&bytes).map_err(|e| json::wrong(source.name(), &e))

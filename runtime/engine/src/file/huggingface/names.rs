@@ -14,6 +14,17 @@ pub(super) enum Family {
 }
 
 impl Family {
+    /// The family of an architecture by GGUF's name.
+    pub(super) fn of(architecture: &str) -> Option<Family> {
+        Some(match architecture {
+            "llama" | "qwen2" | "qwen3" | "phi3" => Family::Decoder,
+            "gemma2" | "gemma3" => Family::Gemma,
+            "bert" => Family::Bert,
+            "nomic-bert" => Family::NomicBert,
+            _ => return None,
+        })
+    }
+
     /// Gemma stores g − 1 for every norm; its GGUF files hold g.
     pub(super) fn norms_hold_gain_less_one(self) -> bool {
         self == Family::Gemma

@@ -82,7 +82,7 @@ proptest! {
                     text.tokens = (0..length as u32).map(|i| i * step % 7).collect();
                     text.namespace = if other { "other" } else { "" };
                     text.generated_from = generated_from;
-                    let prefix = Prefix { namespace: text.namespace, tokens: &text.tokens, generated_from };
+                    let prefix = Prefix { namespace: text.namespace, adapter: None, tokens: &text.tokens, generated_from };
                     let most = length as u32 - 1;
                     let known = cache.known(&prefix, most);
                     text.computed = cache.attach(&mut text.tables, &prefix, most);
@@ -108,7 +108,7 @@ proptest! {
                         let short = text.tables.groups.iter().zip(&cache.groups).any(|(t, g)| next >= t.pages.len() && g.available() == 0);
                         prop_assert!(short, "rows were refused with {available:?} pages available");
                     }
-                    let prefix = Prefix { namespace: text.namespace, tokens: &text.tokens, generated_from: text.generated_from };
+                    let prefix = Prefix { namespace: text.namespace, adapter: None, tokens: &text.tokens, generated_from: text.generated_from };
                     for position in (text.computed..text.computed + granted).map(|p| p as usize) {
                         for (index, table) in text.tables.groups.iter().enumerate() {
                             let page = table.pages[position / PAGE_LEN];

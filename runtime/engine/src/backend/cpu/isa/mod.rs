@@ -241,6 +241,8 @@ pub(super) struct Kernels {
     pub(super) quantise: unsafe fn(&rows::QuantiseArgs),
     /// Gates or activates a piece of one row.
     pub(super) activate: unsafe fn(&rows::ActivateArgs),
+    /// Caps a piece of one row.
+    pub(super) cap: unsafe fn(&rows::CapArgs),
     /// Attends for a tile of queries over one KV head, keys and values being f16.
     pub(super) attend: unsafe fn(&attention::AttendArgs),
     /// The same, keys and values being 8-bit codes.
@@ -286,6 +288,11 @@ macro_rules! kernels {
                 unsafe { rows::activate::<$isa>(args) }
             }
             $(#[target_feature(enable = $features)])?
+            unsafe fn cap(args: &rows::CapArgs) {
+                // SAFETY: forwarded.
+                unsafe { rows::cap::<$isa>(args) }
+            }
+            $(#[target_feature(enable = $features)])?
             unsafe fn attend(args: &attention::AttendArgs) {
                 // SAFETY: forwarded.
                 unsafe { attention::attend::<$isa, attention::F16>(args) }
@@ -305,6 +312,7 @@ macro_rules! kernels {
                 norm,
                 quantise,
                 activate,
+                cap,
                 attend,
                 attend_int8,
                 quantise_head,
