@@ -162,6 +162,29 @@ for (const name of ['wasm CPU, simd128', 'WebGPU with subgroups']) {
   });
 }
 
+// A device that draws tokens itself is never waited for, but where a grammar must know what came before.
+await run('no wait for the host, WebGPU with subgroups', async () => {
+  const rest = { prompt: [1], max_tokens: 24, ignore_eos: true, speculation: false };
+  const asks = [
+    { ...rest, temperature: 0 },
+    { ...rest, temperature: 1.5, top_p: 0.95, seed: 3 },
+    { ...rest, repeat_penalty: 1.3, frequency_penalty: 0.5, top_k: 30, typical_p: 0.9, min_p: 0.01, seed: 4 },
+    { ...rest, grammar: { regex: '([a-z]+ ){6}end' }, seed: 5 },
+  ];
+  const { results } = await session({ ...BACKENDS['WebGPU with subgroups'], model: story ? { url: '/models/stories260K.gguf' } : { random: BUSY_FOR_SWIFTSHADER } },
+    (story ? asks : asks.slice(0, 3)).map((ask) => ['generate', ask]));
+  const waits = results.map(({ done }) => {
+    check(done.reason !== 'failed', done.message);
+    return done.usage.host_waits;
+  });
+  check(waits.slice(0, 3).every((w) => w === 0), `submissions waited for the host: ${waits}`);
+  if (story) {
+    const tokens = results[3].done.usage.generated_tokens;
+    check(waits[3] > 0 && waits[3] <= tokens, `${waits[3]} waits for ${tokens} tokens of a grammar`);
+  }
+  return `${waits.join(', ')} waits`;
+});
+
 for (const [name, setup] of Object.entries(BACKENDS)) {
   await run(`cancel among 64 tokens, ${name}`, async () => {
     const ask = { prompt: [1, 2, 3, 4, 5, 6, 7, 8], max_tokens: 64, ignore_eos: true, temperature: 0 };

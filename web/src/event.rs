@@ -45,6 +45,8 @@ fn usage(usage: Usage) -> JsValue {
         .with("written_tokens", usage.written_tokens)
         .with("drafted_tokens", usage.drafted_tokens)
         .with("accepted_tokens", usage.accepted_tokens)
+        .with("host_waits", usage.host_waits)
+        .with("preemptions", usage.preemptions)
         .with("recomputed_tokens", usage.recomputed_tokens)
         .finish()
 }

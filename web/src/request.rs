@@ -1,6 +1,6 @@
 //! Requests and load options as JSON: what crosses a worker's border is text either way, and unknown fields are refused by name.
 
-use firecrest_engine::engine::{CacheSize, EngineOptions, Generate, KvFormat, Sampling};
+use firecrest_engine::engine::{CacheSize, EngineOptions, Generate, KvFormat, Sampling, Speculation};
 use firecrest_engine::grammar::{Constraint, Grammar, Trigger};
 use firecrest_engine::{Error, Result};
 use serde::Deserialize;
@@ -96,8 +96,14 @@ pub(crate) struct Ask {
     top_k: Option<u32>,
     top_p: Option<f32>,
     min_p: Option<f32>,
+    typical_p: Option<f32>,
     repeat_penalty: Option<f32>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
     seed: Option<u64>,
+    /// `false` computes one token at a time, though the text repeats itself.
+    #[serde(default = "yes")]
+    speculation: bool,
     /// What the text must be.
     grammar: Option<AskedGrammar>,
     /// Where the grammar begins to hold: this text, or, without one, the start.
@@ -126,7 +132,10 @@ impl Ask {
             top_k: self.top_k.unwrap_or(default.top_k),
             top_p: self.top_p.unwrap_or(default.top_p),
             min_p: self.min_p.unwrap_or(default.min_p),
+            typical_p: self.typical_p.unwrap_or(default.typical_p),
             repeat_penalty: self.repeat_penalty.unwrap_or(default.repeat_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(default.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(default.frequency_penalty),
             seed: self.seed.unwrap_or(default.seed),
             ..default
         };
@@ -139,6 +148,7 @@ impl Ask {
             trigger: self.grammar_trigger.clone().map_or(Trigger::Start, Trigger::Text),
         });
         let (max_tokens, stop, ignore_eos) = (self.max_tokens, self.stop.clone(), self.ignore_eos);
-        Generate { max_tokens, stop, ignore_eos, sampling, grammar, ..Generate::default() }
+        let speculation = if self.speculation { Speculation::Auto } else { Speculation::Off };
+        Generate { max_tokens, stop, ignore_eos, sampling, grammar, speculation, ..Generate::default() }
     }
 }
