@@ -123,6 +123,7 @@ pub struct CpuBackend {
     adapters: Vec<Adapter>,
     groups: Vec<KvGroup>,
     layers: Vec<LayerKv>,
+    caches: Caches,
     programs: Vec<Program>,
     arena: Arena,
     /// Values in OUT after the last step.
@@ -131,6 +132,13 @@ pub struct CpuBackend {
     trace_next: Option<Clock>,
     traced: Option<Vec<Timed>>,
 }
+
+/// Where layers' caches are, while a step runs; kept for its memory.
+#[derive(Default)]
+struct Caches(Vec<(u32, LayerCache)>);
+
+// SAFETY: between steps it holds nothing, so that no pointer goes from thread to thread.
+unsafe impl Send for Caches {}
 
 /// Programs kept; a model has one or two plans.
 const PROGRAMS: usize = 8;
@@ -154,6 +162,7 @@ impl CpuBackend {
             adapters: Vec::new(),
             groups: Vec::new(),
             layers: Vec::new(),
+            caches: Caches::default(),
             programs: Vec::new(),
             arena: Arena::default(),
             outputs: 0,
@@ -301,22 +310,20 @@ impl CpuBackend {
             scratch: arena.scratch.as_mut_ptr().cast(),
             low: arena.low.as_mut_ptr().cast(),
         };
-        let caches: Vec<(u32, LayerCache)> = self
-            .layers
-            .iter_mut()
-            .map(|l| {
-                let cache = LayerCache {
-                    format: l.format,
-                    keys: l.keys.as_mut_ptr(),
-                    values: l.values.as_mut_ptr(),
-                    key_scales: l.key_scales.as_mut_ptr().cast(),
-                    value_scales: l.value_scales.as_mut_ptr().cast(),
-                    kv_heads: l.kv_heads,
-                    head_dim: l.head_dim,
-                };
-                (l.layer, cache)
-            })
-            .collect();
+        let caches = &mut self.caches.0;
+        caches.clear();
+        caches.extend(self.layers.iter_mut().map(|l| {
+            let cache = LayerCache {
+                format: l.format,
+                keys: l.keys.as_mut_ptr(),
+                values: l.values.as_mut_ptr(),
+                key_scales: l.key_scales.as_mut_ptr().cast(),
+                value_scales: l.value_scales.as_mut_ptr().cast(),
+                kv_heads: l.kv_heads,
+                head_dim: l.head_dim,
+            };
+            (l.layer, cache)
+        }));
         let workers = self.pool.workers();
         let step = Step {
             program,
@@ -326,7 +333,7 @@ impl CpuBackend {
             kernels: self.kernels,
             batch,
             tokens: &arena.tokens,
-            caches: &caches,
+            caches,
             tiles: &arena.tiles,
             angle_offsets: &arena.angle_offsets,
             pointers,
@@ -341,6 +348,7 @@ impl CpuBackend {
             let text = program.text(&batch.shape(), &self.weights);
             self.traced = Some(timed(text.lines(), moments.iter().copied().zip(moments.iter().copied().skip(1))));
         }
+        self.caches.0.clear();
         self.outputs = batch.outputs.len() * plan.widths.out as usize;
         Ok(())
     }
