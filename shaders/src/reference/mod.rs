@@ -7,6 +7,7 @@
 mod attend_prompt;
 mod attend_reduce;
 mod attend_split;
+mod attention_case;
 mod case;
 mod decode;
 mod embed;
@@ -26,7 +27,8 @@ mod seen;
 pub use attend_prompt::attend_prompt;
 pub use attend_reduce::attend_reduce;
 pub use attend_split::attend_split;
-pub use case::{AttendCase, Case, EmbedCase, LoraCase, MatrixCase, NormCase, RopeCase, check_cases};
+pub use attention_case::{AttendCase, RopeCase};
+pub use case::{Case, EmbedCase, LoraCase, MatrixCase, NormCase, check_cases};
 pub use decode::Weights;
 pub use embed::embed;
 pub use lora_expand::lora_expand;
