@@ -237,6 +237,7 @@ impl Engine {
     /// # Errors
     /// The backend's. What is wrong with one sequence only is its own last event instead ([`FinishReason::Failed`]).
     pub async fn step(&mut self) -> Result<Vec<Event>> {
+        self.skip_unwanted();
         let outcome = self.advance().await;
         if outcome.is_err() {
             while self.in_flight.pop_front().is_some() {
@@ -245,11 +246,15 @@ impl Engine {
             self.schedule.abandon();
         }
         outcome?;
-        // What nobody waits for is not waited for.
+        self.skip_unwanted();
+        Ok(self.schedule.take_events())
+    }
+
+    /// What nobody waits for is not waited for.
+    fn skip_unwanted(&mut self) {
         while self.in_flight.pop_front_if(|oldest| !self.schedule.concerns(&oldest.step)).is_some() {
             self.backend.skip();
         }
-        Ok(self.schedule.take_events())
     }
 
     async fn advance(&mut self) -> Result<()> {
