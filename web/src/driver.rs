@@ -1,10 +1,14 @@
 //! The loop that steps an engine for as long as there is work.
 //!
-//! While a step is awaited nobody else can reach the engine, so callers leave commands, and the loop obeys them between two steps.
+//! While a step is awaited nobody else can reach the engine, so callers leave commands. One that comes while a device is waited for ends the wait, by
+//! which nothing is lost: the loop obeys it and waits again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 
 use firecrest_engine::engine::{Engine, Event, Request, SequenceId};
 use firecrest_engine::text::EncodeOptions;
@@ -46,6 +50,8 @@ pub(crate) struct Driver {
     /// Away while the loop runs.
     engine: Cell<Option<Engine>>,
     commands: RefCell<VecDeque<Command>>,
+    /// Wakes the loop while it waits for a device.
+    waiting: Cell<Option<Waker>>,
     running: Cell<bool>,
     requests: RefCell<HashMap<SequenceId, Asked>>,
     pace: RefCell<Pace>,
@@ -64,6 +70,7 @@ impl Driver {
         Rc::new(Driver {
             engine: Cell::new(Some(engine)),
             commands: RefCell::default(),
+            waiting: Cell::default(),
             running: Cell::new(false),
             requests: RefCell::default(),
             pace: RefCell::new(pace),
@@ -74,6 +81,9 @@ impl Driver {
     /// Leaves a command, and wakes the loop if it sleeps.
     pub(crate) fn post(self: &Rc<Driver>, command: Command) {
         self.commands.borrow_mut().push_back(command);
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
         if !self.running.replace(true) {
             spawn_local(Rc::clone(self).drive());
         }
@@ -104,9 +114,10 @@ impl Driver {
             }
             let prefilling = self.requests.borrow().values().any(|asked| asked.prefilling);
             let began = performance_now();
-            match engine.step().await {
-                Ok(events) => events.iter().for_each(|event| self.pass_on(event)),
-                Err(error) => self.fail_all(engine, &error),
+            match self.step(engine).await {
+                None => continue,
+                Some(Ok(events)) => events.iter().for_each(|event| self.pass_on(event)),
+                Some(Err(error)) => self.fail_all(engine, &error),
             }
             if prefilling && let Some(rows) = self.pace.borrow_mut().learn(performance_now() - began) {
                 // Pace stays between limits that the engine took when it was loaded.
@@ -116,6 +127,20 @@ impl Driver {
             // The promise is never rejected.
             let _ = JsFuture::from(turn()).await;
         }
+    }
+
+    /// A step; `None` where a command came while it waited.
+    async fn step(&self, engine: &mut Engine) -> Option<Result<Vec<Event>>> {
+        let mut step = pin!(engine.step());
+        poll_fn(|context| match step.as_mut().poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending if !self.commands.borrow().is_empty() => Poll::Ready(None),
+            Poll::Pending => {
+                self.waiting.set(Some(context.waker().clone()));
+                Poll::Pending
+            }
+        })
+        .await
     }
 
     fn submit(&self, engine: &mut Engine, request: u32, ask: &Ask) {

@@ -107,10 +107,12 @@ impl Device {
     /// Waits for the answers of error scopes that a browser has not given yet, and reports the first error.
     pub(super) async fn settle(&mut self) -> Result<()> {
         let mut first = None;
-        for (what, answer) in self.pending.drain(..) {
+        // An answer leaves the list only when it is there: who drops this future loses none.
+        while let Some((what, answer)) = self.pending.last_mut() {
             if let Some(error) = answer.await {
-                first = first.or(Some(translate(&what, &error)));
+                first = Some(translate(what, &error));
             }
+            self.pending.pop();
         }
         match first {
             Some(error) => Err(error),
