@@ -77,7 +77,7 @@ fn judge(runner: &mut Runner, logits: &[f32], sampling: &Sampling, draws: u32) {
         settings = Sampling { seed: sampling.seed, temperature: sampling.temperature, ..Sampling::default() };
     }
     let shared = !filters || draws > MOST_FILTERED;
-    let (rows, each) = if shared { (1, draws.min(10_000)) } else { (draws.min(500), 1) };
+    let (rows, each) = if shared { (1, draws.min(10_000)) } else { (draws.min(500).min(BOUND_VALUES / logits.len() as u32), 1) };
     let mut counts = vec![0u32; logits.len()];
     let mut done = 0;
     while done < draws {
@@ -97,6 +97,9 @@ fn judge(runner: &mut Runner, logits: &[f32], sampling: &Sampling, draws: u32) {
 
 /// Draws that run their filters each, of which a processor does some hundreds a second.
 const MOST_FILTERED: u32 = 4000;
+
+/// Values of the largest binding that every adapter takes: WebGPU's default limit of 128 MiB.
+const BOUND_VALUES: u32 = (128 << 20) / 4;
 
 #[test]
 fn draws_follow_the_distribution() {

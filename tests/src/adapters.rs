@@ -20,6 +20,11 @@ fn use_software_drivers() {
             // starts only behind this call: whoever makes an instance comes through here first, and waits for it.
             unsafe { std::env::set_var("VK_ICD_FILENAMES", found.join(":")) };
         }
+        if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+            // Mesa's layer that orders devices for a desktop prints an error, once per look, where there is none.
+            // SAFETY: as above.
+            unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+        }
     });
 }
 
