@@ -115,10 +115,11 @@ fn short_of(v: vec4<f32>, enough: f32, order: u32) -> u32 {
     return select(select(select(3u, 2u, done.z), 1u, done.y), 0u, done.x);
 }
 
-// Drops all but the first tokens of the order that measure `enough`, or keeps all where they don't.
-fn keep(t: u32, order: u32, by_mass: bool, enough: f32) {
-    var last = 0u; // the key of the last that is kept, as far as it is known
-    for (var shift = 32u; shift > 0u;) {
+// The smallest number of so many bits up to which keys, with what is there before them, measure `enough`; all bits set where none does.
+// With `ties` the tokens whose key is `tied` are looked at, and their ids are what is bisected.
+fn bisect(t: u32, bits: u32, order: u32, by_mass: bool, before: f32, enough: f32, ties: bool, tied: u32) -> u32 {
+    var last = 0u; // as far as it is known
+    for (var shift = bits; shift > 0u;) {
         shift -= 2u;
         let below = (1u << shift) - 1u;
         var s = vec4<f32>(0.0);
@@ -126,12 +127,21 @@ fn keep(t: u32, order: u32, by_mass: bool, enough: f32) {
             let v = logits[row + id];
             if (v != DROPPED) {
                 let k = key(v, order);
-                let m = measure(v, by_mass);
-                s += select(vec4<f32>(0.0), vec4<f32>(m), vec4<u32>(k) <= vec4<u32>(0u, 1u, 2u, 3u) * (below + 1u) + (last | below));
+                if (!ties || k == tied) {
+                    let m = measure(v, by_mass);
+                    let bisected = vec4<u32>(select(k, id, ties));
+                    s += select(vec4<f32>(0.0), vec4<f32>(m), bisected <= vec4<u32>(0u, 1u, 2u, 3u) * (below + 1u) + (last | below));
+                }
             }
         }
-        last |= short_of(sum(t, s), enough, order) << shift;
+        last |= short_of(before + sum(t, s), enough, order) << shift;
     }
+    return last;
+}
+
+// Drops all but the first tokens of the order that measure `enough`, or keeps all where they don't.
+fn keep(t: u32, order: u32, by_mass: bool, enough: f32) {
+    let last = bisect(t, 32u, order, by_mass, 0.0, enough, false, 0u); // the key of the last that is kept
     var s = vec4<f32>(0.0);
     for (var id = t; id < params.vocab; id += 256u) {
         let v = logits[row + id];
@@ -148,20 +158,7 @@ fn keep(t: u32, order: u32, by_mass: bool, enough: f32) {
     }
     var last_id = params.vocab;
     if (workgroupUniformLoad(&shared_word) > 1u) {
-        last_id = 0u;
-        for (var shift = ID_BITS; shift > 0u;) {
-            shift -= 2u;
-            let below = (1u << shift) - 1u;
-            var ties = vec4<f32>(0.0);
-            for (var id = t; id < params.vocab; id += 256u) {
-                let v = logits[row + id];
-                if (v != DROPPED && key(v, order) == last) {
-                    let m = measure(v, by_mass);
-                    ties += select(vec4<f32>(0.0), vec4<f32>(m), vec4<u32>(id) <= vec4<u32>(0u, 1u, 2u, 3u) * (below + 1u) + (last_id | below));
-                }
-            }
-            last_id |= short_of(before.x + sum(t, ties), enough, order) << shift;
-        }
+        last_id = bisect(t, ID_BITS, order, by_mass, before.x, enough, true, last);
     }
     for (var id = t; id < params.vocab; id += 256u) {
         let v = logits[row + id];

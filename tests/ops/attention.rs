@@ -86,18 +86,24 @@ pub(super) fn group_of(a: &Attention, pages: u32) -> KvGroup {
     KvGroup { layers: vec![a.layer], window: a.window, kv_heads: a.kv_heads, head_dim: a.head_dim, format: KvFormat::F16, pages }
 }
 
+/// What cases vary.
+const GEOMETRY: Attention =
+    Attention { layer: 3, group: 0, heads: 4, kv_heads: 2, head_dim: 64, window: None, scale: 0.125, softcap: None, causal: true };
+
+/// Heads of every width that matters.
+fn of_every_width(base: Attention) -> Vec<Attention> {
+    let of_width = |head_dim: u32| Attention { head_dim, scale: 1.0 / (head_dim as f32).sqrt(), ..base };
+    [8, 20, 33, 64, 80, 96, 128, 256].map(of_width).into()
+}
+
 /// Keys and values are rounded to f16 from f32 here, from f64 in the interpreter: now and then to a neighbour.
 pub(super) const KV_BOUND: f64 = 2e-4;
 
 #[test]
 fn attention_of_every_geometry() {
     let mut random = Random::new(6);
-    let base =
-        Attention { layer: 3, group: 0, heads: 4, kv_heads: 2, head_dim: 64, window: None, scale: 0.125, softcap: None, causal: true };
-    let mut cases = Vec::new();
-    for head_dim in [8, 20, 33, 64, 80, 96, 128, 256] {
-        cases.push(Attention { head_dim, scale: 1.0 / (head_dim as f32).sqrt(), ..base });
-    }
+    let base = GEOMETRY;
+    let mut cases = of_every_width(base);
     for (heads, kv_heads) in [(1, 1), (3, 3), (4, 4), (6, 2), (8, 1), (12, 2)] {
         cases.push(Attention { heads, kv_heads, head_dim: 16, scale: 0.25, ..base });
     }
@@ -123,12 +129,8 @@ fn attention_of_every_geometry() {
 #[test]
 fn attention_over_codes() {
     let mut random = Random::new(16);
-    let base =
-        Attention { layer: 3, group: 0, heads: 4, kv_heads: 2, head_dim: 64, window: None, scale: 0.125, softcap: None, causal: true };
-    let mut cases = Vec::new();
-    for head_dim in [8, 20, 33, 64, 80, 96, 128, 256] {
-        cases.push(Attention { head_dim, scale: 1.0 / (head_dim as f32).sqrt(), ..base });
-    }
+    let base = GEOMETRY;
+    let mut cases = of_every_width(base);
     cases.push(Attention { heads: 12, kv_heads: 3, head_dim: 16, scale: 0.25, ..base });
     cases.push(Attention { window: Some(17), head_dim: 16, scale: 0.5, ..base });
     cases.push(Attention { softcap: Some(2.0), window: Some(40), scale: 1.0, ..base });

@@ -259,10 +259,8 @@ impl Engine {
 
     async fn advance(&mut self) -> Result<()> {
         // A step whose draws wait may be left by a future that was dropped.
-        let mut issued = self.in_flight.back().is_some_and(|newest| newest.step.waits() && !newest.drawn);
-        if !issued && self.in_flight.len() < self.most_in_flight() {
-            issued = self.issue().await?;
-        }
+        let left = self.in_flight.back().is_some_and(|newest| !newest.drawn);
+        let issued = left || self.in_flight.len() < self.most_in_flight() && self.issue().await?;
         if issued {
             self.draw().await?;
         }

@@ -391,11 +391,6 @@ impl Schedule {
         batch.values = Some(values);
     }
 
-    /// Whether a span's draws wait for its grammar.
-    fn waits(&self, span: &Span) -> bool {
-        self.sequences.get(&span.sequence).is_some_and(Sequence::has_grammar)
-    }
-
     /// A step was issued: whatever is issued next runs behind it, and may build on it.
     pub(crate) fn issued(&mut self, step: &Step) {
         for span in &step.spans {
@@ -422,21 +417,24 @@ impl Schedule {
         self.sequences.get(&span.sequence).filter(|sequence| sequence.attempt == span.attempt)
     }
 
+    /// The sequence whose draws in a span wait for its grammar.
+    fn waiting(&self, span: &Span) -> Option<&Sequence> {
+        self.concerned(span).filter(|sequence| sequence.has_grammar() && !span.draws.is_empty())
+    }
+
     /// Whether an earlier step must be read before it is known what the draws of this one that wait may be.
     pub(crate) fn wants_earlier(&self, step: &Step) -> bool {
-        let waiting = step.spans.iter().filter(|span| self.waits(span) && !span.draws.is_empty());
-        waiting.filter_map(|span| self.concerned(span)).any(|sequence| sequence.pending > 1)
+        step.spans.iter().filter_map(|span| self.waiting(span)).any(|sequence| sequence.pending > 1)
     }
 
     /// What the draws of a step that wait may be, where they are still to be drawn.
     pub(crate) fn allowed(&mut self, step: &Step) -> Vec<(usize, Option<Vec<u32>>)> {
         let mut named = Vec::new();
-        for span in step.spans.iter().filter(|span| !span.draws.is_empty()) {
-            if self.concerned(span).is_none_or(|sequence| !sequence.has_grammar()) {
-                continue;
-            }
-            let Some(sequence) = self.sequences.get_mut(&span.sequence) else { continue };
-            if let Some(allowed) = sequence.allowed(span.positions.end - 1) {
+        for span in &step.spans {
+            if self.waiting(span).is_some()
+                && let Some(sequence) = self.sequences.get_mut(&span.sequence)
+                && let Some(allowed) = sequence.allowed(span.positions.end - 1)
+            {
                 named.push((span.draws.start, allowed));
             }
         }
@@ -473,8 +471,7 @@ impl Schedule {
                 drawn: outputs.drawn.get(span.draws.clone()).unwrap_or_default(),
             };
             if !sequence.take(span.positions.end, span.first_output, found, &mut taking) {
-                self.cache.release(&mut sequence.tables);
-                self.free_slots.extend(sequence.slot.take());
+                let_go(&mut self.cache, &mut self.free_slots, sequence);
                 sequence.preempt();
                 continue;
             }
@@ -489,8 +486,7 @@ impl Schedule {
     /// Steps that were issued are lost: their sequences begin again, without losing a token that was read.
     pub(crate) fn abandon(&mut self) {
         for sequence in self.sequences.values_mut().filter(|sequence| sequence.is_running()) {
-            self.cache.release(&mut sequence.tables);
-            self.free_slots.extend(sequence.slot.take());
+            let_go(&mut self.cache, &mut self.free_slots, sequence);
             sequence.preempt();
         }
         self.forget_prefixes();
@@ -499,13 +495,18 @@ impl Schedule {
     /// Frees what drained sequences hold, and says their last word.
     fn retire(&mut self) {
         self.sequences.retain(|&id, sequence| {
-            let Phase::Draining(reason) = &sequence.phase else { return true };
-            self.cache.release(&mut sequence.tables);
-            self.free_slots.extend(sequence.slot.take());
-            self.events.push(Event::Done { sequence: id, reason: reason.clone(), usage: sequence.usage });
+            let Phase::Draining(reason) = sequence.phase.clone() else { return true };
+            let_go(&mut self.cache, &mut self.free_slots, sequence);
+            self.events.push(Event::Done { sequence: id, reason, usage: sequence.usage });
             false
         });
     }
+}
+
+/// A sequence gives back what it runs on.
+fn let_go(cache: &mut KvCache, free_slots: &mut Vec<Slot>, sequence: &mut Sequence) {
+    cache.release(&mut sequence.tables);
+    free_slots.extend(sequence.slot.take());
 }
 
 /// The text by which a sequence's prefixes are known, unless it keeps to itself or its model sees every position from every other.

@@ -205,11 +205,10 @@ impl GpuBackend {
         Ok(dispatches)
     }
 
-    /// Makes room in a step buffer whose content is not needed any more.
+    /// Makes room in a step buffer that only draws bind, and whose content is not needed any more.
     fn reserve(&mut self, buffer: StepBuffer, bytes: u64) -> Result<()> {
         if self.step[buffer.index()].reserve(&mut self.device, &mut self.allocator, bytes)? {
             self.pipelines.forget_bind_groups();
-            self.programs.forget_resources();
         }
         Ok(())
     }

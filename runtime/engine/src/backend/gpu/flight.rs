@@ -18,10 +18,8 @@ pub(super) struct Flight {
     draws: Option<Draws>,
     /// By draw of the batch, its place among the words, if it was drawn.
     drawn: Vec<Option<u32>>,
-    /// Its last submission, once everything is issued.
-    issued: Option<wgpu::SubmissionIndex>,
-    /// Set where nothing of it is left to be waited for but this.
-    mapping: Option<Mapping>,
+    /// Its last submission and the mapping behind it, once everything is issued, where anything is read.
+    awaited: Option<(wgpu::SubmissionIndex, Mapping)>,
 }
 
 /// Steps in flight, oldest first.
@@ -33,6 +31,11 @@ pub(super) struct Flights {
 }
 
 impl Flight {
+    /// Bytes that are read.
+    fn bytes(&self) -> u64 {
+        self.values + self.drawn.len() as u64 * 4
+    }
+
     /// What values of OUT are copied to, if any are read.
     pub(super) fn values(&self) -> Option<&wgpu::Buffer> {
         self.staging.as_ref().filter(|_| self.values > 0)
@@ -62,7 +65,7 @@ impl GpuBackend {
         let count = draws.as_ref().map_or(0, Draws::len);
         let bytes = values + count as u64 * 4;
         let staging = (bytes > 0).then(|| self.staging(bytes)).transpose()?;
-        Ok(Flight { staging, values, draws, drawn: vec![None; count], issued: None, mapping: None })
+        Ok(Flight { staging, values, draws, drawn: vec![None; count], awaited: None })
     }
 
     /// A buffer of at least so many bytes to read from.
@@ -123,9 +126,9 @@ impl GpuBackend {
 
     /// Submits the last of a step's work: from here on it can be read.
     pub(super) fn submit(&mut self, encoder: wgpu::CommandEncoder, flight: &mut Flight) {
-        flight.issued = Some(self.device.queue.submit([encoder.finish()]));
+        let issued = self.device.queue.submit([encoder.finish()]);
         if let Some(staging) = flight.staging.as_ref().filter(|_| flight.draws.is_none()) {
-            flight.mapping = Some(self.device.map(staging, flight.values + flight.drawn.len() as u64 * 4));
+            flight.awaited = Some((issued, self.device.map(staging, flight.bytes())));
         }
     }
 
@@ -145,14 +148,14 @@ impl GpuBackend {
         if flight.draws.is_some() {
             return Err(Error::internal("draws of the oldest step still wait"));
         }
-        let awaited = flight.issued.clone().zip(flight.mapping.clone());
+        let awaited = flight.awaited.clone();
         self.device.settle().await?;
         if let Some((issued, mapping)) = awaited {
             self.device.finish(Some(issued), mapping).await?;
         }
         let Some(flight) = self.flights.queue.pop_front() else { return Ok(()) };
+        let bytes = flight.bytes();
         let Some(staging) = flight.staging else { return Ok(()) };
-        let bytes = flight.values + flight.drawn.len() as u64 * 4;
         self.device.mapped(&staging, bytes, |mapped| {
             let (values, words) = mapped.split_at(flight.values as usize);
             outputs.values.extend_from_slice(bytemuck::cast_slice(values));
@@ -165,10 +168,11 @@ impl GpuBackend {
 
     /// See [`crate::backend::Backend::skip`].
     pub fn skip(&mut self) {
-        if let Some(staging) = self.flights.queue.pop_front().and_then(|flight| flight.staging) {
-            // Ends a mapping that was asked for.
+        let Some(Flight { staging: Some(staging), awaited, .. }) = self.flights.queue.pop_front() else { return };
+        if awaited.is_some() {
+            // Ends the mapping that was asked for: there is none where draws still wait.
             staging.unmap();
-            self.flights.free.push(staging);
         }
+        self.flights.free.push(staging);
     }
 }

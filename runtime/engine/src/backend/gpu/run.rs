@@ -196,17 +196,13 @@ impl GpuBackend {
         staging: &wgpu::Buffer,
     ) -> Result<()> {
         let (out, x) = (self.step_buffer(StepBuffer::Out)?, self.step_buffer(StepBuffer::X)?);
-        let all: Vec<u32>;
-        let wanted: &[u32] = match (&batch.values, program.copied_states) {
+        let wanted = match (&batch.values, program.copied_states) {
             (None, None) => {
                 encoder.copy_buffer_to_buffer(&out.wgpu, 0, staging, 0, batch.outputs.len() as u64 * bytes);
                 return Ok(());
             }
-            (None, Some(_)) => {
-                all = (0..batch.outputs.len() as u32).collect();
-                &all
-            }
-            (Some(values), _) => values,
+            (None, Some(_)) => (0..batch.outputs.len() as u32).collect(),
+            (Some(values), _) => values.clone(),
         };
         for (i, &output) in wanted.iter().enumerate() {
             let (from, at) = match program.copied_states {

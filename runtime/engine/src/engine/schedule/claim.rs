@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Order, Schedule, Span, shared};
+use super::{Order, Schedule, Span, let_go, shared};
 use crate::kv::PAGE_LEN;
 use crate::model::plan::PlanKind;
 use crate::sequence::{MOST_DRAFTS, Phase, SequenceId};
@@ -172,8 +172,7 @@ impl Schedule {
         let running = self.sequences.values().filter(|s| s.is_running());
         let (_, _, last) = running.map(|s| self.order(s)).max().filter(|last| *last > order)?;
         let sequence = self.sequences.get_mut(&last)?;
-        self.cache.release(&mut sequence.tables);
-        self.free_slots.extend(sequence.slot.take());
+        let_go(&mut self.cache, &mut self.free_slots, sequence);
         sequence.preempt();
         Some(())
     }
