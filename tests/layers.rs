@@ -12,7 +12,22 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("firecrest-weights", "runtime/weights", &[]),
     ("firecrest-engine", "runtime/engine", &["firecrest-shaders", "firecrest-weights"]),
     ("firecrest-models", "runtime/models", &[]),
-    ("firecrest", "runtime/native", &["firecrest-engine", "firecrest-weights", "firecrest-models", "firecrest-shaders"]),
+    ("firecrest-contract", "runtime/contract", &[]),
+    ("firecrest-policy", "runtime/policy", &["firecrest-contract"]),
+    ("firecrest-service", "runtime/service", &["firecrest-contract", "firecrest-policy", "firecrest-engine"]),
+    (
+        "firecrest",
+        "runtime/native",
+        &[
+            "firecrest-engine",
+            "firecrest-weights",
+            "firecrest-models",
+            "firecrest-shaders",
+            "firecrest-contract",
+            "firecrest-policy",
+            "firecrest-service",
+        ],
+    ),
     ("firecrest-web", "web", &["firecrest-engine", "firecrest-weights"]),
 ];
 
@@ -32,6 +47,20 @@ const ABSENT: &[(&str, &[&str], &[&str], &str)] = &[
     ("runtime/engine/src", &["rand::", "getrandom"], &[], "randomness is an argument"),
     ("shaders/src", &["wgpu::", "std::fs", "Instant"], &[], "shaders are data"),
     ("runtime/weights/src", &["Instant::now", "SystemTime"], &[], "sources read no clock"),
+    ("runtime/contract/src", &["Instant::now", "SystemTime", "std::fs", "println!", "rand::"], &[], "the contract is types"),
+    (
+        "runtime/policy/src",
+        &["Instant::now", "SystemTime", "std::fs", "println!", "rand::", "getrandom", "async fn"],
+        &[],
+        "policy is pure: time, state and randomness are arguments",
+    ),
+    ("runtime/policy/src", &["Judged("], &["runtime/policy/src/safety/gate"], "only the gate makes an event that a caller may see"),
+    (
+        "runtime/service/src",
+        &["Instant::now", "SystemTime", "std::fs", "std::thread", "println!", "rand::", "getrandom", "tokio::"],
+        &[],
+        "the service is lent all this by its host",
+    ),
 ];
 
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {

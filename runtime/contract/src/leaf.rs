@@ -1,0 +1,332 @@
+//! Parsing that is lossless and names the leaf that is wrong.
+//!
+//! Derived `Deserialize` says where in a body it failed only as far as it reads as it goes. A union decided by its `type`, or by
+//! whether a string or a list came, has to look first and read then; derived, it forgets the way there and the message ends at the union. So
+//! unions here are declared with [`tagged`] and [`either`], which read what they looked at under its own path and hand that on
+//! inside the error, where [`parse`] joins both halves.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::error::{ApiError, ErrorKind};
+
+/// Members of an object that no type here names, kept as they came.
+pub type Unknown = Map<String, Value>;
+
+/// Stands around a path inside an error's text, on its way out of a union. No path or message of ours holds it otherwise: JSON's
+/// control characters arrive escaped, and paths escape theirs (see [`Path`]).
+const MARK: char = '\u{1}';
+
+/// Reads a body. The error names the leaf (`messages.0.content.1.text`), what was expected there and what came.
+///
+/// # Errors
+/// `invalid_request_error` for what is not UTF-8, not JSON, nested deeper than 128, followed by more, or not of the type.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let text = std::str::from_utf8(body)
+        .map_err(|e| ApiError::new(ErrorKind::InvalidRequest, format!("the body is not UTF-8: byte {} is wrong", e.valid_up_to())))?;
+    if text.trim_start().is_empty() {
+        return Err(ApiError::new(ErrorKind::InvalidRequest, "the body is empty; send a JSON object"));
+    }
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = dotted(error.path());
+        let inner = error.into_inner();
+        if inner.is_syntax() || inner.is_eof() {
+            return ApiError::new(ErrorKind::InvalidRequest, format!("the body is not JSON: {inner}"));
+        }
+        let place = format!(" at line {} column {}", inner.line(), inner.column());
+        located(path, inner.to_string().trim_end_matches(&place))
+    })?;
+    reader.end().map_err(|e| ApiError::new(ErrorKind::InvalidRequest, format!("the body goes on behind its JSON value: {e}")))?;
+    Ok(parsed)
+}
+
+/// Reads a value that was looked at already, as [`parse`] does a body.
+///
+/// # Errors
+/// As [`parse`]'s.
+pub fn parse_value<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = dotted(error.path());
+        located(path, &error.into_inner().to_string())
+    })
+}
+
+/// Reads a part of a union; its path travels in the error.
+#[doc(hidden)]
+pub fn part<T: DeserializeOwned, E: serde::de::Error>(value: Value) -> Result<T, E> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let (path, message) = join(dotted(error.path()), &error.into_inner().to_string());
+        E::custom(format_args!("{MARK}{path}{MARK}{message}"))
+    })
+}
+
+fn located(path: String, message: &str) -> ApiError {
+    let (path, message) = join(path, message);
+    if path.is_empty() {
+        return ApiError::new(ErrorKind::InvalidRequest, message);
+    }
+    ApiError::new(ErrorKind::InvalidRequest, format!("{path}: {message}")).at(path)
+}
+
+/// The whole path and the bare message, where the message carries the rest of a path.
+fn join(path: String, message: &str) -> (String, String) {
+    let rest = message.strip_prefix(MARK).and_then(|rest| rest.split_once(MARK));
+    match rest {
+        Some(("", message)) => (path, message.to_owned()),
+        Some((inner, message)) if path.is_empty() => (inner.to_owned(), message.to_owned()),
+        Some((inner, message)) => (format!("{path}.{inner}"), message.to_owned()),
+        None => (path, message.to_owned()),
+    }
+}
+
+fn dotted(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut text = String::new();
+    for segment in path {
+        let name: &dyn fmt::Display = match segment {
+            Segment::Seq { index } => index,
+            Segment::Map { key } => key,
+            Segment::Enum { variant } => variant,
+            Segment::Unknown => &"?",
+        };
+        if !text.is_empty() {
+            text.push('.');
+        }
+        // A key may be anything: it must not be taken for structure, nor flood a log.
+        text.extend(name.to_string().chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }));
+    }
+    text
+}
+
+/// What came, in a person's words.
+pub(crate) fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The `type` of a value, for a union that is decided by it.
+#[doc(hidden)]
+pub fn tag<E: serde::de::Error>(value: &Value) -> Result<&str, E> {
+    let Value::Object(members) = value else {
+        return Err(E::custom(format_args!("expected an object with a `type`, found {}", kind_of(value))));
+    };
+    match members.get("type") {
+        Some(Value::String(tag)) => Ok(tag),
+        Some(other) => Err(E::custom(format_args!("{MARK}type{MARK}expected a string, found {}", kind_of(other)))),
+        None => Err(E::custom(format_args!("{MARK}type{MARK}field required"))),
+    }
+}
+
+/// What a union's `type` decided, read from its other members.
+#[doc(hidden)]
+pub fn untagged<T: DeserializeOwned, E: serde::de::Error>(value: Value) -> Result<T, E> {
+    let Value::Object(mut members) = value else { return part(value) };
+    members.shift_remove("type");
+    part(Value::Object(members))
+}
+
+/// Declares a union decided by `type`. What no arm names is kept whole in `Other`, for a backend that may know it.
+///
+/// ```ignore
+/// tagged! {
+///     /// A block of a message.
+///     pub enum BlockParam {
+///         /// Text.
+///         "text" => Text(TextParam),
+///     }
+/// }
+/// ```
+macro_rules! tagged {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$arm_meta:meta])* $tag:literal => $arm:ident($content:ty),)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum $name {
+            $($(#[$arm_meta])* $arm($content),)*
+            /// A type that is not named here, whole.
+            Other(serde_json::Value),
+        }
+
+        impl $name {
+            /// Its `type`.
+            pub fn tag(&self) -> &str {
+                match self {
+                    $($name::$arm(_) => $tag,)*
+                    $name::Other(value) => value.get("type").and_then(serde_json::Value::as_str).unwrap_or_default(),
+                }
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
+                let value = serde_json::Value::deserialize(deserializer)?;
+                match $crate::leaf::tag(&value)? {
+                    $($tag => $crate::leaf::untagged(value).map($name::$arm),)*
+                    _ => Ok($name::Other(value)),
+                }
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                #[derive(serde::Serialize)]
+                struct Tagged<'a, T> {
+                    r#type: &'static str,
+                    #[serde(flatten)]
+                    content: &'a T,
+                }
+                match self {
+                    $($name::$arm(content) => serde::Serialize::serialize(&Tagged { r#type: $tag, content }, serializer),)*
+                    $name::Other(value) => serde::Serialize::serialize(value, serializer),
+                }
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let arms: Vec<serde_json::Value> = vec![$({
+                    let of = generator.subschema_for::<$content>();
+                    serde_json::json!({ "allOf": [of, { "type": "object", "properties": { "type": { "const": $tag } }, "required": ["type"] }] })
+                },)*];
+                let others = serde_json::json!({
+                    "type": "object", "required": ["type"],
+                    "properties": { "type": { "type": "string", "not": { "enum": [$($tag),*] } } },
+                    "description": "Kept for a backend that knows it; refused with its path where none does.",
+                });
+                let arms: Vec<serde_json::Value> = arms.into_iter().chain([others]).collect();
+                schemars::json_schema!({ "anyOf": arms })
+            }
+        }
+    };
+}
+pub(crate) use tagged;
+
+/// Declares a union of a string and something else, or of any shapes of JSON that can be told apart at once.
+///
+/// ```ignore
+/// either! {
+///     /// Text, or blocks.
+///     pub enum Content {
+///         /// Short for one text block.
+///         String => Text(String),
+///         /// Blocks.
+///         Array => Blocks(Vec<BlockParam>),
+///     }
+///     expected "a string or an array of blocks"
+/// }
+/// ```
+macro_rules! either {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$arm_meta:meta])* $shape:ident => $arm:ident($content:ty),)* } expected $expected:literal) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, serde::Serialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        #[serde(untagged)]
+        pub enum $name {
+            $($(#[$arm_meta])* $arm($content),)*
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
+                let value = serde_json::Value::deserialize(deserializer)?;
+                match value {
+                    $(value @ serde_json::Value::$shape { .. } => $crate::leaf::part(value).map($name::$arm),)*
+                    other => {
+                        let found = $crate::leaf::kind_of(&other);
+                        Err(serde::de::Error::custom(format_args!(concat!("expected ", $expected, ", found {}"), found)))
+                    }
+                }
+            }
+        }
+    };
+}
+pub(crate) use either;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+    struct Words {
+        text: String,
+        #[serde(flatten)]
+        unknown: Unknown,
+    }
+
+    tagged! {
+        /// A block.
+        pub enum Block {
+            /// Words.
+            "words" => Words(Words),
+            /// Blocks in a block.
+            "nest" => Nest(Nest),
+        }
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+    pub struct Nest {
+        inside: Content,
+    }
+
+    either! {
+        /// Text or blocks.
+        pub enum Content {
+            /// Text.
+            String => Text(String),
+            /// Blocks.
+            Array => Blocks(Vec<Block>),
+        }
+        expected "a string or an array of blocks"
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Body {
+        list: Vec<Content>,
+        #[serde(flatten)]
+        unknown: Unknown,
+    }
+
+    fn wrong(body: &str) -> String {
+        parse::<Body>(body.as_bytes()).expect_err("a body that is wrong").message
+    }
+
+    #[test]
+    fn errors_name_the_leaf() {
+        assert_eq!(
+            wrong(r#"{"list": ["a", [{"type": "nest", "inside": [{"type": "words", "text": 3}]}]]}"#),
+            "list.1.0.inside.0.text: invalid type: integer `3`, expected a string"
+        );
+        assert_eq!(wrong(r#"{"list": [[{"text": "a"}]]}"#), "list.0.0.type: field required");
+        assert_eq!(wrong(r#"{"list": [[{"type": 1}]]}"#), "list.0.0.type: expected a string, found a number");
+        assert_eq!(wrong(r#"{"list": [4]}"#), "list.0: expected a string or an array of blocks, found a number");
+        assert_eq!(wrong(r#"{"list": [[{"type": "words"}]]}"#), "list.0.0: missing field `text`");
+        assert_eq!(wrong(r#"{}"#), "missing field `list`");
+        assert!(wrong(r#"{"list": ["#).starts_with("the body is not JSON: EOF"));
+        assert!(wrong(r#"{"list": []} {}"#).starts_with("the body goes on"));
+        assert!(wrong(&"[".repeat(4000)).contains("expected struct Body") || wrong(&"[".repeat(4000)).contains("recursion"));
+        let deep = format!(r#"{{"list": [], "x": {}}}"#, "[".repeat(4000));
+        assert!(wrong(&deep).contains("recursion limit"), "{}", wrong(&deep));
+    }
+
+    #[test]
+    fn nothing_is_lost() {
+        let body = r#"{"list":["a",[{"type":"words","text":"b","more":{"x":[1]}},{"type":"new","y":2}]],"z":null}"#;
+        let parsed: Body = parse(body.as_bytes()).expect("a body");
+        assert_eq!(serde_json::to_string(&parsed).expect("JSON"), body);
+    }
+}

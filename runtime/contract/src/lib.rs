@@ -1,0 +1,12 @@
+//! The API as types.
+//!
+//! Bodies of every dialect are read without losing anything ([`leaf`]) and become one neutral [`ask::Ask`]; what a backend answers is a
+//! sequence of neutral [`event::Event`]s, which become each dialect's responses again. What can go wrong is one [`error::ApiError`].
+//! This crate knows no transport, no clock, no engine.
+
+pub mod ask;
+pub mod error;
+pub mod event;
+pub mod leaf;
+pub mod messages;
+pub mod openai;

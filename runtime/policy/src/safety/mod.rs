@@ -1,0 +1,3 @@
+//! What may be said: rules, their decision, and the gate that nothing passes unjudged.
+
+pub mod gate;

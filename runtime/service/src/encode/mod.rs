@@ -1,0 +1,19 @@
+//! Judged events to bytes, a dialect each. Nothing else makes a body, and nothing but [`Judged`] goes in.
+
+mod chat;
+mod completions;
+mod messages;
+mod responses;
+
+/// What an answer is called, known before its first event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Unique, without a prefix: `msg_`, `chatcmpl-` and the like are the encoder's.
+    pub id: String,
+    /// The model that answers, as the caller named it.
+    pub model: String,
+    /// Wall clock, seconds since 1970.
+    pub created: u64,
+    /// `usage.service_tier`: `standard`, `priority` or `batch`.
+    pub tier: &'static str,
+}

@@ -1,0 +1,3 @@
+//! A request's whole path, generic over its host.
+
+pub mod encode;
