@@ -2,7 +2,7 @@
 
 A random 12-layer, 768-wide Llama (32,000 tokens) in several formats: speed does not depend on what weights say. Each turn runs one
 engine, then the other, in a process of its own; of several turns the best counts, because machines are noisy and only ever slow a
-run down. Peak memory is the process's VmHWM; llama.cpp's is less what importing it alone takes, Firecrest's is the whole process.
+run down. Peak memory is the process's VmHWM less what it was before a model was opened, for both.
 
 Run by `cargo xtask bench peers`. Needs numpy, gguf and llama-cpp-python.
 """
@@ -158,7 +158,9 @@ def peer(model, threads, prompt, generate, sequences):
 def ours(binary, model, threads, prompt, generate, sequences, device=("--backend", "cpu")):
     command = [binary, "bench", "--model", model, "--threads", str(threads), "--prompt", str(prompt), "--gen", str(generate)]
     output = subprocess.run([*map(str, command), "--sequences", str(sequences), *device, "--json"], check=True, capture_output=True, text=True)
-    return json.loads(output.stdout)[0]
+    measured = json.loads(output.stdout)[0]
+    measured["peak_memory_bytes"] -= measured["start_memory_bytes"]
+    return measured
 
 
 def best(turns):

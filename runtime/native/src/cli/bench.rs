@@ -185,6 +185,7 @@ impl Bench {
         if !self.concurrency.is_empty() {
             return self.run_load();
         }
+        let start = show::peak_memory();
         let most = self.sequences.iter().copied().max().unwrap_or(1);
         // Room for exactly what is measured, as a peer would be given; the page the last token needs included.
         let room = Room { context: Some(self.prompt + self.generate + 16), sequences: Some(most), kv: self.cache.format() };
@@ -204,7 +205,7 @@ impl Bench {
             let object = |(sequences, rates, peak): &(u32, Rates, Option<u64>)| {
                 json!({
                     "sequences": sequences, "prefill_tps": rates.prefill, "decode_tps": rates.decode, "peak_memory_bytes": peak,
-                    "kv_type": kv.name(), "kv_bytes": kv_bytes,
+                    "start_memory_bytes": start, "kv_type": kv.name(), "kv_bytes": kv_bytes,
                     "backend": description.backend, "adapter": description.adapter, "rung": description.rung, "load_s": show::seconds(load),
                     "loras": lora::shown(&engine, adapter),
                 })

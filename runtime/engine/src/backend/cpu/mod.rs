@@ -94,10 +94,10 @@ struct LayerKv {
 struct Arena {
     x: AlignedBytes,
     prepared: AlignedBytes,
-    qkv: AlignedBytes,
-    att: AlignedBytes,
-    up: AlignedBytes,
-    h: AlignedBytes,
+    /// QKV of an attention block, then UP of a feed-forward block: the two are never alive together.
+    qkv_up: AlignedBytes,
+    /// ATT, then H.
+    att_h: AlignedBytes,
     y: AlignedBytes,
     out: AlignedBytes,
     codes: AlignedBytes,
@@ -298,10 +298,10 @@ impl CpuBackend {
         let pointers = Pointers {
             x: arena.x.as_mut_ptr().cast(),
             prepared: arena.prepared.as_mut_ptr().cast(),
-            qkv: arena.qkv.as_mut_ptr().cast(),
-            att: arena.att.as_mut_ptr().cast(),
-            up: arena.up.as_mut_ptr().cast(),
-            h: arena.h.as_mut_ptr().cast(),
+            qkv: arena.qkv_up.as_mut_ptr().cast(),
+            att: arena.att_h.as_mut_ptr().cast(),
+            up: arena.qkv_up.as_mut_ptr().cast(),
+            h: arena.att_h.as_mut_ptr().cast(),
             y: arena.y.as_mut_ptr().cast(),
             out: arena.out.as_mut_ptr().cast(),
             codes: arena.codes.as_mut_ptr().cast(),
@@ -387,8 +387,7 @@ impl CpuBackend {
     /// See [`crate::backend::Backend::memory`].
     pub fn memory(&self) -> MemoryUse {
         let a = &self.arena;
-        let activations =
-            [&a.x, &a.prepared, &a.qkv, &a.att, &a.up, &a.h, &a.y, &a.out, &a.codes, &a.scales, &a.angles, &a.scratch, &a.low];
+        let activations = [&a.x, &a.prepared, &a.qkv_up, &a.att_h, &a.y, &a.out, &a.codes, &a.scales, &a.angles, &a.scratch, &a.low];
         let matrices: usize = self.weights.matrices.iter().map(|m| m.bytes.len()).sum();
         let vectors: usize = self.weights.vectors.iter().map(|v| v.values.len() * size_of::<f32>()).sum();
         MemoryUse {
@@ -539,10 +538,8 @@ impl CpuBackend {
         let dim = widths.dim as usize;
         grow(&mut arena.x, rows, dim, f)?;
         grow(&mut arena.prepared, rows, dim, f)?;
-        grow(&mut arena.qkv, rows, widths.qkv as usize, f)?;
-        grow(&mut arena.att, rows, widths.attention as usize, f)?;
-        grow(&mut arena.up, rows, program.up, f)?;
-        grow(&mut arena.h, rows, widths.ff as usize, f)?;
+        grow(&mut arena.qkv_up, rows, program.up.max(widths.qkv as usize), f)?;
+        grow(&mut arena.att_h, rows, widths.ff.max(widths.attention) as usize, f)?;
         if program.calls.iter().any(|call| matches!(call, Call::Join { add_y: true, .. })) {
             grow(&mut arena.y, rows, dim, f)?;
         }
