@@ -1,3 +1,4 @@
 //! A request's whole path, generic over its host.
 
+pub mod backend;
 pub mod encode;

@@ -1,0 +1,106 @@
+//! What answers: this machine's engine, an upstream, or a script. The path asks all of them the same three questions.
+
+mod allowance;
+
+pub use allowance::Allowance;
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use firecrest_contract::ask::Ask;
+use firecrest_contract::error::ApiError;
+use firecrest_policy::safety::gate::Unjudged;
+use futures_util::Stream;
+
+/// How good a count of tokens is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exactness {
+    /// It is the count.
+    Exact,
+    /// The count is no more.
+    UpperBound,
+    /// The count may be either way of it.
+    Estimate,
+}
+
+/// What an ask takes, known before it is begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Price {
+    /// Tokens of the prompt.
+    pub input: u64,
+    /// How good that count is.
+    pub exactness: Exactness,
+    /// Tokens that all answers together can have at most: what the caller asked for, or what the context leaves.
+    pub output_cap: u64,
+}
+
+/// What a backend is given along with an ask.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// Tokens that may be generated, over all answers. Where they are used up the answers pause until there are more.
+    pub output: Allowance,
+    /// Who goes first: lower lanes do. 0 is the first of three.
+    pub lane: u8,
+    /// When the answer is worth nothing any more, by the host's monotonic clock: it ends there.
+    pub deadline: Option<Duration>,
+    /// Refused ([`StartError::Busy`]) where the first token is expected later than this from now. `None`: it waits.
+    pub patience: Option<Duration>,
+    /// Only asks of one namespace share a prompt cache: a salt of the caller's key, which nobody can guess. How soon an answer comes tells whether its
+    /// prompt was known.
+    pub namespace: String,
+    /// Positions of the prompt that this ask may pin in the cache. Breakpoints behind them are not kept.
+    pub pin_quota: u64,
+}
+
+impl Grant {
+    /// Everything, of the first lane: for tests, and where nobody is limited.
+    pub fn unlimited() -> Grant {
+        Grant { output: Allowance::unlimited(), lane: 0, deadline: None, patience: None, namespace: String::new(), pin_quota: u64::MAX }
+    }
+}
+
+/// Why an answer was not begun. Nothing of it was produced, so that another backend may be asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StartError {
+    /// Too much to do.
+    Busy {
+        /// When it may be worth trying again.
+        retry_after: Duration,
+    },
+    /// It failed before its first event.
+    Before {
+        /// What to tell the caller where nobody else is left to ask.
+        error: ApiError,
+        /// Whether the same backend may be asked again.
+        retry: bool,
+    },
+    /// The ask is wrong, or this backend can't serve it as asked.
+    Refused(ApiError),
+}
+
+/// What a backend says back, in the order that [`firecrest_contract::event::Event`] tells. Dropping it cancels what is left. After `End` or `Fault` it ends.
+pub type Events = Pin<Box<dyn Stream<Item = Unjudged>>>;
+
+/// Who can answer.
+#[allow(async_fn_in_trait, reason = "the service runs on one thread: its futures are not Send, and needn't be")]
+pub trait Backend {
+    /// Whether it can serve every field of an ask, without doing anything else. Hints in [`Ask::beyond`] count as served: whether they may be
+    /// dropped is the path's to decide.
+    ///
+    /// # Errors
+    /// The first leaf that it can't serve, and why.
+    fn check(&self, ask: &Ask) -> Result<(), ApiError>;
+
+    /// What an ask takes.
+    ///
+    /// # Errors
+    /// An ask that it can't serve, as [`Backend::check`], or whose prompt is longer than the context.
+    async fn price(&self, ask: &Ask) -> Result<Price, ApiError>;
+
+    /// Begins to answer. Ready once the backend is committed, or has refused; the first event may come later.
+    ///
+    /// # Errors
+    /// Nothing was produced.
+    async fn start(&self, ask: Rc<Ask>, grant: Grant) -> Result<Events, StartError>;
+}
