@@ -1,0 +1,398 @@
+//! Accounts, and the one function that changes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::bucket::{Bucket, MOST, Share, Spending};
+use super::time::{FAR, Millis};
+use super::{Bound, Command, Exactness, LeaseId, Levels, Outcome, Price, Tally, Tier};
+
+/// How long a closed lease is remembered.
+pub const GRACE: Millis = 120_000;
+
+/// Closed leases that an account remembers. Past that the oldest go before their [`GRACE`] ends.
+pub const MOST_CLOSED: usize = 4096;
+
+/// Leases that an account has open at once, whatever its tier says.
+pub const MOST_OPEN: usize = 16_384;
+
+/// How far ahead a lease's expiry counts, so that every lease ends.
+pub const TERM: Millis = 3_600_000;
+
+/// What one caller used and holds. [`apply`] is all that changes it. It goes into journals as JSON of integers within plus and minus 2^53.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
+pub struct Account {
+    /// The latest moment that any command told of.
+    clock: Millis,
+    #[serde(flatten)]
+    buckets: Buckets,
+    leases: BTreeMap<LeaseId, Lease>,
+    closed: BTreeMap<LeaseId, Closed>,
+    /// Leases that closed by then may be forgotten. A command from before it about a lease that is not known comes too late.
+    forgotten: Option<Millis>,
+    /// Open leases by expiry.
+    #[serde(skip)]
+    expiries: BTreeSet<(Millis, LeaseId)>,
+    /// Closed leases by when they closed.
+    #[serde(skip)]
+    closings: BTreeSet<(Millis, LeaseId)>,
+}
+
+/// An account without what follows from the rest.
+#[derive(Deserialize)]
+struct Stored {
+    clock: Millis,
+    #[serde(flatten)]
+    buckets: Buckets,
+    leases: BTreeMap<LeaseId, Lease>,
+    closed: BTreeMap<LeaseId, Closed>,
+    forgotten: Option<Millis>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Buckets {
+    requests: Option<Bucket>,
+    input: Option<Bucket>,
+    output: Option<Bucket>,
+    budget: Option<Spending>,
+}
+
+/// An open lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Lease {
+    expires: Millis,
+    /// What its `Open` was answered.
+    first: u64,
+    /// Of the last `Extend` that counted.
+    seq: u64,
+    /// The output that this one wanted and was not granted; 0 if it was.
+    wanted: u64,
+    counted: Counted,
+}
+
+/// What a lease was charged until now. Its output is also what it may reach, or what it did reach if that is more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Counted {
+    input: u64,
+    output: u64,
+    of_input: Share,
+    of_output: Share,
+    of_budget: Share,
+}
+
+/// A lease that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Closed {
+    /// When.
+    at: Millis,
+    /// What its `Open` was answered; `None` if it was settled before it was opened.
+    first: Option<u64>,
+    /// What it was charged, if it expired and may still settle.
+    expired: Option<Counted>,
+}
+
+impl Counted {
+    /// Charges or gives back what is between what was counted and this.
+    fn set(&mut self, buckets: &mut Buckets, input: u64, output: u64) {
+        self.of_input.recount(&mut buckets.input, self.input, input);
+        self.of_output.recount(&mut buckets.output, self.output, output);
+        self.of_budget.recount(&mut buckets.budget, self.input.saturating_add(self.output), input.saturating_add(output));
+        (self.input, self.output) = (input, output);
+    }
+
+    fn settle(&mut self, buckets: &mut Buckets, total: Tally) {
+        self.set(buckets, total.input.unwrap_or(self.input).min(MOST), total.output.min(MOST));
+    }
+}
+
+/// Takes a command. Answers it, and says when to come back with [`Command::Expire`] if no other command does earlier; `None` if nothing is to be done.
+///
+/// Costs the logarithm of the leases that the account remembers, and of each that ends now.
+pub fn apply(account: &mut Account, tier: &Tier, command: Command) -> (Outcome, Option<Millis>) {
+    account.pass(tier, command.at());
+    let outcome = match command {
+        Command::Request { .. } => account.request(),
+        Command::Open { at, lease, expires, price, output } => account.open(tier, at, lease, expires, price, output),
+        Command::Extend { lease, seq, expires, so_far, more, .. } => account.extend(lease, seq, expires, so_far, more),
+        Command::Settle { at, lease, total } => account.settle(at, lease, total),
+        Command::Expire { .. } => Outcome::Closed { levels: account.levels() },
+    };
+    (outcome, account.wake_at())
+}
+
+impl Account {
+    /// The owner's clock was found to be ahead and was set back to this. All times move with it, as if it had never been: nothing is refilled
+    /// for time that passes again, and nothing stands still until then, as it would without this call. What small steps back and commands that overtake each other
+    /// need is nothing: those are taken as they are.
+    pub fn clock_set_back(&mut self, to: Millis) {
+        let by = self.clock.saturating_sub(to);
+        self.clock -= by;
+        self.forgotten = self.forgotten.map(|at| at.saturating_sub(by));
+        let buckets = &mut self.buckets;
+        for bucket in [&mut buckets.requests, &mut buckets.input, &mut buckets.output].into_iter().flatten() {
+            bucket.turn_back(by);
+        }
+        if let Some(budget) = &mut buckets.budget {
+            budget.turn_back(by);
+        }
+        for lease in self.leases.values_mut() {
+            lease.expires = lease.expires.saturating_sub(by);
+        }
+        for closed in self.closed.values_mut() {
+            closed.at = closed.at.saturating_sub(by);
+        }
+        let open = self.leases.values_mut().map(|l| &mut l.counted);
+        for counted in open.chain(self.closed.values_mut().filter_map(|c| c.expired.as_mut())) {
+            for share in [&mut counted.of_input, &mut counted.of_output, &mut counted.of_budget] {
+                share.turn_back(by);
+            }
+        }
+        self.index();
+    }
+
+    /// What is left, as of the last command.
+    pub fn levels(&self) -> Levels {
+        let level = |bucket: &Option<Bucket>| bucket.as_ref().map(|b| b.level(self.clock));
+        Levels {
+            at: self.clock,
+            requests: level(&self.buckets.requests),
+            input: level(&self.buckets.input),
+            output: level(&self.buckets.output),
+            budget: self.buckets.budget.as_ref().map(|b| b.level(self.clock)),
+        }
+    }
+
+    /// Leases that are open.
+    pub fn open_leases(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Leases that are over and remembered.
+    pub fn closed_leases(&self) -> usize {
+        self.closed.len()
+    }
+
+    /// Finds what is in order of time from what is in order of name.
+    fn index(&mut self) {
+        self.expiries = self.leases.iter().map(|(id, lease)| (lease.expires, *id)).collect();
+        self.closings = self.closed.iter().map(|(id, closed)| (closed.at, *id)).collect();
+    }
+
+    fn pass(&mut self, tier: &Tier, at: Millis) {
+        let now = self.clock.max(at.min(FAR));
+        let passed = now - self.clock;
+        self.clock = now;
+        Bucket::pass(&mut self.buckets.requests, tier.requests, now, passed);
+        Bucket::pass(&mut self.buckets.input, tier.input, now, passed);
+        Bucket::pass(&mut self.buckets.output, tier.output, now, passed);
+        Spending::pass(&mut self.buckets.budget, tier.budget, now);
+        while let Some(&(expires, id)) = self.expiries.first()
+            && expires <= now
+        {
+            self.expiries.pop_first();
+            if let Some(lease) = self.leases.remove(&id) {
+                // All that it took is what it may have used: nothing is to be counted.
+                self.close(id, Closed { at: now, first: Some(lease.first), expired: Some(lease.counted) });
+            }
+        }
+        while let Some(&(closed, _)) = self.closings.first()
+            && closed.saturating_add(GRACE) <= now
+        {
+            self.forget();
+        }
+    }
+
+    fn wake_at(&self) -> Option<Millis> {
+        match self.expiries.first() {
+            Some(&(expires, _)) => Some(expires),
+            // All closed ones at once. While leases are open, any command sees to them.
+            None => self.closings.last().map(|&(closed, _)| closed.saturating_add(GRACE)),
+        }
+    }
+
+    fn close(&mut self, id: LeaseId, closed: Closed) {
+        self.closings.insert((closed.at, id));
+        self.closed.insert(id, closed);
+        if self.closings.len() > MOST_CLOSED {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        if let Some((at, id)) = self.closings.pop_first() {
+            self.closed.remove(&id);
+            self.forgotten = self.forgotten.max(Some(at));
+        }
+    }
+
+    /// Whether a command from then may be about a lease that was forgotten. Whatever was said of a lease was said before it closed, or is said again.
+    fn late(&self, at: Millis) -> bool {
+        self.forgotten.is_some_and(|forgotten| at <= forgotten)
+    }
+
+    fn request(&mut self) -> Outcome {
+        if let Some(bucket) = &mut self.buckets.requests {
+            let ready = bucket.ready(1, self.clock);
+            if ready > self.clock {
+                return Outcome::Denied { retry_at: ready, bound: Bound::Requests, levels: self.levels() };
+            }
+            bucket.take(1);
+        }
+        Outcome::Granted { output: 0, levels: self.levels() }
+    }
+
+    fn open(&mut self, tier: &Tier, at: Millis, id: LeaseId, expires: Millis, price: Price, output: u64) -> Outcome {
+        if let Some(lease) = self.leases.get(&id) {
+            return Outcome::Granted { output: lease.first, levels: self.levels() };
+        }
+        if let Some(closed) = self.closed.get(&id) {
+            let levels = self.levels();
+            return closed.first.map_or(Outcome::Closed { levels }, |output| Outcome::Granted { output, levels });
+        }
+        let expires = self.term(expires);
+        if expires <= self.clock || self.late(at) {
+            return Outcome::Closed { levels: self.levels() };
+        }
+        let Buckets { input: of_input, output: of_output, budget, .. } = &self.buckets;
+        let mut output = fitting(output.min(MOST), of_output, budget);
+        let mut input = price.input.min(MOST);
+        if price.exactness == Exactness::UpperBound {
+            input = input.min(of_input.as_ref().map_or(MOST, Bucket::capacity));
+            input = input.min(budget.as_ref().map_or(MOST, |b| b.capacity().saturating_sub(output)));
+        }
+        if let Some(budget) = budget {
+            // Beside a long prompt there is less room for a quantum, but there may be some.
+            output = output.min(budget.capacity().saturating_sub(input).max(1));
+        }
+        let ready_at = |bucket: &Option<Bucket>, tokens| bucket.as_ref().map(|b| (b.ready(tokens, self.clock), tokens, b.capacity()));
+        let places = tier.concurrent.map_or(MOST_OPEN, |n| MOST_OPEN.min(n.get() as usize));
+        let over = (self.leases.len() + 1).saturating_sub(places);
+        // The place that comes free last of those that must.
+        let place = over.checked_sub(1).and_then(|n| self.expiries.iter().nth(n)).map(|&(expires, _)| (expires, 1, places as u64));
+        let bounds = [
+            (Bound::Input, ready_at(of_input, input)),
+            (Bound::Output, ready_at(of_output, output)),
+            (Bound::Budget, budget.as_ref().map(|b| (b.ready(input + output), input + output, b.capacity()))),
+            (Bound::Concurrent, place),
+        ];
+        let last = bounds.into_iter().filter_map(|(bound, found)| found.map(|f| (bound, f))).max_by_key(|(_, (ready, ..))| *ready);
+        if let Some((bound, (ready, asked, capacity))) = last
+            && ready > self.clock
+        {
+            if asked > capacity {
+                return Outcome::Impossible { bound, asked, capacity };
+            }
+            return Outcome::Denied { retry_at: ready, bound, levels: self.levels() };
+        }
+        let mut counted = Counted::default();
+        counted.set(&mut self.buckets, input, output);
+        self.leases.insert(id, Lease { expires, first: output, seq: 0, wanted: 0, counted });
+        self.expiries.insert((expires, id));
+        Outcome::Granted { output, levels: self.levels() }
+    }
+
+    fn extend(&mut self, id: LeaseId, seq: u64, expires: Millis, so_far: Tally, more: u64) -> Outcome {
+        let expires = self.term(expires);
+        let Some(lease) = self.leases.get_mut(&id) else {
+            return Outcome::Closed { levels: self.levels() };
+        };
+        let (buckets, counted) = (&mut self.buckets, &mut lease.counted);
+        if seq > lease.seq {
+            lease.seq = seq;
+            if expires > lease.expires {
+                self.expiries.remove(&(lease.expires, id));
+                self.expiries.insert((expires, id));
+                lease.expires = expires;
+            }
+            // An upstream that does not keep to what was granted: what it sent is counted, be there room for it or not.
+            let reached = counted.output.max(so_far.output.min(MOST));
+            counted.set(buckets, so_far.input.unwrap_or(counted.input).min(MOST), reached);
+            let wanted = so_far.output.saturating_add(more).min(MOST);
+            let quantum = fitting(wanted.saturating_sub(counted.output), &buckets.output, &buckets.budget);
+            lease.wanted = 0;
+            if quantum > 0 {
+                lease.wanted = counted.output + quantum;
+                if buckets.ready(quantum, self.clock) <= self.clock {
+                    counted.set(buckets, counted.input, lease.wanted);
+                    lease.wanted = 0;
+                }
+            }
+        } else if seq < lease.seq {
+            return Outcome::Granted { output: counted.output, levels: self.levels() };
+        }
+        match lease.wanted.checked_sub(lease.counted.output) {
+            Some(quantum) if quantum > 0 => Outcome::Wait { until: buckets.ready(quantum, self.clock).max(self.clock) },
+            _ => Outcome::Granted { output: lease.counted.output, levels: self.levels() },
+        }
+    }
+
+    fn settle(&mut self, at: Millis, id: LeaseId, total: Tally) -> Outcome {
+        if let Some(mut lease) = self.leases.remove(&id) {
+            self.expiries.remove(&(lease.expires, id));
+            lease.counted.settle(&mut self.buckets, total);
+            self.close(id, Closed { at: self.clock, first: Some(lease.first), expired: None });
+        } else if let Some(closed) = self.closed.get_mut(&id) {
+            if let Some(mut counted) = closed.expired.take() {
+                counted.settle(&mut self.buckets, total);
+            }
+        } else if !self.late(at) {
+            // Whoever gave up before an answer came has used nothing. Should its `Open` still be on the way, it must not be granted.
+            self.close(id, Closed { at: self.clock, first: None, expired: None });
+        }
+        Outcome::Closed { levels: self.levels() }
+    }
+
+    fn term(&self, expires: Millis) -> Millis {
+        expires.min(self.clock.saturating_add(TERM)).min(FAR)
+    }
+}
+
+impl Buckets {
+    /// When so much output can be had.
+    fn ready(&self, output: u64, now: Millis) -> Millis {
+        let bucket = self.output.as_ref().map_or(0, |b| b.ready(output, now));
+        bucket.max(self.budget.as_ref().map_or(0, |b| b.ready(output)))
+    }
+}
+
+/// As much of a quantum as can ever be had.
+fn fitting(quantum: u64, bucket: &Option<Bucket>, budget: &Option<Spending>) -> u64 {
+    let most = bucket.as_ref().map_or(MOST, Bucket::capacity).min(budget.as_ref().map_or(MOST, Spending::capacity));
+    quantum.min(most)
+}
+
+impl TryFrom<Stored> for Account {
+    type Error = String;
+
+    fn try_from(stored: Stored) -> Result<Account, String> {
+        let Stored { clock, buckets, leases, closed, forgotten } = stored;
+        for (name, bucket) in [("requests", &buckets.requests), ("input", &buckets.input), ("output", &buckets.output)] {
+            if bucket.as_ref().is_some_and(|b| !b.sound()) {
+                return Err(format!("{name}: the level is above what the bucket holds, or past 2^53; this journal was not written here"));
+            }
+        }
+        if clock > FAR || buckets.budget.as_ref().is_some_and(|b| !b.sound()) {
+            return Err("clock, budget: past 2^53; this journal was not written here".to_owned());
+        }
+        let counted = leases.values().map(|l| &l.counted).chain(closed.values().filter_map(|c| c.expired.as_ref()));
+        if counted.into_iter().any(|c| c.input > MOST || c.output > MOST) || leases.values().any(|l| l.expires > FAR || l.wanted > 2 * MOST)
+        {
+            return Err("leases: a number is past 2^53; this journal was not written here".to_owned());
+        }
+        let mut account = Account { clock, buckets, leases, closed, forgotten, ..Account::default() };
+        account.index();
+        Ok(account)
+    }
+}
+
+#[cfg(test)]
+impl Account {
+    /// Parts in the buckets of requests, input and output, and what was spent of the budget.
+    pub(super) fn parts(&self) -> ([Option<i64>; 3], Option<u64>) {
+        let parts = |bucket: &Option<Bucket>| bucket.as_ref().map(Bucket::parts);
+        let Buckets { requests, input, output, budget } = &self.buckets;
+        ([parts(requests), parts(input), parts(output)], budget.as_ref().map(Spending::spent))
+    }
+}
