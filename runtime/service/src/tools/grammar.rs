@@ -271,3 +271,6 @@ fn keywords(schema: &Value) -> String {
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
+
+#[cfg(test)]
+mod tests;
