@@ -39,6 +39,9 @@ pub struct Ask {
     pub model: String,
     /// The conversation, system text first where there is any. A last turn of the assistant is the beginning of the answer.
     pub turns: Vec<Turn>,
+    /// Prompts without turns or template, from `/v1/completions`. Where there are any, [`Ask::turns`] is empty and each prompt gets
+    /// [`Ask::choices`] answers: answer `c` of prompt `p` is choice `p * choices + c` in every event.
+    pub raw: Vec<RawPrompt>,
     /// Tools that may be called.
     pub tools: Vec<Tool>,
     /// Which of them must be.
@@ -57,7 +60,7 @@ pub struct Ask {
     pub sampling: Sampling,
     /// With each token, its own logarithm of probability and of this many most probable ones.
     pub logprobs: Option<u32>,
-    /// Answers to give; at least 1.
+    /// Answers to give, of each prompt where there are several; at least 1.
     pub choices: u32,
     /// Whether the answer is sent as it comes.
     pub stream: bool,
@@ -67,6 +70,15 @@ pub struct Ask {
     pub user: Option<String>,
     /// What was asked beyond this form, by its path in the body.
     pub beyond: Vec<Beyond>,
+}
+
+/// A prompt as it is: no turns, no template, nothing added but what a tokenizer adds to every text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawPrompt {
+    /// Text, which may be empty: then the model begins by itself.
+    Text(String),
+    /// Ids of the model's own vocabulary, at least one. Nothing is added to them.
+    Tokens(Vec<u32>),
 }
 
 /// Something in a body that [`Ask`] has no place for. A backend of the same dialect gets the body as it came; others refuse it, or drop a hint.

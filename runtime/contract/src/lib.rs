@@ -5,8 +5,10 @@
 //! This crate knows no transport, no clock, no engine.
 
 pub mod ask;
+pub mod embed;
 pub mod error;
 pub mod event;
 pub mod leaf;
 pub mod messages;
+pub mod moderation;
 pub mod openai;
