@@ -67,6 +67,8 @@ pub(crate) struct Sequence {
     pub(crate) submitted: Option<Duration>,
     /// The lane it runs in: the one it had risen to when it was admitted.
     pub(crate) rank: u8,
+    /// Tokens it may generate in all before it is paused.
+    pub(crate) allowance: u32,
     work: Work,
     sampling: Arc<Sampling>,
     /// Positions that were in the cache when its pages were taken.
@@ -151,6 +153,7 @@ impl Sequence {
             priority: request.priority,
             adapter: request.adapter,
             submitted: None,
+            allowance: u32::MAX,
             work: request.work,
             sampling,
             lost: 0,
@@ -171,6 +174,12 @@ impl Sequence {
         matches!(self.phase, Phase::Prefilling | Phase::Decoding)
     }
 
+    /// Whether it has generated all it was allowed for now, counting draws that were issued. A first token is always allowed: no prompt is computed for
+    /// nothing.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.generates() && !matches!(self.phase, Phase::Draining(_)) && self.usage.generated_tokens + self.pending >= self.allowance.max(1)
+    }
+
     /// Tokens it may still generate, beyond those whose draws were issued.
     pub(crate) fn remaining(&self, context: u32) -> u32 {
         let room = context.saturating_sub(self.len());
@@ -185,6 +194,9 @@ impl Sequence {
     /// Whether there is a row to issue for it, running, before more of what was issued is read. It may hold back for drafts where the step has
     /// room for some.
     pub(crate) fn is_ready(&self, context: u32, drafts: bool) -> bool {
+        if self.is_paused() {
+            return false;
+        }
         match self.phase {
             Phase::Prefilling => self.computed < self.len(),
             Phase::Decoding => {
@@ -280,7 +292,8 @@ impl Sequence {
     pub(crate) fn draft(&mut self, most: u32, context: u32) -> u32 {
         self.drafts.clear();
         if self.pending == 0 && self.speculates() {
-            let most = most.min(self.remaining(context).saturating_sub(1));
+            let allowed = self.allowance.saturating_sub(self.usage.generated_tokens);
+            let most = most.min(self.remaining(context).min(allowed).saturating_sub(1));
             self.drafts = self.lookup.draft(&self.tokens, most);
         }
         self.drafts.len() as u32

@@ -228,6 +228,19 @@ impl Engine {
         self.schedule.cancel(sequence)
     }
 
+    /// Lets a sequence generate so many tokens over its whole life, more or fewer than before; without this there is no bound but its own. One that has
+    /// generated as many is paused: it is given no rows until there are more, keeps its place, and gives way to whoever needs its slot or pages. One
+    /// token is generated in any case, and tokens that a grammar forces come with the one before them. False where it has ended.
+    pub fn allow(&mut self, sequence: SequenceId, tokens: u32) -> bool {
+        self.schedule.allow(sequence, tokens)
+    }
+
+    /// What a sequence has taken so far; `None` where it has ended. Once its first token is here, what it found in the prefix cache and left there for
+    /// its prompt is known.
+    pub fn usage(&self, sequence: SequenceId) -> Option<Usage> {
+        self.schedule.usage(sequence)
+    }
+
     /// Issues one step over as many sequences as fit, reads one that was issued where enough are in flight or nothing is left to issue, and says what
     /// came of it. With nothing to do it returns at once.
     ///
@@ -357,6 +370,12 @@ impl Engine {
     /// Until when, by the host's clock, a step does nothing but wait for company ([`EngineOptions::gather`]), if one would now.
     pub fn gathers_until(&self) -> Option<Duration> {
         self.schedule.gathers_until()
+    }
+
+    /// Whether a step would do nothing before a sequence is allowed more tokens ([`Engine::allow`]), cancelled, submitted, or past its deadline: every one
+    /// there is is paused.
+    pub fn is_paused(&self) -> bool {
+        self.in_flight.is_empty() && self.schedule.is_paused()
     }
 
     /// Whether there is nothing to run and nothing to tell.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::admission::{Admission, Rates};
 use super::options::check_step_rows;
-use super::{Embed, Event, FinishReason, Occupancy, Pooling, Priority, Request, Sharing, Work};
+use super::{Embed, Event, FinishReason, Occupancy, Pooling, Priority, Request, Sharing, Usage, Work};
 use crate::backend::{AdapterId, Outputs};
 use crate::batch::{Batch, Class, Row, SequenceView, Slot};
 use crate::error::{Error, Result};
@@ -174,6 +174,10 @@ impl Schedule {
     }
 
     fn order(&self, sequence: &Sequence) -> Order {
+        if sequence.is_paused() {
+            // Whoever can go on goes before it.
+            return (u8::MAX, Duration::MAX, sequence.id);
+        }
         let lane = if sequence.is_running() { sequence.rank } else { self.lane(sequence) };
         (lane, sequence.priority.deadline.unwrap_or(Duration::MAX), sequence.id)
     }
@@ -249,6 +253,21 @@ impl Schedule {
         true
     }
 
+    /// How many tokens a sequence may generate in all. False where there is no such sequence (any more).
+    pub(crate) fn allow(&mut self, id: SequenceId, tokens: u32) -> bool {
+        self.sequences.get_mut(&id).map(|sequence| sequence.allowance = tokens).is_some()
+    }
+
+    /// What a sequence has taken so far.
+    pub(crate) fn usage(&self, id: SequenceId) -> Option<Usage> {
+        self.sequences.get(&id).map(|sequence| sequence.usage)
+    }
+
+    /// Whether there are sequences, all paused, and nothing to tell.
+    pub(crate) fn is_paused(&self) -> bool {
+        !self.sequences.is_empty() && self.events.is_empty() && self.sequences.values().all(Sequence::is_paused)
+    }
+
     /// Whether there is nothing to run and nothing to tell.
     pub(crate) fn is_idle(&self) -> bool {
         self.sequences.is_empty() && self.events.is_empty()
@@ -317,7 +336,7 @@ impl Schedule {
                 return Ok(Some(self.gather(kind, spans)));
             }
         }
-        if in_flight {
+        if in_flight || self.sequences.values().all(Sequence::is_paused) {
             return Ok(None);
         }
         Err(Error::internal(format!("none of {} sequences can go on", self.sequences.len())))

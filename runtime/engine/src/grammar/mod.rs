@@ -9,7 +9,7 @@ mod vocabulary;
 use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
-use llguidance::toktrie::{SimpleVob, TokEnv};
+use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv};
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
 
@@ -127,6 +127,18 @@ impl Compiler {
             None => matcher.compute_mask().map(|_| matcher).map_err(|e| first_line(&format!("{e:#}"))),
         }
     }
+}
+
+/// Whether a grammar compiles, told without a model: by a vocabulary of single bytes.
+///
+/// # Errors
+/// A grammar that does not: the message names the place. Numbered tokens (`<[7]>`) can't be told so.
+pub fn check(grammar: &Grammar) -> Result<()> {
+    let environment = ApproximateTokEnv::single_byte_env();
+    let mut factory = ParserFactory::new_simple(&environment).map_err(|e| Error::internal(format!("grammars of bytes: {e:#}")))?;
+    factory.quiet();
+    factory.limits_mut().verbose_errors = false;
+    Compiler { factory, environment, compiled: Vec::new() }.compile_grammar(grammar).map(drop)
 }
 
 fn json_schema(schema: &Value) -> TopLevelGrammar {

@@ -301,6 +301,8 @@ fn request(causal: bool) -> impl Strategy<Value = Request> {
 enum Call {
     Submit(Request),
     Cancel(usize),
+    /// So many tokens are allowed from now on.
+    Allow(usize, u32),
     /// A step that is composed and never issued.
     Drop,
     Step,
@@ -312,6 +314,7 @@ fn calls(causal: bool) -> impl Strategy<Value = Vec<Call>> {
     let call = prop_oneof![
         6 => request(causal).prop_map(Call::Submit),
         2 => any::<usize>().prop_map(Call::Cancel),
+        3 => (any::<usize>(), 0..24u32).prop_map(|(n, tokens)| Call::Allow(n, tokens)),
         2 => Just(Call::Drop),
         16 => Just(Call::Step),
         1 => Just(Call::Fault),
@@ -357,6 +360,11 @@ fn as_alone(setup: Setup, calls: Vec<Call>) -> Result<(), TestCaseError> {
                     bench.schedule.cancel(id);
                 }
             }
+            Call::Allow(n, tokens) => {
+                if let Some(&id) = requests.keys().nth(n % requests.len().max(1)) {
+                    bench.schedule.allow(id, tokens);
+                }
+            }
             Call::Drop => drop(bench.schedule.compose(!bench.in_flight.is_empty()).unwrap()),
             Call::Step => bench.step(),
             Call::Fault => {
@@ -364,6 +372,9 @@ fn as_alone(setup: Setup, calls: Vec<Call>) -> Result<(), TestCaseError> {
                 bench.schedule.abandon();
             }
         }
+    }
+    for &id in requests.keys() {
+        bench.schedule.allow(id, u32::MAX);
     }
     bench.finish();
     let context = bench.schedule.limits.context;

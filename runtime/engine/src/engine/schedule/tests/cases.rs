@@ -37,6 +37,48 @@ fn cancelling_frees_pages_at_once() {
 }
 
 #[test]
+fn what_is_not_allowed_more_is_paused() {
+    for depth in 0..=MOST_IN_FLIGHT as usize {
+        let mut bench = Setup { depth, ..Setup::wide(vec![None]) }.bench();
+        let [stays, goes] = [bench.submit(generate(40, 60)), bench.submit(generate(30, 60))];
+        assert!(bench.schedule.allow(stays, 0));
+        let count = |bench: &Bench, id| bench.events.get(&id).map_or(0, |e| e.iter().filter(|e| matches!(e, Event::Token { .. })).count());
+        while count(&bench, goes) < 60 {
+            bench.step();
+        }
+        bench.step();
+        assert_eq!(count(&bench, stays), 1, "a first token is always allowed");
+        assert!(bench.schedule.is_paused() && !bench.schedule.is_idle());
+        for allowed in [2, 9, 30] {
+            bench.schedule.allow(stays, allowed);
+            assert!(!bench.schedule.is_paused());
+            (0..40).for_each(|_| bench.step());
+            assert_eq!(count(&bench, stays), allowed as usize);
+            assert!(bench.schedule.is_paused());
+        }
+        assert_eq!(bench.schedule.usage(stays).map(|usage| usage.generated_tokens), Some(30));
+        bench.schedule.allow(stays, u32::MAX);
+        bench.finish();
+        assert_eq!(count(&bench, stays), 60);
+        assert!(!bench.schedule.allow(stays, 1));
+    }
+}
+
+#[test]
+fn who_is_paused_gives_way() {
+    let mut bench = Setup { sequences: 1, ..Setup::wide(vec![None]) }.bench();
+    let [first, second] = [bench.submit(generate(40, 20)), bench.submit(generate(30, 20))];
+    bench.schedule.allow(first, 5);
+    while !bench.events.get(&second).is_some_and(|events| matches!(events.last(), Some(Event::Done { .. }))) {
+        bench.step();
+    }
+    bench.schedule.allow(first, u32::MAX);
+    bench.finish();
+    let Some(Event::Done { usage, reason, .. }) = bench.events[&first].last() else { panic!("no last event") };
+    assert_eq!((usage.preemptions, usage.generated_tokens, reason), (1, 20, &FinishReason::MaxTokens));
+}
+
+#[test]
 fn a_short_prompt_is_not_stuck_behind_a_long_one() {
     let mut bench = Setup { step_rows: 20, ..Setup::wide(vec![None]) }.bench();
     bench.submit(generate(150, 1));

@@ -1,0 +1,277 @@
+//! Raw outputs as models write them, cut every way.
+
+use firecrest_contract::event::{Block, Event, Finish, TokenLogprob, TokenText};
+use proptest::prelude::*;
+
+use super::*;
+
+fn reading(format: &'static ToolFormat) -> Reading {
+    let tools = ["get_weather", "search", "now"].map(str::to_owned).to_vec();
+    Reading { format: Some(format), tools, thoughts: Some(&THOUGHTS[0]), ..Reading::default() }
+}
+
+/// Events of a text in pieces, neighbouring pieces of one block as one.
+fn read(reading: Reading, pieces: &[&str], ending: Ending) -> Vec<Event> {
+    let mut next = 0;
+    let ids = move || {
+        next += 1;
+        format!("toolu_{next}")
+    };
+    let mut parser = Parser::new(reading, Box::new(ids));
+    let mut events = Vec::new();
+    for piece in pieces {
+        parser.push(piece, &mut events);
+    }
+    parser.finish(ending, &mut events);
+    joined(events)
+}
+
+fn joined(events: Vec<Event>) -> Vec<Event> {
+    let mut out: Vec<Event> = Vec::new();
+    for event in events {
+        match (out.last_mut(), event) {
+            (Some(Event::Text { text, .. }), Event::Text { text: more, .. }) => text.push_str(&more),
+            (Some(Event::Thinking { text, .. }), Event::Thinking { text: more, .. }) => text.push_str(&more),
+            (Some(Event::Arguments { json, .. }), Event::Arguments { json: more, .. }) => json.push_str(&more),
+            (_, event) => out.push(event),
+        }
+    }
+    out
+}
+
+/// Events as short lines.
+fn lines(events: &[Event]) -> String {
+    let line = |event: &Event| match event {
+        Event::Open { block: Block::Text, .. } => "T".to_owned(),
+        Event::Open { block: Block::Thinking, .. } => "H".to_owned(),
+        Event::Open { block: Block::ToolUse { id, name }, .. } => format!("C {id} {name}"),
+        Event::Text { text, .. } => format!("{text:?}"),
+        Event::Thinking { text, .. } => format!("{text:?}"),
+        Event::Arguments { json, .. } => json.clone(),
+        Event::Close { .. } => ".".to_owned(),
+        Event::Finish { reason, .. } => format!("{reason:?}"),
+        other => format!("{other:?}"),
+    };
+    events.iter().map(line).collect::<Vec<_>>().join(" ")
+}
+
+fn whole(format: &'static ToolFormat, text: &str) -> String {
+    lines(&read(reading(format), &[text], Ending::Complete))
+}
+
+fn cut(format: &'static ToolFormat, text: &str) -> String {
+    lines(&read(reading(format), &[text], Ending::Cut(Finish::MaxTokens)))
+}
+
+const HERMES_TWO: &str = "<think>\nTwo cities, so two calls.\n</think>\n\nLet me look.\n<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Köln \\\"am\\\" Rhein\"}}\n</tool_call>\n<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>";
+const LLAMA_TWO: &str =
+    "{\"name\": \"get_weather\", \"parameters\": {\"city\": \"Oslo\", \"days\": [1, 2]}}; {\"name\": \"now\", \"parameters\": {}}";
+const LLAMA_TAG: &str = "<|python_tag|>{\"type\": \"function\", \"name\": \"search\", \"parameters\": {\"q\": \"{}\"}}";
+const MISTRAL_TWO: &str =
+    "[TOOL_CALLS] [{\"name\": \"search\", \"arguments\": {\"q\": \"a]b\"}}, {\"arguments\": {\"n\": -1e3}, \"name\": \"now\"}]";
+const MISTRAL_NEW: &str = "I will.[TOOL_CALLS]search[ARGS]{\"q\": \"x\"}[TOOL_CALLS]now[CALL_ID]a1b2c3d4e[ARGS]{}";
+const PYTHON_TWO: &str = "[get_weather(city='Oslo', metric=True), search(q=\"it's\", page=2)]";
+const PYTHON_TAG: &str = "<|python_start|>[now()]<|python_end|>";
+
+const RECORDED: [(&ToolFormat, &str, &str); 7] = [
+    (
+        &HERMES,
+        HERMES_TWO,
+        r#"H "Two cities, so two calls." . T "Let me look." . C toolu_1 get_weather {"city": "Köln \"am\" Rhein"} . C toolu_2 now {} . ToolUse"#,
+    ),
+    (&LLAMA, LLAMA_TWO, r#"C toolu_1 get_weather {"city": "Oslo", "days": [1, 2]} . C toolu_2 now {} . ToolUse"#),
+    (&LLAMA, LLAMA_TAG, r#"C toolu_1 search {"q": "{}"} . ToolUse"#),
+    (&MISTRAL, MISTRAL_TWO, r#"C toolu_1 search {"q": "a]b"} . C toolu_2 now {"n": -1e3} . ToolUse"#),
+    (&MISTRAL_NAMED, MISTRAL_NEW, r#"T "I will." . C toolu_1 search {"q": "x"} . C toolu_2 now {} . ToolUse"#),
+    (&PYTHONIC, PYTHON_TWO, r#"C toolu_1 get_weather {"city":"Oslo","metric":true} . C toolu_2 search {"q":"it's","page":2} . ToolUse"#),
+    (&PYTHONIC, PYTHON_TAG, r#"C toolu_1 now {} . ToolUse"#),
+];
+
+/// Texts that are not quite calls.
+const ODD: [(&ToolFormat, &str); 14] = [
+    (&HERMES, "a < b <tool <tool_call>\n{\"name\": \"launch\", \"arguments\": {}}\n</tool_call> done"),
+    (&HERMES, "<tool_call>{\"name\": \"now\", \"arguments\": [1]}</tool_call>"),
+    (&HERMES, "<tool_call>{\"name\": \"now\", \"arguments\": {\"a\": tru}}</tool_call> x"),
+    (&HERMES, "<tool_call>{\"name\": \"now\"}\n</tool_call>\n<tool_call>{\"name\": \"now\", \"arguments\": \"{\\\"a\\\": 1}\"}"),
+    (&HERMES, "<tool_call> nonsense <tool_call>{\"name\": \"now\", \"arguments\": null}</tool_call>"),
+    (&HERMES, "<think>never closed <tool_call>"),
+    (&HERMES, "  \n <thin"),
+    (&LLAMA, "{\"name\": \"Ada\", \"age\": 3}"),
+    (&LLAMA, "{\"a\": 1}\nand so on"),
+    (&LLAMA, "<|python_tag|>print(1)"),
+    (&MISTRAL, "[TOOL_CALLS][]"),
+    (&MISTRAL, "[TOOL_CALLS][{\"name\": \"now\", \"arguments\": {}}, {\"name\": \"x\""),
+    (&PYTHONIC, "[1, 2, 3] is a list"),
+    (&PYTHONIC, "[now(), launch(x=1)] y"),
+];
+
+#[test]
+fn recorded_outputs_become_blocks() {
+    for (format, text, expected) in RECORDED {
+        assert_eq!(whole(format, text), expected, "{}: {text}", format.name);
+    }
+}
+
+#[test]
+fn a_grammar_that_vouches_changes_nothing_but_the_time() {
+    for (format, text, expected) in RECORDED {
+        let vouched = Reading { vouched: true, ..reading(format) };
+        assert_eq!(lines(&read(vouched, &[text], Ending::Complete)), expected);
+    }
+}
+
+#[test]
+fn vouched_arguments_are_told_as_they_come() {
+    let mut parser = Parser::new(Reading { vouched: true, ..reading(&HERMES) }, Box::new(|| "toolu_1".to_owned()));
+    let mut events = Vec::new();
+    parser.push("<tool_call>\n{\"name\": \"search\", \"arguments\": {\"q\": \"ab", &mut events);
+    assert_eq!(lines(&events), r#"C toolu_1 search {"q": "ab"#);
+}
+
+#[test]
+fn what_is_no_call_is_text() {
+    let told: Vec<String> = ODD.iter().map(|(format, text)| whole(format, text)).collect();
+    let expected = [
+        r#"T "a < b <tool <tool_call>\n{\"name\": \"launch\", \"arguments\": {}}\n</tool_call> done" . EndTurn"#,
+        r#"T "<tool_call>{\"name\": \"now\", \"arguments\": [1]}</tool_call>" . EndTurn"#,
+        r#"T "<tool_call>{\"name\": \"now\", \"arguments\": {\"a\": tru}}</tool_call> x" . EndTurn"#,
+        r#"C toolu_1 now {} . C toolu_2 now {"a": 1} . ToolUse"#,
+        r#"T "<tool_call> nonsense" . C toolu_1 now {} . ToolUse"#,
+        r#"H "never closed <tool_call>" . EndTurn"#,
+        r#"T "  \n <thin" . EndTurn"#,
+        r#"T "{\"name\": \"Ada\", \"age\": 3}" . EndTurn"#,
+        r#"T "{\"a\": 1}\nand so on" . EndTurn"#,
+        r#"T "<|python_tag|>print(1)" . EndTurn"#,
+        r#"T "[TOOL_CALLS][]" . EndTurn"#,
+        r#"C toolu_1 now {} . T ", {\"name\": \"x\"" . ToolUse"#,
+        r#"T "[1, 2, 3] is a list" . EndTurn"#,
+        r#"C toolu_1 now {} . T ", launch(x=1)] y" . ToolUse"#,
+    ];
+    for (told, expected) in told.iter().zip(expected) {
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
+fn a_call_that_is_cut_is_closed_and_not_to_be_run() {
+    let begun = "<tool_call>\n{\"name\": \"search\", \"arguments\": {\"q\": \"a";
+    assert_eq!(cut(&HERMES, begun), r#"C toolu_1 search {"q": "a . MaxTokens"#);
+    assert_eq!(cut(&HERMES, "Hm.\n<tool_call>\n{\"na"), r#"T "Hm." . MaxTokens"#);
+    assert_eq!(cut(&LLAMA, "{\"na"), r#"T "{\"na" . MaxTokens"#);
+    assert_eq!(cut(&LLAMA, "{\"name\": \"now\", "), r#"C toolu_1 now . MaxTokens"#);
+    assert_eq!(cut(&HERMES, HERMES_TWO).split(' ').next_back(), Some("MaxTokens"));
+    // Told already and never finished: closed, but the caller is not asked to run it.
+    let vouched = Reading { vouched: true, ..reading(&HERMES) };
+    assert_eq!(lines(&read(vouched.clone(), &[begun], Ending::Cut(Finish::MaxTokens))), r#"C toolu_1 search {"q": "a . MaxTokens"#);
+    assert_eq!(lines(&read(vouched, &[begun], Ending::Complete)), r#"C toolu_1 search {"q": "a . EndTurn"#);
+}
+
+#[test]
+fn reading_can_end_behind_one_call() {
+    for (format, text, expected) in RECORDED.into_iter().filter(|(_, _, expected)| expected.contains("toolu_2")) {
+        let one = Reading { one_call: true, ..reading(format) };
+        let first = expected.split(" C toolu_2").next().expect("a first call");
+        assert_eq!(lines(&read(one, &[text], Ending::Complete)), format!("{first} ToolUse"));
+    }
+}
+
+#[test]
+fn without_tools_nothing_is_a_call() {
+    let plain = Reading { format: None, ..reading(&HERMES) };
+    let events = read(plain, &["  <tool_call>{\"name\": \"now\"} \n"], Ending::Cut(Finish::StopSequence("x".into())));
+    assert_eq!(lines(&events), r#"T "  <tool_call>{\"name\": \"now\"} \n" . StopSequence("x")"#);
+    assert_eq!(lines(&read(Reading::default(), &[""], Ending::Complete)), "EndTurn");
+}
+
+#[test]
+fn thoughts_can_be_under_way_or_hidden() {
+    let text = "so\n</think>\n\nYes.";
+    let begun = Reading { thinks_already: true, ..reading(&HERMES) };
+    assert_eq!(lines(&read(begun.clone(), &[text], Ending::Complete)), r#"H "so" . T "Yes." . EndTurn"#);
+    let hidden = Reading { hides_thoughts: true, ..begun };
+    assert_eq!(lines(&read(hidden, &[text], Ending::Complete)), r#"T "Yes." . EndTurn"#);
+    let continued = Reading { continues: true, ..reading(&LLAMA) };
+    assert_eq!(lines(&read(continued, &["{\"name\": \"now\"}"], Ending::Complete)), r#"T "{\"name\": \"now\"}" . EndTurn"#);
+}
+
+#[test]
+fn tokens_follow_their_text() {
+    let mut parser = Parser::new(Reading { ..reading(&HERMES) }, Box::new(String::new));
+    let mut events = Vec::new();
+    for piece in ["<think>", "hm", "</think>", "\n", "Yes", " ", "sir", "<tool_", "call>", "{}", "!"] {
+        let token = TokenText(piece.as_bytes().to_vec());
+        parser.expect(piece.len(), TokenLogprob { token, logprob: -1.0, top: Vec::new() });
+        parser.push(piece, &mut events);
+    }
+    parser.finish(Ending::Complete, &mut events);
+    for event in &events {
+        if let Event::Text { text, logprobs, .. } = event {
+            assert_eq!(*text, logprobs.iter().map(|logprob| logprob.token.text()).collect::<String>());
+        }
+    }
+    assert_eq!(lines(&joined(events)), r#"H "hm" . T "Yes sir<tool_call>{}!" . EndTurn"#);
+}
+
+fn every_text() -> Vec<(&'static ToolFormat, &'static str)> {
+    RECORDED.iter().map(|(format, text, _)| (*format, *text)).chain(ODD).collect()
+}
+
+#[test]
+fn every_cut_gives_the_same_events() {
+    for (format, text) in every_text() {
+        for ending in [Ending::Complete, Ending::Cut(Finish::MaxTokens)] {
+            for vouched in [false, true] {
+                let reading = || Reading { vouched, ..reading(format) };
+                let expected = read(reading(), &[text], ending.clone());
+                for at in (0..=text.len()).filter(|&at| text.is_char_boundary(at)) {
+                    assert_eq!(read(reading(), &[&text[..at], &text[at..]], ending.clone()), expected, "{text} at {at}");
+                }
+                let mut bytes = [0; 4];
+                let singly: Vec<String> = text.chars().map(|c| c.encode_utf8(&mut bytes).to_owned()).collect();
+                let singly: Vec<&str> = singly.iter().map(String::as_str).collect();
+                assert_eq!(read(reading(), &singly, ending.clone()), expected, "{text}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_cuts_change_nothing(
+        which in 0..5usize,
+        // Pieces of syntax in any order, so that much of it nearly holds.
+        parts in prop::collection::vec(prop::sample::select(vec![
+            "<tool_call>", "</tool_call>", "<tool", "{\"name\": \"now\"", ", \"arguments\": ", ", \"parameters\": ", "{}", "{\"a\": \"", "\"", "}", "}}",
+            "[TOOL_CALLS]", "[", "]", ",", "; ", "now", "[ARGS]", "now(a=1", ")", "<think>", "</think>", "<|python_tag|>", "\n", " ", "é", "x",
+        ]), 0..24),
+        cuts in prop::collection::vec(0..200usize, 0..6),
+        vouched in any::<bool>(), one_call in any::<bool>(), cut in any::<bool>(),
+    ) {
+        let text = parts.concat();
+        let reading = || Reading { vouched, one_call, ..reading(FORMATS[which]) };
+        let ending = if cut { Ending::Cut(Finish::MaxTokens) } else { Ending::Complete };
+        let mut pieces = vec![text.as_str()];
+        for at in cuts {
+            let last = pieces.pop().unwrap_or_default();
+            let at = last.floor_char_boundary(at.min(last.len()));
+            pieces.extend([&last[..at], &last[at..]]);
+        }
+        let expected = read(reading(), &[&text], ending.clone());
+        prop_assert_eq!(read(reading(), &pieces, ending.clone()), expected.clone());
+        // Blocks are well formed, one at a time.
+        let mut open = false;
+        for event in &expected {
+            match event {
+                Event::Open { .. } => { prop_assert!(!open); open = true; }
+                Event::Close { .. } => { prop_assert!(open); open = false; }
+                Event::Finish { reason, .. } => {
+                    prop_assert!(!open);
+                    prop_assert!(!cut || *reason == Finish::MaxTokens);
+                }
+                _ => prop_assert!(open),
+            }
+        }
+        let finished = matches!(expected.last(), Some(Event::Finish { .. }));
+        prop_assert!(finished);
+    }
+}
