@@ -7,6 +7,9 @@
 pub mod ask;
 pub mod error;
 pub mod event;
+pub mod field_table;
 pub mod leaf;
 pub mod messages;
 pub mod openai;
+#[cfg(feature = "schema")]
+pub mod schema;
