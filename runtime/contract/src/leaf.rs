@@ -255,6 +255,7 @@ macro_rules! either {
 pub(crate) use either;
 
 #[cfg(test)]
+#[allow(unreachable_pub, private_interfaces, dead_code, reason = "the macros make public types with all their methods")]
 mod tests {
     use super::*;
     use serde::{Deserialize, Serialize};

@@ -8,7 +8,10 @@ pub mod ask;
 pub mod embed;
 pub mod error;
 pub mod event;
+pub mod field_table;
 pub mod leaf;
 pub mod messages;
 pub mod moderation;
 pub mod openai;
+#[cfg(feature = "schema")]
+pub mod schema;

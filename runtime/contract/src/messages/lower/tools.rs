@@ -1,0 +1,157 @@
+//! Tools, and which of them must be called.
+
+use serde_json::{Map, Value};
+
+use super::{Names, Seen};
+use crate::ask::{Tool, ToolChoice};
+use crate::error::ApiError;
+use crate::messages::at::At;
+use crate::messages::tools::{ClientTool, CustomTool, ToolChoiceParam, ToolParam};
+
+impl Seen {
+    /// Tools that a model here can call, and the names of all.
+    pub(super) fn tools(&mut self, params: Vec<ToolParam>) -> Result<(Vec<Tool>, Names), ApiError> {
+        let root = At::field("tools");
+        let mut names = Names::with_capacity(params.len());
+        let mut tools = Vec::with_capacity(params.len());
+        for (index, param) in params.into_iter().enumerate() {
+            let at = root.index(index);
+            let name = match param {
+                ToolParam::Custom(tool) => {
+                    let tool = self.custom(&at, tool)?;
+                    let name = tool.name.clone();
+                    tools.push(tool);
+                    name
+                }
+                ToolParam::Client(tool) => {
+                    let tool = self.client(&at, tool)?;
+                    let name = tool.name.clone();
+                    tools.push(tool);
+                    name
+                }
+                ToolParam::Other(value) => {
+                    self.other(&at, &value, "is a tool that is not run here; give one of your own in its place");
+                    match value.get("name").and_then(Value::as_str) {
+                        Some(name) => name.to_owned(),
+                        None => continue,
+                    }
+                }
+            };
+            if names.contains(&name) {
+                return Err(at.key("name").invalid(format_args!("tool names must be unique, `{}` is there already", shown(&name))));
+            }
+            names.insert(name);
+        }
+        Ok((tools, names))
+    }
+
+    fn custom(&mut self, at: &At<'_>, tool: CustomTool) -> Result<Tool, ApiError> {
+        if !is_name(&tool.name) {
+            return Err(at.key("name").invalid("must be 1 to 128 of the characters a-z, A-Z, 0-9, `_` and `-`"));
+        }
+        let schema = at.key("input_schema");
+        match tool.input_schema.get("type") {
+            Some(Value::String(kind)) if kind == "object" => {}
+            Some(_) => return Err(schema.key("type").invalid("must be `object`")),
+            None => return Err(schema.key("type").invalid("field required; it must be `object`")),
+        }
+        self.offers(at, tool.allowed_callers, tool.defer_loading, tool.input_examples);
+        if tool.eager_input_streaming == Some(true) {
+            self.hint(&at.key("eager_input_streaming"), "arguments are sent once they were judged, never before");
+        }
+        self.unknown(at, tool.unknown);
+        let cache = self.cache(at, tool.cache_control)?;
+        Ok(Tool {
+            name: tool.name,
+            description: tool.description,
+            schema: Value::Object(tool.input_schema),
+            strict: tool.strict.unwrap_or(false),
+            cache,
+        })
+    }
+
+    fn client(&mut self, at: &At<'_>, tool: ClientTool) -> Result<Tool, ApiError> {
+        let name = tool.r#type.tool_name();
+        if tool.name != name {
+            return Err(at.key("name").invalid(format_args!("must be `{name}` for a tool of type `{}`", tool.r#type.name())));
+        }
+        self.offers(at, tool.allowed_callers, tool.defer_loading, tool.input_examples);
+        self.unknown(at, tool.unknown);
+        let mut description = tool.r#type.description().to_owned();
+        if let Some(most) = tool.max_characters {
+            description.push_str(&format!(" At most {most} characters of a file are shown at once."));
+        }
+        let cache = self.cache(at, tool.cache_control)?;
+        Ok(Tool {
+            name: tool.name,
+            description: Some(description),
+            schema: tool.r#type.schema(),
+            strict: tool.strict.unwrap_or(false),
+            cache,
+        })
+    }
+
+    /// What tools of every type may say.
+    fn offers(&mut self, at: &At<'_>, callers: Option<Vec<String>>, defer: Option<bool>, examples: Option<Vec<Map<String, Value>>>) {
+        // An empty list is what its absence is.
+        if callers.is_some_and(|callers| !callers.is_empty() && !callers.iter().any(|caller| caller == "direct")) {
+            self.refuse(&at.key("allowed_callers"), "only the model itself calls tools here; it has to name `direct`");
+        }
+        if defer == Some(true) {
+            self.refuse(&at.key("defer_loading"), "tools are not searched here; the model is shown all of them");
+        }
+        if examples.is_some_and(|examples| !examples.is_empty()) {
+            self.hint(&at.key("input_examples"), "examples are not shown to the model; put them into the description");
+        }
+    }
+
+    /// Which tools must be called, and whether there may be several calls.
+    pub(super) fn tool_choice(&mut self, choice: Option<ToolChoiceParam>, names: &Names) -> Result<(ToolChoice, bool), ApiError> {
+        let at = At::field("tool_choice");
+        let some = |wanted: ToolChoice| match names.is_empty() {
+            true => Err(at.invalid("may only be given together with `tools`")),
+            false => Ok(wanted),
+        };
+        let Some(choice) = choice else { return Ok((ToolChoice::Auto, true)) };
+        Ok(match choice {
+            ToolChoiceParam::Auto(free) => {
+                self.unknown(&at, free.unknown);
+                (ToolChoice::Auto, !free.disable_parallel_tool_use.unwrap_or(false))
+            }
+            ToolChoiceParam::Any(free) => {
+                self.unknown(&at, free.unknown);
+                (some(ToolChoice::Any)?, !free.disable_parallel_tool_use.unwrap_or(false))
+            }
+            ToolChoiceParam::Tool(named) => {
+                if !names.contains(&named.name) {
+                    return Err(at.key("name").invalid(format_args!("tool `{}` not found in provided tools", shown(&named.name))));
+                }
+                self.unknown(&at, named.unknown);
+                (ToolChoice::Tool(named.name), !named.disable_parallel_tool_use.unwrap_or(false))
+            }
+            ToolChoiceParam::None(none) => {
+                self.unknown(&at, none.unknown);
+                (ToolChoice::None, true)
+            }
+            ToolChoiceParam::Other(value) => {
+                self.other(&at, &value, "is not known here; use `auto`, `any`, `tool` or `none`");
+                (ToolChoice::Auto, true)
+            }
+        })
+    }
+}
+
+/// Whether a tool may be called so.
+fn is_name(name: &str) -> bool {
+    (1..=128).contains(&name.len()) && is_word(name)
+}
+
+/// Whether it is made of `[a-zA-Z0-9_-]`, and not empty.
+pub(super) fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+/// A caller's text as it may stand in a message: short, on one line.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
