@@ -255,13 +255,14 @@ macro_rules! either {
 pub(crate) use either;
 
 #[cfg(test)]
+#[allow(dead_code, unreachable_pub, reason = "the macros make public types with all their methods")]
 mod tests {
     use super::*;
     use serde::{Deserialize, Serialize};
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-    struct Words {
+    pub struct Words {
         text: String,
         #[serde(flatten)]
         unknown: Unknown,
