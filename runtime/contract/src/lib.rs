@@ -8,6 +8,7 @@ pub mod ask;
 pub mod embed;
 pub mod error;
 pub mod event;
+pub mod field_table;
 pub mod leaf;
 pub mod messages;
 pub mod moderation;
