@@ -262,7 +262,7 @@ mod tests {
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-    struct Words {
+    pub struct Words {
         text: String,
         #[serde(flatten)]
         unknown: Unknown,

@@ -1,1 +1,163 @@
-//! OpenAI's API.
+//! OpenAI's API: [`chat`] completions, [`responses`], [`completions`], [`embeddings`], [`moderations`], [`models`] and the [`error`] envelope.
+//!
+//! A body is read by [`crate::leaf::parse`] into a `Request`, which keeps what it does not name, and becomes a neutral request by `into_ask`: ranges are
+//! checked there, and what has no neutral form is listed with its path. An explicit `null` is the same as leaving a member out. Answers are written from
+//! events by the service; their types here are what OpenAPI and tests go by.
+//!
+//! Beyond OpenAI's own: `top_k` is read where `top_p` is, and thoughts are `reasoning_content` beside `content`, as other servers of
+//! open models have it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ask::{ServiceTier, Thinking};
+use crate::leaf::{Unknown, either};
+
+/// Declares an enum of words. Derived, a number in its place is a syntax error to `serde_json`, which has no leaf.
+macro_rules! words {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$arm_meta:meta])* $word:literal => $arm:ident,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        pub enum $name {
+            $($(#[$arm_meta])* #[serde(rename = $word)] $arm,)*
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
+                let word = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                match word.as_ref() {
+                    $($word => Ok($name::$arm),)*
+                    other => {
+                        let other: String = other.chars().take(64).collect();
+                        Err(serde::de::Error::unknown_variant(&other, &[$($word),*]))
+                    }
+                }
+            }
+        }
+    };
+}
+mod beyond;
+pub mod chat;
+pub mod completions;
+pub mod embeddings;
+pub mod error;
+mod fields;
+mod input;
+pub mod models;
+pub mod moderations;
+mod range;
+pub mod responses;
+
+pub use fields::{CHAT_FIELDS, COMPLETIONS_FIELDS, EMBEDDINGS_FIELDS, MODERATE_FIELDS, MODERATIONS_FIELDS, RESPONSES_FIELDS};
+pub use input::Input;
+
+use beyond::Beyonds;
+
+either! {
+    /// Texts that end an answer.
+    pub enum Stop {
+        /// One.
+        String => Text(String),
+        /// At most 64.
+        Array => Texts(Vec<String>),
+    }
+    expected "a string or an array of strings"
+}
+
+/// How a stream is sent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct StreamOptions {
+    /// Whether a last chunk without choices says what it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub include_usage: Option<bool>,
+    /// Whether chunks are padded against watchers who know their lengths. Nothing is padded here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub include_obfuscation: Option<bool>,
+    /// Other members.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl StreamOptions {
+    fn ask(options: Option<&StreamOptions>, stream: bool, beyond: &mut Beyonds) -> Result<(), crate::error::ApiError> {
+        let Some(options) = options else { return Ok(()) };
+        if !stream {
+            return Err(crate::error::ApiError::invalid("stream_options", "these are for streams; set `stream` to true or leave them out"));
+        }
+        beyond.hint_if(options.include_obfuscation == Some(true), "stream_options.include_obfuscation", "chunks are not padded here");
+        beyond.unknown("stream_options", &options.unknown);
+        Ok(())
+    }
+}
+
+words! {
+    /// How much the model thinks before it answers.
+    pub enum Effort {
+        /// Not at all.
+        "none" => None,
+        /// 1,024 tokens at most.
+        "minimal" => Minimal,
+        /// 2,048 tokens at most.
+        "low" => Low,
+        /// 8,192 tokens at most.
+        "medium" => Medium,
+        /// 24,576 tokens at most.
+        "high" => High,
+        /// As long as it likes.
+        "xhigh" => XHigh,
+        /// As long as it likes.
+        "max" => Max,
+    }
+}
+
+impl Effort {
+    /// What a backend is asked for. A model that was not trained to think does not.
+    pub const fn thinking(self) -> Thinking {
+        let tokens = match self {
+            Effort::None => return Thinking::Off,
+            Effort::Minimal => 1_024,
+            Effort::Low => 2_048,
+            Effort::Medium => 8_192,
+            Effort::High => 24_576,
+            Effort::XHigh | Effort::Max => return Thinking::Adaptive { hidden: false },
+        };
+        Thinking::Budget { tokens, hidden: false }
+    }
+}
+
+/// `service_tier`. A tier that is not known is asked for by a hint: names of tiers come and go, and no answer depends on them.
+fn tier(name: Option<&str>, beyond: &mut Beyonds) -> ServiceTier {
+    match name {
+        None | Some("auto" | "priority" | "fast" | "ultrafast" | "scale") => ServiceTier::Auto,
+        Some("default") => ServiceTier::Standard,
+        Some("flex") => ServiceTier::Batch,
+        Some(_) => {
+            beyond.hint("service_tier", "this tier is not known; give auto, default, flex or priority");
+            ServiceTier::Auto
+        }
+    }
+}
+
+/// The JSON Schemas of every request and answer here, by name, and what they refer to.
+#[cfg(feature = "schema")]
+pub fn schemas() -> Vec<(&'static str, schemars::Schema)> {
+    vec![
+        ("openai.chat.Request", schemars::schema_for!(chat::Request)),
+        ("openai.chat.Completion", schemars::schema_for!(chat::Completion)),
+        ("openai.chat.Chunk", schemars::schema_for!(chat::Chunk)),
+        ("openai.responses.Request", schemars::schema_for!(responses::Request)),
+        ("openai.responses.Response", schemars::schema_for!(responses::Response)),
+        ("openai.completions.Request", schemars::schema_for!(completions::Request)),
+        ("openai.completions.Completion", schemars::schema_for!(completions::Completion)),
+        ("openai.embeddings.Request", schemars::schema_for!(embeddings::Request)),
+        ("openai.embeddings.Embeddings", schemars::schema_for!(embeddings::Embeddings)),
+        ("openai.moderations.Request", schemars::schema_for!(moderations::Request)),
+        ("openai.moderations.Moderations", schemars::schema_for!(moderations::Moderations)),
+        ("openai.moderations.ModerateRequest", schemars::schema_for!(moderations::ModerateRequest)),
+        ("openai.moderations.Moderate", schemars::schema_for!(moderations::Moderate)),
+        ("openai.models.Model", schemars::schema_for!(models::Model)),
+        ("openai.models.Models", schemars::schema_for!(models::Models)),
+        ("openai.error.ErrorBody", schemars::schema_for!(error::ErrorBody)),
+    ]
+}

@@ -1,0 +1,99 @@
+//! The envelope of errors.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ApiError, ErrorKind};
+
+/// An error's body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ErrorBody {
+    /// What is wrong.
+    pub error: ErrorObject,
+}
+
+/// What is wrong. Every member is always there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ErrorObject {
+    /// For people.
+    pub message: String,
+    /// What kind.
+    pub r#type: String,
+    /// Which parameter: `messages[0].content`.
+    pub param: Option<String>,
+    /// For programs.
+    pub code: Option<String>,
+}
+
+impl From<&ApiError> for ErrorBody {
+    fn from(error: &ApiError) -> ErrorBody {
+        ErrorBody {
+            error: ErrorObject {
+                message: error.message.clone(),
+                r#type: error.kind.openai_name().to_owned(),
+                param: error.path.as_deref().map(param),
+                code: code(error).map(str::to_owned),
+            },
+        }
+    }
+}
+
+/// `error.code`: the error's own, else what clients know for its kind.
+pub fn code(error: &ApiError) -> Option<&'static str> {
+    error.code.or(match error.kind {
+        ErrorKind::Authentication => Some("invalid_api_key"),
+        ErrorKind::Billing => Some("insufficient_quota"),
+        ErrorKind::RateLimit => Some("rate_limit_exceeded"),
+        ErrorKind::InvalidRequest
+        | ErrorKind::Permission
+        | ErrorKind::NotFound
+        | ErrorKind::Conflict
+        | ErrorKind::TooLarge
+        | ErrorKind::Api
+        | ErrorKind::Timeout
+        | ErrorKind::Overloaded => None,
+    })
+}
+
+/// A dotted path with its indexes in brackets: `messages.0.content` becomes `messages[0].content`.
+pub fn param(path: &str) -> String {
+    let mut param = String::with_capacity(path.len() + 2);
+    for segment in path.split('.') {
+        if !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit()) {
+            param.push('[');
+            param.push_str(segment);
+            param.push(']');
+            continue;
+        }
+        if !param.is_empty() {
+            param.push('.');
+        }
+        param.push_str(segment);
+    }
+    param
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets() {
+        assert_eq!(param("messages.0.content.12.text"), "messages[0].content[12].text");
+        assert_eq!(param("stop.3"), "stop[3]");
+        assert_eq!(param("model"), "model");
+        assert_eq!(param(""), "");
+    }
+
+    #[test]
+    fn the_envelope() {
+        let body = ErrorBody::from(&ApiError::invalid("messages.0.role", "no such role"));
+        assert_eq!(
+            serde_json::to_string(&body).expect("JSON"),
+            r#"{"error":{"message":"messages.0.role: no such role","type":"invalid_request_error","param":"messages[0].role","code":null}}"#
+        );
+        let limited = ErrorBody::from(&ApiError::new(ErrorKind::RateLimit, "slower"));
+        assert_eq!((limited.error.code.as_deref(), limited.error.param), (Some("rate_limit_exceeded"), None));
+    }
+}

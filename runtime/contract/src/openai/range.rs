@@ -1,0 +1,126 @@
+//! Numbers, lists and names within their bounds, errors with their leaf.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+
+use serde_json::{Map, Value, json};
+
+use crate::ask::{Role, Turn};
+use crate::error::ApiError;
+
+/// Texts that may end an answer. OpenAI allows 4; each costs an automaton's step a byte.
+pub(super) const STOPS: usize = 64;
+/// Longest name of a tool, as the neutral form allows. OpenAI allows 64.
+const NAME: usize = 128;
+
+/// A number within bounds, both included. A parser reads no NaN, and none is let through.
+pub(super) fn number(path: &str, value: Option<f64>, low: f64, high: f64) -> Result<Option<f32>, ApiError> {
+    match value {
+        None => Ok(None),
+        Some(x) if (low..=high).contains(&x) => Ok(Some(x as f32)),
+        Some(x) => Err(outside(path, x, low, high)),
+    }
+}
+
+/// A count within bounds, both included.
+pub(super) fn count(path: &str, value: Option<i64>, low: u32, high: u32) -> Result<Option<u32>, ApiError> {
+    match value {
+        None => Ok(None),
+        Some(n) => match u32::try_from(n) {
+            Ok(n) if (low..=high).contains(&n) => Ok(Some(n)),
+            _ if high == u32::MAX => Err(ApiError::invalid(path, format_args!("{n} is not a count; give {low} or more"))),
+            _ => Err(outside(path, n, low, high)),
+        },
+    }
+}
+
+fn outside(path: &str, value: impl Display, low: impl Display, high: impl Display) -> ApiError {
+    ApiError::invalid(path, format_args!("{value} is out of range; give {low} to {high}"))
+}
+
+/// Biases by token id.
+pub(super) fn logit_bias(bias: Option<&Map<String, Value>>) -> Result<Vec<(u32, f32)>, ApiError> {
+    let Some(bias) = bias else { return Ok(Vec::new()) };
+    let mut list = Vec::with_capacity(bias.len());
+    for (id, value) in bias {
+        let shown: String = id.chars().take(32).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        let path = format!("logit_bias.{shown}");
+        let token: u32 = id.parse().map_err(|_| ApiError::invalid(&path, "the key is not a token id; give whole numbers as keys"))?;
+        let value = value.as_f64().ok_or_else(|| ApiError::invalid(&path, "expected a number from -100 to 100"))?;
+        list.extend(number(&path, Some(value), -100.0, 100.0)?.map(|value| (token, value)));
+    }
+    // Two spellings of one id ("7", "07") would count twice.
+    list.sort_by_key(|(id, _)| *id);
+    match list.windows(2).find(|pair| matches!(pair, [(a, _), (b, _)] if a == b)) {
+        Some([(id, _), _]) => Err(ApiError::invalid(format!("logit_bias.{id}"), "this token id is given twice")),
+        _ => Ok(list),
+    }
+}
+
+/// Texts that end an answer.
+pub(super) fn stop(stop: Option<super::Stop>) -> Result<Vec<String>, ApiError> {
+    let list = match stop {
+        None => return Ok(Vec::new()),
+        Some(super::Stop::Text(text)) if text.is_empty() => {
+            return Err(ApiError::invalid("stop", "a text that ends the answer may not be empty; leave `stop` out instead"));
+        }
+        Some(super::Stop::Text(text)) => return Ok(vec![text]),
+        Some(super::Stop::Texts(list)) => list,
+    };
+    if list.len() > STOPS {
+        return Err(ApiError::invalid("stop", format_args!("{} texts are too many; give at most {STOPS}", list.len())));
+    }
+    match list.iter().position(String::is_empty) {
+        Some(index) => Err(ApiError::invalid(format!("stop.{index}"), "a text that ends the answer may not be empty")),
+        None => Ok(list),
+    }
+}
+
+/// A model's name.
+pub(super) fn model(model: &str) -> Result<(), ApiError> {
+    if model.is_empty() {
+        return Err(ApiError::invalid("model", "a model's name may not be empty; GET /v1/models lists them"));
+    }
+    Ok(())
+}
+
+/// A tool's name: well formed, and not given before.
+pub(super) fn tool_name(path: &str, name: &str, known: &mut HashSet<String>) -> Result<(), ApiError> {
+    let fits = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if name.is_empty() || name.len() > NAME || !fits {
+        return Err(ApiError::invalid(path, format_args!("a tool's name is 1 to {NAME} letters, digits, `_` or `-` of ASCII")));
+    }
+    if !known.insert(name.to_owned()) {
+        return Err(ApiError::invalid(path, format_args!("two tools are called `{name}`; names must differ")));
+    }
+    Ok(())
+}
+
+/// The schema of a tool's arguments; a tool without one takes none.
+pub(super) fn parameters(given: Option<Map<String, Value>>) -> Value {
+    given.map_or_else(|| json!({ "type": "object", "properties": {} }), Value::Object)
+}
+
+/// Arguments that a model gave, which must be an object's JSON. None at all are the empty object.
+pub(super) fn arguments(path: &str, text: &str) -> Result<Value, ApiError> {
+    if text.trim().is_empty() {
+        return Ok(Value::Object(Map::new()));
+    }
+    match serde_json::from_str(text) {
+        Ok(object @ Value::Object(_)) => Ok(object),
+        Ok(other) => {
+            Err(ApiError::invalid(path, format_args!("expected the JSON text of an object, found {}", crate::leaf::kind_of(&other))))
+        }
+        Err(error) => Err(ApiError::invalid(path, format_args!("this is not JSON text: {error}"))),
+    }
+}
+
+/// The turn that a part of this role goes on with: the last one where the role is the same, else a new one.
+pub(super) fn turn(turns: &mut Vec<Turn>, role: Role, goes_on: bool) -> &mut Turn {
+    let same = goes_on && turns.last().is_some_and(|last| last.role == role);
+    if !same {
+        turns.push(Turn { role, parts: Vec::new() });
+    }
+    let last = turns.len() - 1;
+    &mut turns[last]
+}

@@ -1,0 +1,211 @@
+//! Items: what was said and done.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::leaf::{self, Unknown, either, tagged};
+
+/// An item. A message may leave its `type` out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct Item(pub TypedItem);
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Item, D::Error> {
+        let mut value = Value::deserialize(deserializer)?;
+        if let Value::Object(members) = &mut value
+            && !members.contains_key("type")
+            && members.contains_key("role")
+        {
+            members.insert("type".to_owned(), Value::from("message"));
+        }
+        leaf::part(value).map(Item)
+    }
+}
+
+tagged! {
+    /// An item by its type. Items of tools that OpenAI runs itself have no neutral form, and are kept as they came.
+    pub enum TypedItem {
+        /// What one side said.
+        "message" => Message(MessageItem),
+        /// What the model thought.
+        "reasoning" => Reasoning(ReasoningItem),
+        /// A function that the model called.
+        "function_call" => FunctionCall(FunctionCallItem),
+        /// What it gave back.
+        "function_call_output" => FunctionOutput(FunctionOutputItem),
+        /// An item that the service keeps.
+        "item_reference" => Reference(ItemReference),
+    }
+}
+
+/// What one side said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MessageItem {
+    /// Who.
+    pub role: MessageRole,
+    /// What.
+    pub content: ItemContent,
+    /// Its name, where a response had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// How far it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Whether it is an answer or said on the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Other members.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+words! {
+    /// Sides.
+    pub enum MessageRole {
+        /// Who asks.
+        "user" => User,
+        /// The model.
+        "assistant" => Assistant,
+        /// Who runs the model.
+        "system" => System,
+        /// The same, to newer models.
+        "developer" => Developer,
+    }
+}
+
+either! {
+    /// What was said.
+    pub enum ItemContent {
+        /// Short for one part of text.
+        String => Text(String),
+        /// In parts.
+        Array => Parts(Vec<ItemPart>),
+    }
+    expected "a string or an array of parts"
+}
+
+tagged! {
+    /// A part of what was said. Images and files have no neutral form, and are kept as they came.
+    pub enum ItemPart {
+        /// Text that was sent.
+        "input_text" => Input(TextPart),
+        /// Text that was answered.
+        "output_text" => Output(TextPart),
+        /// What the model said instead of an answer.
+        "refusal" => Refusal(super::super::chat::RefusalPart),
+    }
+}
+
+/// Text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TextPart {
+    /// The text.
+    pub text: String,
+    /// The prompt up to here is worth keeping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_cache_breakpoint: Option<Value>,
+    /// Sources that an answer named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<Vec<Value>>,
+    /// Of an answer's tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Vec<Value>>,
+    /// Other members.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// What the model thought.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ReasoningItem {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The thoughts as they were told.
+    #[serde(default)]
+    pub summary: Vec<ReasoningText>,
+    /// The thoughts as they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Vec<ReasoningText>>,
+    /// Opaque.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encrypted_content: Option<String>,
+    /// How far it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Other members.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// A part of thoughts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ReasoningText {
+    /// `summary_text` or `reasoning_text`.
+    pub r#type: String,
+    /// As text.
+    pub text: String,
+    /// Other members.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// A function that the model called.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FunctionCallItem {
+    /// By which its output names it.
+    pub call_id: String,
+    /// The function.
+    pub name: String,
+    /// The JSON text of an object; empty text is the empty object.
+    pub arguments: String,
+    /// The item's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// How far it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Other members.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// What a function gave back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FunctionOutputItem {
+    /// Of which call.
+    pub call_id: String,
+    /// As text.
+    pub output: ItemContent,
+    /// The item's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// How far it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// The function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Other members.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// An item that the service keeps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ItemReference {
+    /// Its name.
+    pub id: String,
+    /// Other members.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}

@@ -1,0 +1,156 @@
+use firecrest_contract::ask::{Format, Thinking, ToolChoice};
+use firecrest_contract::error::ApiError;
+use firecrest_contract::leaf::parse;
+use firecrest_contract::openai::responses::{Asked, Item, Request};
+use serde_json::{Value, json};
+
+use crate::{paths, shown, split};
+
+fn request(body: &str) -> Request {
+    parse(body.as_bytes()).expect("a request")
+}
+
+fn ask(body: &str) -> Result<Asked, ApiError> {
+    parse::<Request>(body.as_bytes())?.into_ask()
+}
+
+fn with(members: &str) -> Result<Asked, ApiError> {
+    ask(&format!(r#"{{"model": "m", "input": "hi", {members}}}"#))
+}
+
+fn echo(asked: &Asked) -> Value {
+    serde_json::from_str(&format!("{{{}}}", asked.echo.members())).expect("JSON")
+}
+
+#[test]
+fn items() {
+    let asked = ask(
+        r#"{"model": "m", "instructions": "be brief", "input": [
+            {"role": "developer", "content": "be kind"},
+            {"role": "user", "content": [{"type": "input_text", "text": "hi"}, {"type": "input_image", "image_url": "data:,"}]},
+            {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "hm"}, {"type": "summary_text", "text": "ok"}], "encrypted_content": "sig"},
+            {"type": "message", "id": "msg_1", "status": "completed", "role": "assistant", "content": [{"type": "output_text", "text": "well", "annotations": [], "logprobs": []}]},
+            {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "a", "arguments": "{\"x\":1}", "status": "completed"},
+            {"type": "function_call", "call_id": "c2", "name": "b", "arguments": ""},
+            {"type": "function_call_output", "call_id": "c1", "output": "one"},
+            {"type": "function_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "two"}]},
+            {"type": "item_reference", "id": "rs_9"},
+            {"type": "item_reference", "id": "msg_9"},
+            {"type": "web_search_call", "id": "ws_1"},
+            {"role": "user", "content": "go on"}]}"#,
+    )
+    .expect("an ask");
+    assert_eq!(
+        shown(&asked.ask),
+        "system\n  text be brief\nsystem\n  text be kind\nuser\n  text hi\n  Beyond\nassistant\n  thought hm\n\nok Some(\"sig\")\n  text well\n  call c1 a {\"x\":1}\n  call c2 b {}\n\
+         user\n  result c1 one false\n  result c2 two false\nuser\n  text go on\n"
+    );
+    assert_eq!(paths(&asked.ask.beyond), [("input.1.content.1", false), ("input.8", true), ("input.9", false), ("input.10.type", false)]);
+    assert!(asked.store && asked.previous.is_none());
+}
+
+#[test]
+fn leaves() {
+    let wrong = |body: &str| split(ask(body).expect_err("a body that is wrong")).0;
+    for (body, path) in [
+        (r#"{"input": "a"}"#, "model"),
+        (r#"{"model": "m"}"#, "input"),
+        (r#"{"model": "m", "input": 3}"#, "input"),
+        (r#"{"model": "m", "input": ["a"]}"#, "input.0"),
+        (r#"{"model": "m", "input": [{"content": "a"}]}"#, "input.0.type"),
+        (r#"{"model": "m", "input": [{"role": "bot", "content": "a"}]}"#, "input.0.role"),
+        (r#"{"model": "m", "input": [{"role": "user", "content": [{"type": "input_text"}]}]}"#, "input.0.content.0"),
+        (r#"{"model": "m", "input": [{"type": "function_call", "call_id": "c", "name": "a", "arguments": "["}]}"#, "input.0.arguments"),
+        (r#"{"model": "m", "input": "a", "text": {"format": {"type": "json_schema", "name": "a"}}}"#, "text.format"),
+        (r#"{"model": "m", "input": "a", "reasoning": {"effort": 3}}"#, "reasoning.effort"),
+        (r#"{"model": "m", "input": "a", "max_output_tokens": 0}"#, "max_output_tokens"),
+        (r#"{"model": "m", "input": "a", "top_logprobs": 21}"#, "top_logprobs"),
+        (r#"{"model": "m", "input": "a", "truncation": "some"}"#, "truncation"),
+        (r#"{"model": "m", "input": "a", "tool_choice": {"type": "function", "name": "x"}}"#, "tool_choice.name"),
+        (r#"{"model": "m", "input": "a", "tools": [{"type": "function", "name": "", "parameters": {}}]}"#, "tools.0.name"),
+    ] {
+        assert_eq!(wrong(body), path, "{body}");
+    }
+}
+
+#[test]
+fn what_a_response_repeats() {
+    let asked = with(
+        r#""metadata": {"a": "b\"c"}, "temperature": 0.7, "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": null}],
+           "tool_choice": {"type": "function", "name": "f"}, "text": {"format": {"type": "json_object"}}, "reasoning": {"effort": "high"}, "store": false,
+           "previous_response_id": "resp_1", "instructions": "x""#,
+    )
+    .expect("an ask");
+    let echo = echo(&asked);
+    assert_eq!(echo["metadata"], json!({ "a": "b\"c" }));
+    assert_eq!((echo["temperature"].clone(), echo["store"].clone(), echo["instructions"].clone()), (json!(0.7), json!(false), json!("x")));
+    assert_eq!(echo["tool_choice"], json!({ "type": "function", "name": "f" }));
+    assert_eq!(echo["text"], json!({ "format": { "type": "json_object" } }));
+    assert_eq!(echo["reasoning"], json!({ "effort": "high", "summary": null }));
+    assert_eq!(echo["tools"][0]["name"], "f");
+    assert_eq!((asked.previous.as_deref(), asked.store), (Some("resp_1"), false));
+    assert_eq!(asked.ask.tool_choice, ToolChoice::Tool("f".into()));
+    assert_eq!(asked.ask.thinking, Thinking::Budget { tokens: 24_576, hidden: false });
+    assert_eq!(asked.ask.format, Some(Format::JsonObject));
+    let plain = ask(r#"{"model": "m", "input": "a"}"#).expect("an ask");
+    let plain = self::echo(&plain);
+    assert_eq!(
+        (plain["tools"].clone(), plain["tool_choice"].clone(), plain["text"].clone()),
+        (json!([]), json!("auto"), json!({ "format": { "type": "text" } }))
+    );
+    assert_eq!((plain["temperature"].clone(), plain["previous_response_id"].clone()), (Value::Null, Value::Null));
+}
+
+#[test]
+fn going_on() {
+    let before: Vec<Item> = request(r#"{"model": "m", "input": "first"}"#).items();
+    let answer: Vec<Item> = request(r#"{"model": "m", "input": [{"type": "message", "id": "msg_1", "role": "assistant", "content": [{"type": "output_text", "text": "yes"}]}]}"#).items();
+    let mut next = request(r#"{"model": "m", "input": "second", "previous_response_id": "resp_1", "instructions": "x"}"#);
+    next.go_on(before.into_iter().chain(answer).collect());
+    assert_eq!(
+        shown(&next.into_ask().expect("an ask").ask),
+        "system\n  text x\nuser\n  text first\nassistant\n  text yes\nuser\n  text second\n"
+    );
+}
+
+#[test]
+fn references() {
+    let mut request =
+        request(r#"{"model": "m", "input": [{"type": "item_reference", "id": "msg_1"}, {"role": "user", "content": "go on"}]}"#);
+    let kept: Item = serde_json::from_value(json!({ "role": "assistant", "content": "kept" })).expect("an item");
+    request.resolve(|id| (id == "msg_1").then(|| kept.clone()));
+    let asked = request.into_ask().expect("an ask");
+    assert_eq!(shown(&asked.ask), "assistant\n  text kept\nuser\n  text go on\n");
+    assert!(asked.ask.beyond.is_empty());
+}
+
+#[test]
+fn beyond() {
+    let asked = with(
+        r#""background": true, "conversation": "conv_1", "include": ["message.output_text.logprobs", "reasoning.encrypted_content"], "truncation": "auto",
+           "tools": [{"type": "web_search"}], "reasoning": {"mode": "pro"}, "max_tool_calls": 3, "prompt_cache_options": {"prewarm": true}"#,
+    )
+    .expect("an ask");
+    assert_eq!(
+        paths(&asked.ask.beyond),
+        [
+            ("tools.0.type", false),
+            ("reasoning.mode", true),
+            ("include.1", true),
+            ("background", false),
+            ("conversation", false),
+            ("max_tool_calls", true),
+            ("prompt_cache_options", true),
+            ("truncation", true)
+        ]
+    );
+    assert_eq!(asked.ask.logprobs, Some(0));
+}
+
+#[test]
+fn nothing_is_lost() {
+    let body = json!({ "model": "m", "input": [{ "type": "message", "role": "user", "content": [{ "type": "input_file", "file_id": "f" }], "x": 1 },
+        { "type": "mcp_call", "id": "y", "z": [null] }], "tools": [{ "type": "mcp", "server_label": "s" }], "text": { "format": { "type": "new" } }, "new": { "a": null } });
+    let read: Request = serde_json::from_value(body.clone()).expect("a request");
+    assert_eq!(serde_json::to_value(&read).expect("JSON"), body);
+}
