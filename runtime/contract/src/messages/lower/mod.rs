@@ -152,6 +152,7 @@ fn lower(params: MessageCreateParams, version: Version, options: Options) -> Res
         dialect: Dialect::Messages(version),
         model: params.model,
         turns,
+        raw: Vec::new(),
         tools,
         tool_choice,
         parallel_tools,
