@@ -1,3 +1,4 @@
 //! What may be said: rules, their decision, and the gate that nothing passes unjudged.
 
 pub mod gate;
+pub mod normalise;
