@@ -1,6 +1,72 @@
-//! The gate.
+//! The gate: the one way from a backend's events to a caller's.
+//!
+//! What a backend makes is [`Unjudged`], which nobody can open; what encoders take is [`Judged`], which nobody else can make.
+//!
+//! Two things hold, whatever a backend does and however it cuts its text: no byte of a match of a rule that blocks leaves, and where there is a
+//! classifier no byte leaves that it has not scored. Text and thoughts leave as they come, but for the end that may be the beginning of such a
+//! match; calls of tools are held until they are whole, and by default so is text that must be of a [format](GateOptions::structured). JSON's
+//! strings are judged decoded. Text is judged within its block and across the blocks of its answer.
+//!
+//! An answer that must not go on ends with what was safe, the open block's `Close` and a `Finish` of [`Finish::Refusal`]; its other events are
+//! dropped, and other answers go on. Events that no backend that works would make become a [`Event::Fault`].
+//!
+//! Nobody else opens what is unjudged:
+//!
+//! ```compile_fail
+//! use firecrest_policy::safety::gate::Unjudged;
+//! use firecrest_contract::event::{Event, Usage};
+//! let event = Unjudged::new(Event::Start { usage: Usage::default() });
+//! let Unjudged(inside) = event;
+//! ```
+//!
+//! ```compile_fail
+//! use firecrest_policy::safety::gate::Unjudged;
+//! use firecrest_contract::event::{Event, Usage};
+//! let inside = Unjudged::new(Event::Start { usage: Usage::default() }).0;
+//! ```
+//!
+//! or makes what is judged:
+//!
+//! ```compile_fail
+//! use firecrest_policy::safety::gate::Judged;
+//! use firecrest_contract::event::{Event, Usage};
+//! let event = Judged(Event::Start { usage: Usage::default() });
+//! ```
+//!
+//! ```compile_fail
+//! use firecrest_policy::safety::gate::Judged;
+//! use firecrest_contract::event::{Event, Usage};
+//! let event = Judged::from(Event::Start { usage: Usage::default() });
+//! ```
+//!
+//! Only the gate does both:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use firecrest_contract::event::{Event, Usage};
+//! use firecrest_policy::safety::gate::{Gate, GateOptions, Unjudged};
+//! use firecrest_policy::safety::rules::Policy;
+//! let mut gate = Gate::new(Arc::new(Policy::standard()?), GateOptions::default());
+//! let judged = gate.push(Unjudged::new(Event::Start { usage: Usage::default() }));
+//! assert!(matches!(judged[0].event(), Event::Start { .. }));
+//! # Ok::<(), firecrest_policy::safety::rules::LoadError>(())
+//! ```
+//!
+//! [`Finish::Refusal`]: firecrest_contract::event::Finish::Refusal
 
-use firecrest_contract::event::Event;
+mod choice;
+mod watch;
+
+use std::sync::Arc;
+
+use choice::{Choice, Court, State};
+use firecrest_contract::ask::{Ask, Content, Role};
+use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::event::{Event, Usage};
+
+use super::classifier::Classifier;
+use super::decision::Finding;
+use super::rules::Policy;
 
 /// An event as a backend made it. Only the gate can open it.
 #[derive(Debug)]
@@ -26,5 +92,174 @@ impl Judged {
     /// What may be seen.
     pub fn into_event(self) -> Event {
         self.0
+    }
+}
+
+/// How answers are judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateOptions {
+    /// Answers there may be; at least 1.
+    pub choices: u32,
+    /// Text is JSON ([`Ask::format`]): its strings are judged decoded too.
+    pub structured: bool,
+    /// Such text leaves only when its block is whole. Half a document is of no use to most, and one that is refused then shows nothing.
+    pub buffer_structured: bool,
+    /// A classifier scores text every so many characters, and at a block's end; text waits for it as long. Verdicts then don't depend on how a
+    /// backend cuts its text. 0: whenever text comes, without delay and with verdicts that do.
+    pub stride: usize,
+    /// Bytes that an answer may have held back at once. One that needs more is refused.
+    pub max_held: usize,
+    /// What was asked, for a classifier to know.
+    pub question: String,
+}
+
+impl Default for GateOptions {
+    fn default() -> GateOptions {
+        GateOptions { choices: 1, structured: false, buffer_structured: true, stride: 64, max_held: 8 << 20, question: String::new() }
+    }
+}
+
+impl GateOptions {
+    /// For the answers to a request.
+    pub fn of(ask: &Ask) -> GateOptions {
+        let said = ask.turns.iter().rev().filter(|turn| turn.role == Role::User).flat_map(|turn| turn.parts.iter().rev());
+        let question = said.filter_map(|part| match &part.content {
+            Content::Text(text) => Some(text.clone()),
+            _ => None,
+        });
+        GateOptions {
+            choices: ask.choices.max(1),
+            structured: ask.format.is_some(),
+            question: question.take(1).collect(),
+            ..GateOptions::default()
+        }
+    }
+}
+
+/// Judges the events of one request.
+pub struct Gate {
+    policy: Arc<Policy>,
+    options: GateOptions,
+    classifier: Option<Box<dyn Classifier>>,
+    choices: Vec<Choice>,
+    findings: Vec<(u32, Finding)>,
+    started: bool,
+    over: bool,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate")
+            .field("options", &self.options)
+            .field("findings", &self.findings)
+            .field("over", &self.over)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    /// A gate for one request's answers, by rules alone.
+    pub fn new(policy: Arc<Policy>, options: GateOptions) -> Gate {
+        Gate { policy, options, classifier: None, choices: Vec::new(), findings: Vec::new(), started: false, over: false }
+    }
+
+    /// Also by a classifier. To be said before the first event.
+    #[must_use]
+    pub fn with_classifier(mut self, classifier: Box<dyn Classifier>) -> Gate {
+        self.classifier = Some(classifier);
+        self
+    }
+
+    /// Takes a backend's next event; gives what may be seen now.
+    pub fn push(&mut self, event: Unjudged) -> Vec<Judged> {
+        let mut out = Vec::new();
+        if self.over {
+            return out;
+        }
+        if let Err(what) = self.take(event.0, &mut out) {
+            self.over = true;
+            let message = format!("the backend broke the order of its events: {what}; this is a fault of the service, try again");
+            out.push(Judged(Event::Fault(ApiError::new(ErrorKind::Api, message).code("backend_out_of_order"))));
+        }
+        out
+    }
+
+    fn take(&mut self, event: Event, out: &mut Vec<Judged>) -> Result<(), &'static str> {
+        let choice = match &event {
+            Event::Fault(_) => {
+                self.over = true;
+                out.push(Judged(event));
+                return Ok(());
+            }
+            Event::Start { .. } if self.started => return Err("it began twice"),
+            Event::Start { .. } => {
+                self.started = true;
+                out.push(Judged(event));
+                return Ok(());
+            }
+            _ if !self.started => return Err("something came before its beginning"),
+            Event::End { .. } => {
+                let ended = self.choices.iter().filter(|choice| choice.state() != State::Going).count();
+                if ended != self.options.choices.max(1) as usize {
+                    return Err("it ended before each of its answers had");
+                }
+                self.over = true;
+                out.push(Judged(event));
+                return Ok(());
+            }
+            Event::Open { choice, .. }
+            | Event::Text { choice, .. }
+            | Event::Thinking { choice, .. }
+            | Event::Signature { choice, .. }
+            | Event::Arguments { choice, .. }
+            | Event::Close { choice }
+            | Event::Finish { choice, .. } => *choice,
+        };
+        self.made();
+        let Gate { policy, options, classifier, choices, findings, .. } = self;
+        let choice = choices.get_mut(choice as usize).ok_or("there is an answer that was not asked for")?;
+        let mut court = Court { policy, options, classifier: classifier.as_deref_mut(), findings, out };
+        choice.push(&mut court, event)
+    }
+
+    fn made(&mut self) {
+        if self.choices.is_empty() {
+            self.choices = (0..self.options.choices.max(1)).map(|number| Choice::new(number, &self.options)).collect();
+        }
+    }
+
+    /// Ends every answer that goes on with a refusal: something that judges hangs, or has too much to do. `why` is shown to the caller. The
+    /// host ends the request with an `End` of its own.
+    pub fn fail(&mut self, why: &str) -> Vec<Judged> {
+        let mut out = Vec::new();
+        if self.over {
+            return out;
+        }
+        if !self.started {
+            self.started = true;
+            out.push(Judged(Event::Start { usage: Usage::default() }));
+        }
+        self.made();
+        let Gate { policy, options, classifier, choices, findings, .. } = self;
+        let mut court = Court { policy, options, classifier: classifier.as_deref_mut(), findings, out: &mut out };
+        for choice in choices {
+            choice.fail(&mut court, why);
+        }
+        out
+    }
+
+    /// Whether an answer was refused: a backend need not go on with it.
+    pub fn refused(&self, choice: u32) -> bool {
+        self.choices.get(choice as usize).is_some_and(|choice| choice.state() == State::Refused)
+    }
+
+    /// Whether no answer goes on.
+    pub fn settled(&self) -> bool {
+        self.over || (!self.choices.is_empty() && self.choices.iter().all(|choice| choice.state() != State::Going))
+    }
+
+    /// What was found so far, by answer, for the audit: of each rule the first match.
+    pub fn findings(&self) -> &[(u32, Finding)] {
+        &self.findings
     }
 }

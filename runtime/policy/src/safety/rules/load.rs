@@ -1,0 +1,318 @@
+//! From TOML to tables, and what is refused on the way.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::literals::{Literals, in_word};
+use super::pattern::{LONGEST, Pattern};
+use super::validator::{Check, Validator};
+use super::{Category, Direction, Entry, Matcher, Policy, Rule, Scan, Severity};
+use crate::safety::decision::Thresholds;
+use crate::safety::normalise::normalised;
+
+/// The version of the files' form.
+const FORMAT: u32 = 1;
+
+/// Rules at most, over all files.
+const RULES: usize = 4096;
+
+/// Why rules are not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadError {
+    /// The rule, category or change that is wrong; `None`: the file.
+    pub id: Option<String>,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.id {
+            Some(id) => write!(f, "rules: `{id}`: {}", self.message),
+            None => write!(f, "rules: {}", self.message),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+fn wrong(id: &str, message: impl Into<String>) -> LoadError {
+    LoadError { id: Some(id.to_owned()), message: message.into() }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    format: u32,
+    revision: String,
+    #[serde(default)]
+    category: Vec<CategoryEntry>,
+    #[serde(default)]
+    rule: Vec<RuleEntry>,
+    #[serde(default)]
+    change: Vec<ChangeEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CategoryEntry {
+    id: String,
+    about: String,
+    openai: Option<String>,
+    #[serde(default)]
+    general_harms: bool,
+    #[serde(default)]
+    scores: Thresholds,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Literal,
+    Regex,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleEntry {
+    id: String,
+    category: String,
+    about: String,
+    #[serde(default)]
+    input: Severity,
+    #[serde(default)]
+    output: Severity,
+    kind: Kind,
+    /// Texts of a literal, alternatives of a regex.
+    any: Vec<String>,
+    /// Of a literal: its edges are words' edges.
+    #[serde(default = "yes")]
+    words: bool,
+    validator: Option<Validator>,
+    /// Of a regex: a match that contains one of these is none.
+    #[serde(default)]
+    except: Vec<String>,
+    examples: Vec<String>,
+    #[serde(default)]
+    counter: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Another severity for a rule of an earlier file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeEntry {
+    id: String,
+    input: Option<Severity>,
+    output: Option<Severity>,
+}
+
+/// What a rule searches for.
+enum Search {
+    Literals(Vec<String>, bool),
+    Pattern(Arc<Pattern>, Check),
+}
+
+impl Policy {
+    /// Reads rules. A later file adds to the ones before, and may change their severities.
+    ///
+    /// # Errors
+    /// [`LoadError`] with the rule's id for what is not in the form, an id that comes twice, a category that is not there, a pattern without a
+    /// greatest length or that is too large, a text that is empty, and an example that does not match or a counter-example that does.
+    pub fn load<'a>(files: impl IntoIterator<Item = &'a str>) -> Result<Policy, LoadError> {
+        let mut revisions = Vec::new();
+        let mut categories: Vec<Category> = Vec::new();
+        let mut rules: Vec<Rule> = Vec::new();
+        let mut searches = Vec::new();
+        for text in files {
+            let file: File = toml::from_str(text).map_err(|e| LoadError { id: None, message: e.to_string() })?;
+            if file.format != FORMAT {
+                let message = format!("`format` is {}; this program reads {FORMAT}", file.format);
+                return Err(LoadError { id: None, message });
+            }
+            revisions.push(file.revision);
+            for entry in file.category {
+                if categories.iter().any(|c| c.id == entry.id) {
+                    return Err(wrong(&entry.id, "the category is there twice; give it another id"));
+                }
+                entry.scores.check().map_err(|message| wrong(&entry.id, message))?;
+                let CategoryEntry { id, about, openai, general_harms, scores } = entry;
+                categories.push(Category { id, about, openai, general_harms, scores });
+            }
+            let mut known: BTreeMap<String, usize> = rules.iter().enumerate().map(|(at, rule)| (rule.id.clone(), at)).collect();
+            for entry in file.change {
+                let rule = known.get(&entry.id).and_then(|at| rules.get_mut(*at));
+                let rule = rule.ok_or_else(|| wrong(&entry.id, "no earlier file has the rule that is to be changed"))?;
+                rule.input = entry.input.unwrap_or(rule.input);
+                rule.output = entry.output.unwrap_or(rule.output);
+            }
+            for entry in file.rule {
+                if known.insert(entry.id.clone(), rules.len()).is_some() {
+                    return Err(wrong(&entry.id, "the rule is there twice; give it another id, or use [[change]] for its severities"));
+                }
+                if rules.len() == RULES {
+                    return Err(wrong(&entry.id, format!("there are more than {RULES} rules; join some")));
+                }
+                let category = categories.iter().position(|c| c.id == entry.category);
+                let category =
+                    category.ok_or_else(|| wrong(&entry.id, format!("there is no category `{}`; declare it", entry.category)))?;
+                searches.push(entry.search().map_err(|message| wrong(&entry.id, message))?);
+                let RuleEntry { id, input, output, about, examples, counter, .. } = entry;
+                if examples.is_empty() {
+                    return Err(wrong(&id, "the rule has no examples; give at least one text that it matches"));
+                }
+                rules.push(Rule { id, category, input, output, about, examples, counter });
+            }
+        }
+        let matcher = |direction| Matcher::new(&rules, &searches, direction).map_err(|message| LoadError { id: None, message });
+        let policy = Policy { input: matcher(Direction::Input)?, output: matcher(Direction::Output)?, revisions, categories, rules };
+        policy.check_examples()?;
+        Ok(policy)
+    }
+
+    fn check_examples(&self) -> Result<(), LoadError> {
+        for (index, rule) in self.rules.iter().enumerate() {
+            let direction = if rule.output > Severity::Off { Direction::Output } else { Direction::Input };
+            if rule.severity(direction) == Severity::Off {
+                continue;
+            }
+            let matches = |text: &str| Scan::whole(self.matcher(direction), text).iter().any(|hit| hit.rule == index);
+            if let Some(text) = rule.examples.iter().find(|text| !matches(text)) {
+                return Err(wrong(
+                    &rule.id,
+                    format!("the rule does not match its example `{text}`, which is read as `{}`", normalised(text)),
+                ));
+            }
+            if let Some(text) = rule.counter.iter().find(|text| matches(text)) {
+                return Err(wrong(&rule.id, format!("the rule matches its counter-example `{text}`")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RuleEntry {
+    fn search(&self) -> Result<Search, String> {
+        if self.any.is_empty() {
+            return Err("`any` is empty; give what to search for".to_owned());
+        }
+        match self.kind {
+            Kind::Literal => {
+                if self.validator.is_some() || !self.except.is_empty() {
+                    return Err("a literal needs no validator and no exceptions".to_owned());
+                }
+                let texts = self.any.iter().map(|text| match normalised(text).trim() {
+                    "" => Err(format!("`{text}` is read as nothing; give a text that can be seen")),
+                    read if read.len() > LONGEST => Err(format!("`{text}` is longer than {LONGEST} bytes")),
+                    read => Ok(read.to_owned()),
+                });
+                Ok(Search::Literals(texts.collect::<Result<_, _>>()?, self.words))
+            }
+            Kind::Regex => {
+                let whole = self.any.iter().map(|pattern| format!("(?:{pattern})")).collect::<Vec<_>>().join("|");
+                Ok(Search::Pattern(Arc::new(Pattern::new(&whole)?), Check::new(self.validator, &self.except)))
+            }
+        }
+    }
+}
+
+impl Matcher {
+    fn new(rules: &[Rule], searches: &[Search], direction: Direction) -> Result<Matcher, String> {
+        let severities: Vec<Severity> = rules.iter().map(|rule| rule.severity(direction)).collect();
+        let (mut blocked, mut flagged, mut patterns, mut longest) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for (rule, (search, severity)) in (0u16..).zip(searches.iter().zip(&severities)) {
+            match (search, severity) {
+                (_, Severity::Off) => {}
+                (Search::Literals(texts, words), severity) => {
+                    let list = if *severity == Severity::Block { &mut blocked } else { &mut flagged };
+                    for text in texts {
+                        longest = longest.max(text.len());
+                        list.push((rule, text.clone(), *words));
+                    }
+                }
+                (Search::Pattern(pattern, check), severity) => {
+                    longest = longest.max(pattern.longest);
+                    patterns.push(Entry { rule, blocks: *severity == Severity::Block, pattern: pattern.clone(), check: check.clone() });
+                }
+            }
+        }
+        let begin = [false, true].map(|word| (0..=255u8).map(|byte| begin(&patterns, word, byte)).collect());
+        Ok(Matcher { blocked: Literals::new(&blocked)?, flagged: Literals::new(&flagged)?, patterns, begin, longest, severities })
+    }
+}
+
+/// The patterns that live on behind a first byte. A pattern's match never ends before it, because none is empty.
+fn begin(patterns: &[Entry], word: bool, byte: u8) -> Vec<(u16, regex_automata::util::primitives::StateID)> {
+    let behind = (0u16..).zip(patterns).map(|(at, entry)| (at, entry.pattern.step(entry.pattern.start(word), byte), entry));
+    behind.filter(|(_, state, entry)| !entry.pattern.dead(*state)).map(|(at, state, _)| (at, state)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(rule: &str) -> String {
+        let file = format!(
+            "format = 1\nrevision = 'x'\n[[category]]\nid = 'c'\nabout = ''\n[[rule]]\nid = 'r'\ncategory = 'c'\nabout = ''\noutput = 'block'\n{rule}"
+        );
+        match Policy::load([file.as_str()]) {
+            Ok(_) => panic!("not refused: {rule}"),
+            Err(e) => e.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_is_refused_names_the_rule_and_why() {
+        for (rule, why) in [
+            ("kind = 'regex'\nany = ['a+']\nexamples = ['a']", "of any length"),
+            ("kind = 'regex'\nany = ['[a-z]{1,2000}']\nexamples = ['a']", "2000 bytes long"),
+            ("kind = 'regex'\nany = ['a?']\nexamples = ['a']", "matches the empty text"),
+            ("kind = 'regex'\nany = ['^a']\nexamples = ['a']", "uses Start"),
+            ("kind = 'regex'\nany = ['\\Ba']\nexamples = ['a']", "uses WordAsciiNegate"),
+            ("kind = 'regex'\nany = ['(?u:\\b)a']\nexamples = ['a']", "uses WordUnicode"),
+            ("kind = 'regex'\nany = ['AKIA']\nexamples = ['AKIA']", "asks for `A`"),
+            ("kind = 'regex'\nany = ['a(']\nexamples = ['a']", "no regular expression"),
+            ("kind = 'regex'\nany = ['a.']\nexamples = ['ab']", "no regular expression"),
+            ("kind = 'regex'\nany = ['(?u:[\\pL\\pN]{1,30}[\\pL\\pM]{5,100}x){1,7}']\nexamples = ['a']", "bytes long"),
+            ("kind = 'regex'\nany = ['a']\nexamples = ['b']", "does not match its example `b`"),
+            ("kind = 'regex'\nany = ['a']\nexamples = ['a']\ncounter = ['ba']", "matches its counter-example `ba`"),
+            ("kind = 'literal'\nany = []\nexamples = ['b']", "`any` is empty"),
+            ("kind = 'literal'\nany = ['\u{200b}']\nexamples = ['b']", "read as nothing"),
+            ("kind = 'literal'\nany = ['b']\nexamples = []", "no examples"),
+            ("kind = 'literal'\nany = ['b']\nvalidator = 'luhn'\nexamples = ['b']", "no validator"),
+        ] {
+            let error = refused(rule);
+            assert!(error.contains("`r`") && error.contains(why), "{rule}: {error}");
+        }
+        assert!(refused("kind = 'glob'\nany = ['b']\nexamples = []").contains("glob"));
+        assert!(refused("kind = 'literal'\nany = ['b']\nexamples = ['b']\nseverity = 1").contains("severity"));
+        assert!(refused("kind = 'literal'\nany = ['b']\nexamples = ['b']\n[[rule]]\nid='r'\ncategory='c'\nabout=''\nkind='literal'\nany=['x']\nexamples=['x']").contains("twice"));
+    }
+
+    #[test]
+    fn a_later_file_adds_and_changes() {
+        let first = "format = 1\nrevision = 'a'\n[[category]]\nid = 'c'\nabout = ''\n[[rule]]\nid = 'r'\ncategory = 'c'\nabout = ''\noutput = 'block'\nkind = 'literal'\nany = ['x']\nexamples = ['x']";
+        let second = "format = 1\nrevision = 'b'\n[[change]]\nid = 'r'\ninput = 'flag'\noutput = 'off'";
+        let policy = Policy::load([first, second]).expect("rules");
+        assert_eq!(policy.revisions(), ["a", "b"]);
+        assert_eq!((policy.rules()[0].input, policy.rules()[0].output), (Severity::Flag, Severity::Off));
+        assert!(Policy::load([second]).expect_err("no such rule").to_string().contains("no earlier file"));
+        assert!(Policy::load(["format = 2\nrevision = ''"]).expect_err("a later form").to_string().contains("reads 1"));
+    }
+
+    #[test]
+    fn words_of_the_rules_that_ship_are_bounded() {
+        let policy = Policy::standard().expect("rules");
+        for direction in [Direction::Input, Direction::Output] {
+            assert!(policy.matcher(direction).longest <= LONGEST);
+        }
+        assert!(in_word(b'a') && !in_word(b' '));
+        assert!(policy.size() < 16 << 20, "{} bytes of tables", policy.size());
+    }
+}

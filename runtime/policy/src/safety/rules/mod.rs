@@ -1,0 +1,179 @@
+//! Rules over normalised text: lists of literals and regular expressions, from a versioned TOML.
+//!
+//! Rules are read with [`Policy::load`], which refuses what could not be held to: a pattern whose matches have no greatest length, one that matches
+//! nothing or the empty text, an example that does not match. A text is searched as it comes, byte by byte. Literals
+//! share one Aho–Corasick automaton. A regular expression is a table walked from each byte where a match may begin; which those are says a table by
+//! that byte and the one before it, so in most places no pattern is looked at. Both know at any byte how far back a
+//! match may have begun that is not complete: so much and no more is held back.
+
+mod literals;
+mod load;
+mod pattern;
+mod scan;
+mod validator;
+
+use std::sync::Arc;
+
+use regex_automata::util::primitives::StateID;
+
+use literals::Literals;
+pub use load::LoadError;
+use pattern::Pattern;
+pub(crate) use scan::{Found, Hit, Scan};
+use serde::Deserialize;
+use validator::Check;
+
+use super::decision::Thresholds;
+
+/// The rules that ship.
+pub const STANDARD: &str = include_str!("../../../rules/default.toml");
+
+/// What follows from a match. The greater decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Nothing: the rule does not look.
+    #[default]
+    Off,
+    /// It is told, and nothing else.
+    Flag,
+    /// It does not pass.
+    Block,
+}
+
+/// Which way a text goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From a caller to a model.
+    Input,
+    /// From a model to a caller.
+    Output,
+}
+
+/// What rules and scores are about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Category {
+    /// Its name.
+    pub id: String,
+    /// What it is, for people.
+    pub about: String,
+    /// The category of OpenAI's moderation that it is.
+    pub openai: Option<String>,
+    /// Whether a refusal calls it `general_harms`, the contract's own name, or nothing.
+    pub general_harms: bool,
+    /// What a classifier's scores of it mean.
+    pub scores: Thresholds,
+}
+
+impl Category {
+    /// The refusal's category in the contract's closed list.
+    pub fn refusal(&self) -> Option<&'static str> {
+        self.general_harms.then_some("general_harms")
+    }
+}
+
+/// A rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Its name, of which there is one.
+    pub id: String,
+    /// Index of its category in [`Policy::categories`].
+    pub category: usize,
+    /// On what callers send.
+    pub input: Severity,
+    /// On what models say.
+    pub output: Severity,
+    /// Why it is, for people.
+    pub about: String,
+    /// Texts that it matches.
+    pub examples: Vec<String>,
+    /// Texts that it does not.
+    pub counter: Vec<String>,
+}
+
+impl Rule {
+    /// What follows from a match in a direction.
+    pub fn severity(&self, direction: Direction) -> Severity {
+        match direction {
+            Direction::Input => self.input,
+            Direction::Output => self.output,
+        }
+    }
+}
+
+/// Rules and thresholds, ready to judge by.
+#[derive(Debug)]
+pub struct Policy {
+    revisions: Vec<String>,
+    categories: Vec<Category>,
+    rules: Vec<Rule>,
+    input: Matcher,
+    output: Matcher,
+}
+
+impl Policy {
+    /// The rules that ship.
+    ///
+    /// # Errors
+    /// Never but by a mistake in them, which tests would find.
+    pub fn standard() -> Result<Policy, LoadError> {
+        Policy::load([STANDARD])
+    }
+
+    /// Which revisions of rules these are, one a file.
+    pub fn revisions(&self) -> &[String] {
+        &self.revisions
+    }
+
+    /// What rules and scores are about.
+    pub fn categories(&self) -> &[Category] {
+        &self.categories
+    }
+
+    /// Every rule.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Bytes that the rules' tables take.
+    pub fn size(&self) -> usize {
+        self.output.patterns.iter().chain(&self.input.patterns).map(|entry| entry.pattern.size()).sum()
+    }
+
+    pub(crate) fn matcher(&self, direction: Direction) -> &Matcher {
+        match direction {
+            Direction::Input => &self.input,
+            Direction::Output => &self.output,
+        }
+    }
+}
+
+/// What searches for the rules of one direction.
+#[derive(Debug)]
+pub(crate) struct Matcher {
+    /// Texts of rules that block: their beginnings are held back.
+    blocked: Option<Literals>,
+    /// Texts of rules that flag.
+    flagged: Option<Literals>,
+    patterns: Vec<Entry>,
+    /// By whether a word's byte stands before, and the byte: the patterns that may begin, and their states behind it.
+    begin: [Vec<Vec<(u16, StateID)>>; 2],
+    /// Bytes of a match at most.
+    longest: usize,
+    /// By rule.
+    severities: Vec<Severity>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    rule: u16,
+    blocks: bool,
+    pattern: Arc<Pattern>,
+    check: Check,
+}
+
+impl Matcher {
+    pub(crate) fn severity(&self, rule: usize) -> Severity {
+        self.severities.get(rule).copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,217 @@
+//! A text on its way past the rules.
+
+use aho_corasick::automaton::StateID as LiteralState;
+use regex_automata::util::primitives::StateID;
+
+use super::literals::{BORDER, Literals, in_word};
+use super::{Matcher, Severity};
+use crate::safety::normalise::{Normaliser, Spot};
+
+/// A match. All there are come, also those that lie in or overlap others, each when it is certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Hit {
+    /// Index of the rule.
+    pub(crate) rule: usize,
+    /// First byte of the raw text.
+    pub(crate) start: u64,
+    /// The byte behind its last.
+    pub(crate) end: u64,
+}
+
+/// A match of a pattern that may come.
+#[derive(Clone, Copy, Debug)]
+struct Live {
+    entry: u16,
+    state: StateID,
+    /// Where it began, in normalised bytes.
+    start: u64,
+}
+
+/// How far a search of one text is. It holds at most the longest match's length of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Scan {
+    normaliser: Normaliser,
+    spots: Vec<Spot>,
+    live: Vec<Live>,
+    blocked: LiteralState,
+    flagged: LiteralState,
+    /// Whether the last byte is a word's.
+    word: bool,
+    /// Normalised bytes so far.
+    length: u64,
+    /// The last of them, each with its raw span.
+    recent: Vec<(u8, u64, u64)>,
+}
+
+impl Scan {
+    pub(crate) fn new(matcher: &Matcher) -> Scan {
+        let start = |literals: &Option<Literals>| literals.as_ref().map_or_else(LiteralState::default, Literals::start);
+        Scan {
+            normaliser: Normaliser::default(),
+            spots: Vec::new(),
+            live: Vec::new(),
+            blocked: start(&matcher.blocked),
+            flagged: start(&matcher.flagged),
+            word: false,
+            length: 0,
+            recent: Vec::new(),
+        }
+    }
+
+    /// The first match of each rule in a text.
+    pub(crate) fn whole(matcher: &Matcher, text: &str) -> Vec<Hit> {
+        let mut scan = Scan::new(matcher);
+        let mut found = Found::default();
+        let mut hits = Vec::new();
+        for (at, c) in text.char_indices() {
+            scan.push(matcher, c, at as u64, (at + c.len_utf8()) as u64, &mut hits);
+            found.take(&mut hits);
+        }
+        scan.finish(matcher, &mut hits);
+        found.take(&mut hits);
+        found.hits
+    }
+
+    /// Takes the raw text's next character, its bytes `start..end`.
+    pub(crate) fn push(&mut self, matcher: &Matcher, c: char, start: u64, end: u64, hits: &mut Vec<Hit>) {
+        let mut spots = std::mem::take(&mut self.spots);
+        self.normaliser.push(c, start, end, &mut spots);
+        self.walk(matcher, &spots, hits);
+        spots.clear();
+        self.spots = spots;
+    }
+
+    fn walk(&mut self, matcher: &Matcher, spots: &[Spot], hits: &mut Vec<Hit>) {
+        for spot in spots {
+            let mut bytes = [0; 4];
+            for byte in spot.char.encode_utf8(&mut bytes).bytes() {
+                self.step(matcher, byte, spot, hits);
+            }
+        }
+        if self.recent.len() > 2 * matcher.longest + 64 {
+            self.recent.drain(..self.recent.len() - matcher.longest);
+        }
+    }
+
+    fn step(&mut self, matcher: &Matcher, byte: u8, spot: &Spot, hits: &mut Vec<Hit>) {
+        let word = in_word(byte);
+        if word != self.word {
+            self.literals(matcher, BORDER, hits);
+        }
+        let live = std::mem::take(&mut self.live);
+        self.live = self.patterns(matcher, live, |pattern, state| pattern.step(state, byte), hits);
+        let begin = matcher.begin.get(usize::from(self.word)).and_then(|of| of.get(usize::from(byte)));
+        self.live.extend(begin.into_iter().flatten().map(|(entry, state)| Live { entry: *entry, state: *state, start: self.length }));
+        self.word = word;
+        self.length += 1;
+        self.recent.push((byte, spot.start, spot.end));
+        self.literals(matcher, byte, hits);
+    }
+
+    fn literals(&mut self, matcher: &Matcher, byte: u8, hits: &mut Vec<Hit>) {
+        if let Some(literals) = &matcher.blocked {
+            self.blocked = literals.step(self.blocked, byte);
+            hits.extend(literals.ended(self.blocked).map(|(rule, length)| self.hit(rule, self.length.saturating_sub(length))));
+        }
+        if let Some(literals) = &matcher.flagged {
+            self.flagged = literals.step(self.flagged, byte);
+            hits.extend(literals.ended(self.flagged).map(|(rule, length)| self.hit(rule, self.length.saturating_sub(length))));
+        }
+    }
+
+    /// Moves what lives on by a step; matches that it ends end with the bytes so far.
+    fn patterns(
+        &self,
+        matcher: &Matcher,
+        mut live: Vec<Live>,
+        step: impl Fn(&super::Pattern, StateID) -> StateID,
+        hits: &mut Vec<Hit>,
+    ) -> Vec<Live> {
+        live.retain_mut(|one| {
+            let Some(entry) = matcher.patterns.get(usize::from(one.entry)) else { return false };
+            one.state = step(&entry.pattern, one.state);
+            if !entry.pattern.special(one.state) {
+                return true;
+            }
+            if entry.pattern.ended(one.state) {
+                if entry.check.accepts(|| self.since(one.start).iter().map(|(byte, ..)| *byte).collect()) {
+                    hits.push(self.hit(entry.rule, one.start));
+                }
+            }
+            !entry.pattern.dead(one.state)
+        });
+        live
+    }
+
+    /// The normalised bytes from a place on.
+    fn since(&self, start: u64) -> &[(u8, u64, u64)] {
+        let count = usize::try_from(self.length.saturating_sub(start)).unwrap_or(usize::MAX);
+        self.recent.get(self.recent.len().saturating_sub(count)..).unwrap_or_default()
+    }
+
+    /// A match of the bytes from a place on.
+    fn hit(&self, rule: u16, start: u64) -> Hit {
+        let spots = self.since(start);
+        let (first, last) = (spots.first().copied().unwrap_or_default(), spots.last().copied().unwrap_or_default());
+        Hit { rule: rule.into(), start: first.1, end: last.2 }
+    }
+
+    /// The text may be over: what would match if it is. The search itself can go on.
+    pub(crate) fn would_end(&self, matcher: &Matcher, hits: &mut Vec<Hit>) {
+        self.clone().finish(matcher, hits);
+    }
+
+    /// The text is over.
+    pub(crate) fn finish(&mut self, matcher: &Matcher, hits: &mut Vec<Hit>) {
+        let mut spots = std::mem::take(&mut self.spots);
+        self.normaliser.finish(&mut spots);
+        self.walk(matcher, &spots, hits);
+        if self.word {
+            self.literals(matcher, BORDER, hits);
+        }
+        let live = std::mem::take(&mut self.live);
+        self.patterns(matcher, live, |pattern, state| pattern.stop(state), hits);
+    }
+
+    /// The first raw byte that may belong to a match of a rule that blocks. `None`: all that came is clear.
+    pub(crate) fn held(&self, matcher: &Matcher) -> Option<u64> {
+        let blocks = |one: &&Live| matcher.patterns.get(usize::from(one.entry)).is_none_or(|entry| entry.blocks);
+        let live = self.live.iter().filter(blocks).map(|one| one.start).min();
+        self.raw(live, self.blocked, &matcher.blocked)
+    }
+
+    /// The first raw byte that may belong to any match that is not complete.
+    pub(crate) fn pending(&self, matcher: &Matcher) -> Option<u64> {
+        let live = self.live.iter().map(|one| one.start).min();
+        let flagged = self.raw(live, self.flagged, &matcher.flagged);
+        self.held(matcher).into_iter().chain(flagged).min()
+    }
+
+    fn raw(&self, live: Option<u64>, state: LiteralState, literals: &Option<Literals>) -> Option<u64> {
+        let alive = literals.as_ref().map_or(0, |literals| literals.alive(state));
+        let literal = (alive > 0).then(|| self.length.saturating_sub(alive));
+        let first = live.into_iter().chain(literal).min();
+        let spot = first.and_then(|first| self.since(first).first()).map(|(_, start, _)| *start);
+        spot.into_iter().chain(self.normaliser.pending()).min()
+    }
+}
+
+/// The first match of each rule.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    seen: Vec<bool>,
+    pub(crate) hits: Vec<Hit>,
+}
+
+impl Found {
+    pub(crate) fn take(&mut self, hits: &mut Vec<Hit>) {
+        for hit in hits.drain(..) {
+            if self.seen.len() <= hit.rule {
+                self.seen.resize(hit.rule + 1, false);
+            }
+            if self.seen.get_mut(hit.rule).is_some_and(|seen| !std::mem::replace(seen, true)) {
+                self.hits.push(hit);
+            }
+        }
+    }
+}
