@@ -42,6 +42,7 @@ tagged! {
 /// A breakpoint: the prompt up to here is worth keeping.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct CacheControl {
     /// The only kind there is.
     pub r#type: CacheKind,
@@ -78,6 +79,7 @@ pub enum TtlParam {
 /// Text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct TextParam {
     /// Not empty.
     pub text: String,
@@ -95,6 +97,7 @@ pub struct TextParam {
 /// A picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ImageParam {
     /// Where it is.
     pub source: ImageSource,
@@ -121,6 +124,7 @@ tagged! {
 /// Bytes in the body.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct Base64Source {
     /// `image/png`, `application/pdf` and the like.
     pub media_type: String,
@@ -134,6 +138,7 @@ pub struct Base64Source {
 /// Something on the web.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct UrlSource {
     /// Its address.
     pub url: String,
@@ -145,6 +150,7 @@ pub struct UrlSource {
 /// An uploaded file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct FileSource {
     /// Its id.
     pub file_id: String,
@@ -156,6 +162,7 @@ pub struct FileSource {
 /// A document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct DocumentParam {
     /// Where it is. Who has the files puts the text of one in place of [`DocumentSource::File`] before the request is lowered.
     pub source: DocumentSource,
@@ -195,6 +202,7 @@ tagged! {
 /// Plain text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct PlainTextSource {
     /// `text/plain`.
     pub media_type: PlainText,
@@ -217,6 +225,7 @@ pub enum PlainText {
 /// A document that is made of blocks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ContentSource {
     /// Its text.
     pub content: DocumentContent,
@@ -249,6 +258,7 @@ tagged! {
 /// Whether an answer shall cite.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct CitationsParam {
     /// No, where unsaid.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
@@ -262,6 +272,7 @@ pub struct CitationsParam {
 /// A result of a search that the caller made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct SearchResultParam {
     /// Where it was found.
     pub source: String,
@@ -292,6 +303,7 @@ tagged! {
 /// What the model thought, as it was given out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ThinkingParam {
     /// The thoughts; empty where they were left out of the answer.
     pub thinking: String,
@@ -305,6 +317,7 @@ pub struct ThinkingParam {
 /// What the model thought, encrypted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct RedactedThinkingParam {
     /// Opaque.
     pub data: String,
@@ -316,6 +329,7 @@ pub struct RedactedThinkingParam {
 /// A tool that the model called.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ToolUseParam {
     /// By which its result names it.
     pub id: String,
@@ -349,6 +363,7 @@ tagged! {
 /// The model itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct DirectCaller {
     /// Members that are not named here.
     #[serde(flatten)]
@@ -358,6 +373,7 @@ pub struct DirectCaller {
 /// What a tool gave back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ToolResultParam {
     /// Of which call.
     pub tool_use_id: String,

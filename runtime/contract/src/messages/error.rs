@@ -7,6 +7,7 @@ use crate::error::{ApiError, ErrorKind};
 /// What a body holds instead of an answer, and what an `error` event of a stream holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ErrorBody {
     /// `error`.
     pub r#type: ErrorTag,
@@ -29,6 +30,7 @@ pub enum ErrorTag {
 /// What went wrong.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ErrorObject {
     /// [`ErrorKind::name`]; an upstream may know others.
     pub r#type: String,
@@ -42,6 +44,7 @@ pub struct ErrorObject {
 /// What a program can tell errors of one kind apart by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ErrorDetails {
     /// A code.
     #[serde(default, skip_serializing_if = "Option::is_none")]

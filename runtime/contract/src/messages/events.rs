@@ -33,6 +33,7 @@ tagged! {
 /// An answer begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct MessageStart {
     /// The answer, with no content yet.
     pub message: Message,
@@ -41,6 +42,7 @@ pub struct MessageStart {
 /// A block begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct BlockStart {
     /// Its place in the answer, from 0 without gaps.
     pub index: u64,
@@ -51,6 +53,7 @@ pub struct BlockStart {
 /// More of a block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct BlockDelta {
     /// Its place in the answer.
     pub index: u64,
@@ -75,6 +78,7 @@ tagged! {
 /// Text, to append.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct TextDelta {
     /// The text.
     pub text: String,
@@ -83,6 +87,7 @@ pub struct TextDelta {
 /// JSON of a tool's arguments, to append.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct InputJsonDelta {
     /// A piece of an object's text.
     pub partial_json: String,
@@ -91,6 +96,7 @@ pub struct InputJsonDelta {
 /// Thoughts, to append.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ThinkingDelta {
     /// The thoughts.
     pub thinking: String,
@@ -99,6 +105,7 @@ pub struct ThinkingDelta {
 /// The signature of thoughts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct SignatureDelta {
     /// The whole of it.
     pub signature: String,
@@ -107,6 +114,7 @@ pub struct SignatureDelta {
 /// A block ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct BlockStop {
     /// Its place in the answer.
     pub index: u64,
@@ -115,6 +123,7 @@ pub struct BlockStop {
 /// Why an answer ended, and what it took.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct MessageDelta {
     /// What changes in the answer.
     pub delta: MessageChange,
@@ -128,6 +137,7 @@ pub struct MessageDelta {
 /// What changes in an answer at its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct MessageChange {
     /// Why it ended.
     #[serde(default)]
@@ -146,6 +156,7 @@ pub struct MessageChange {
 /// What an answer took, all in all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct DeltaUsage {
     /// Of the prompt, neither read from the cache nor written to it.
     #[serde(default)]
@@ -190,11 +201,13 @@ impl From<super::response::Usage> for DeltaUsage {
 /// Nothing more to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct Nothing {}
 
 /// It can't go on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ErrorEvent {
     /// What went wrong.
     pub error: ErrorObject,

@@ -11,6 +11,7 @@ use crate::leaf::{Unknown, either, tagged};
 /// `POST /v1/messages`, in both versions and in the beta shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct MessageCreateParams {
     /// The model's name.
     pub model: String,
@@ -117,6 +118,7 @@ pub struct MessageCreateParams {
 /// `POST /v1/messages/count_tokens`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct CountTokensParams {
     /// The model's name.
     pub model: String,
@@ -176,6 +178,7 @@ pub struct CountTokensParams {
 /// What one side said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct MessageParam {
     /// Who.
     pub role: RoleParam,
@@ -246,6 +249,7 @@ tagged! {
 /// So many tokens of thoughts at most.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ThinkingEnabled {
     /// At least 1,024 and less than `max_tokens`.
     #[serde(deserialize_with = "whole")]
@@ -264,6 +268,7 @@ pub struct ThinkingEnabled {
 /// Thoughts as long as the model likes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ThinkingAdaptive {
     /// Whether the thoughts are shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -279,6 +284,7 @@ pub struct ThinkingAdaptive {
 /// Nothing more to say about it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ThinkingPlain {
     /// Members that are not named here.
     #[serde(flatten)]
@@ -301,6 +307,7 @@ pub enum Display {
 /// What the answer must be like.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct OutputConfig {
     /// What its text must be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -327,6 +334,7 @@ tagged! {
 /// JSON of a schema.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct JsonSchemaFormat {
     /// The schema.
     pub schema: Map<String, Value>,
@@ -355,6 +363,7 @@ pub enum Effort {
 /// About a request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct Metadata {
     /// Who the caller asks for: an opaque name, at most 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -389,6 +398,7 @@ pub enum Speed {
 /// Asks why the prompt cache missed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct DiagnosticsParam {
     /// The answer before this one; `null` where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -411,6 +421,7 @@ tagged! {
 /// Keep this conversation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ThreadCreate {
     /// Members that are not named here.
     #[serde(flatten)]
@@ -420,6 +431,7 @@ pub struct ThreadCreate {
 /// Go on with a conversation that was kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ThreadContinue {
     /// Its last answer.
     pub previous_message_id: String,
@@ -431,6 +443,7 @@ pub struct ThreadContinue {
 /// What may be left out of a long conversation (beta).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ContextManagement {
     /// How.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]

@@ -10,6 +10,7 @@ use crate::leaf::tagged;
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct Message {
     /// `msg_…`.
     pub id: String,
@@ -78,6 +79,7 @@ tagged! {
 /// Text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct TextBlock {
     /// The text.
     pub text: String,
@@ -89,6 +91,7 @@ pub struct TextBlock {
 /// Thoughts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ThinkingBlock {
     /// Empty where the request asked to leave them out.
     pub thinking: String,
@@ -100,6 +103,7 @@ pub struct ThinkingBlock {
 /// Thoughts, encrypted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct RedactedThinkingBlock {
     /// Opaque.
     pub data: String,
@@ -108,6 +112,7 @@ pub struct RedactedThinkingBlock {
 /// A call of a tool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ToolUseBlock {
     /// By which its result names it.
     pub id: String,
@@ -137,6 +142,7 @@ impl Default for Caller {
 /// The model itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct Direct {}
 
 /// Why an answer ended.
@@ -165,6 +171,7 @@ pub enum StopReason {
 /// Why an answer was refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct RefusalDetails {
     /// `refusal`.
     pub r#type: RefusalTag,
@@ -212,6 +219,7 @@ pub enum RefusalTag {
 /// Why the prompt cache missed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct Diagnostics {
     /// `null` where it did not, or nobody knows yet.
     #[serde(default)]
@@ -252,6 +260,7 @@ pub enum CacheMiss {
 /// What an answer took.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct Usage {
     /// Of the prompt, neither read from the cache nor written to it.
     pub input_tokens: u64,
@@ -315,6 +324,7 @@ impl Usage {
 /// What was written to the cache, by how long it is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct CacheCreation {
     /// An hour.
     #[serde(default)]
@@ -327,6 +337,7 @@ pub struct CacheCreation {
 /// What was generated, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct OutputTokensDetails {
     /// Thoughts, also those that were left out of the answer.
     #[serde(default)]
@@ -336,6 +347,7 @@ pub struct OutputTokensDetails {
 /// `POST /v1/messages/count_tokens` answers this.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct TokensCount {
     /// The prompt's length.
     pub input_tokens: u64,

@@ -70,6 +70,7 @@ impl schemars::JsonSchema for ToolParam {
 /// The caller's own tool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct CustomTool {
     /// May be left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,6 +122,7 @@ pub enum CustomKind {
 /// A tool that the caller runs, of a name and form that are known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ClientTool {
     /// Which.
     pub r#type: ClientKind,
@@ -289,6 +291,7 @@ tagged! {
 /// Any tool may be called.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ToolChoiceFree {
     /// One call at most.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
@@ -302,6 +305,7 @@ pub struct ToolChoiceFree {
 /// One tool must be called.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ToolChoiceNamed {
     /// Its name.
     pub name: String,
@@ -317,6 +321,7 @@ pub struct ToolChoiceNamed {
 /// No tool may be called.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ToolChoiceNone {
     /// Members that are not named here.
     #[serde(flatten)]

@@ -2,7 +2,7 @@
 
 mod chat;
 mod completions;
-mod messages;
+pub mod messages;
 mod responses;
 
 /// What an answer is called, known before its first event.
