@@ -2,4 +2,11 @@
 
 pub mod backend;
 pub mod encode;
+#[cfg(feature = "local")]
+pub mod local;
+#[cfg(feature = "local")]
+pub mod prompt;
 pub mod tools;
+
+#[cfg(test)]
+mod asks;

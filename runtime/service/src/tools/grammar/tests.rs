@@ -1,6 +1,5 @@
 //! Whatever a grammar allows, the parser reads as calls.
 
-use firecrest_contract::ask::{Dialect, Sampling, ServiceTier, Thinking, Version};
 use firecrest_contract::event::{Block, Event, Finish};
 use firecrest_engine::file::ModelFile;
 use firecrest_engine::grammar::{Compiler, Progress};
@@ -8,6 +7,7 @@ use firecrest_engine::text::Tokenizer;
 
 use super::super::{Ending, FORMATS, GENERIC, HERMES, LLAMA, PYTHONIC, Parser, Reading, THOUGHTS};
 use super::*;
+use crate::asks;
 
 fn tokenizer() -> Tokenizer {
     let source = firecrest_weights::MemorySource::new("chat", firecrest_models::CHAT);
@@ -16,32 +16,12 @@ fn tokenizer() -> Tokenizer {
 }
 
 fn ask(tool_choice: ToolChoice, strict: bool, parallel_tools: bool) -> Ask {
-    let tool = |name: &str, schema: Value| Tool { name: name.to_owned(), description: None, schema, strict, cache: None };
-    Ask {
-        dialect: Dialect::Messages(Version::June2023),
-        model: "m".to_owned(),
-        turns: Vec::new(),
-        tools: vec![
-            tool(
-                "get_weather",
-                json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 9}, "days": {"enum": [1, 2, 3]}}, "required": ["city"], "additionalProperties": false}),
-            ),
-            tool("now", json!({"type": "object", "properties": {}, "additionalProperties": false})),
-        ],
-        tool_choice,
-        parallel_tools,
-        format: None,
-        thinking: Thinking::Off,
-        max_tokens: None,
-        stop: Vec::new(),
-        sampling: Sampling::default(),
-        logprobs: None,
-        choices: 1,
-        stream: false,
-        tier: ServiceTier::Auto,
-        user: None,
-        beyond: Vec::new(),
-    }
+    let city = json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 9}, "days": {"enum": [1, 2, 3]}},
+        "required": ["city"], "additionalProperties": false});
+    let none = json!({"type": "object", "properties": {}, "additionalProperties": false});
+    let mut tools = vec![asks::tool("get_weather", city), asks::tool("now", none)];
+    tools.iter_mut().for_each(|tool| tool.strict = strict);
+    Ask { tools, tool_choice, parallel_tools, ..asks::ask(Vec::new()) }
 }
 
 /// Text that a model without any sense writes, held to a form; whether it came to an end.

@@ -1,0 +1,269 @@
+//! An ask under way: what the engine says of its sequences becomes neutral events.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use firecrest_contract::ask::Ask;
+use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::event::{Event, Finish, TokenLogprob, TokenText, Usage};
+use firecrest_engine::ErrorCode;
+use firecrest_engine::engine::{self, FinishReason, Logprobs};
+use firecrest_engine::text::Tokenizer;
+use futures_util::{Stream, StreamExt};
+
+use super::decode::Decoder;
+use super::driver::{Running, Told};
+use super::usage::prompt_usage;
+use crate::backend::Allowance;
+use crate::prompt::Breakpoint;
+use crate::tools::{Ending, Parser};
+
+/// Tokens that a sequence may be ahead of whoever reads it. So a reader that is slow, or stops, holds the sequence back, and little is kept for it.
+pub(super) const AHEAD: u32 = 64;
+
+/// A prompt of the ask.
+pub(super) struct Asked {
+    pub(super) tokens: u32,
+    pub(super) breakpoints: Vec<Breakpoint>,
+    /// Of its tokens, once one of its answers was begun.
+    pub(super) usage: Option<Usage>,
+}
+
+/// One answer.
+pub(super) struct Choice {
+    pub(super) prompt: usize,
+    /// While it lasts.
+    pub(super) running: Option<Running>,
+    pub(super) decoder: Decoder,
+    pub(super) parser: Option<Parser>,
+    /// Tokens it was allowed so far, and that came.
+    pub(super) allowed: u32,
+    pub(super) used: u32,
+}
+
+/// All answers to an ask. Dropping it cancels those under way.
+pub(super) struct Answer {
+    pub(super) ask: Rc<Ask>,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) output: Allowance,
+    pub(super) prompts: Vec<Asked>,
+    pub(super) choices: Vec<Choice>,
+    pub(super) queue: VecDeque<Event>,
+    pub(super) started: bool,
+    pub(super) thinking: u64,
+    pub(super) ended: bool,
+}
+
+impl Stream for Answer {
+    type Item = Event;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(event) = this.queue.pop_front() {
+                return Poll::Ready(Some(event));
+            }
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            let mut moved = false;
+            for at in 0..this.choices.len() {
+                let Some(running) = this.choices.get_mut(at).and_then(|choice| choice.running.as_mut()) else { continue };
+                match running.poll_next_unpin(context) {
+                    Poll::Pending => {}
+                    Poll::Ready(told) => {
+                        moved = true;
+                        this.take(at, told);
+                        if this.ended {
+                            break;
+                        }
+                    }
+                }
+            }
+            if !this.ended && this.choices.iter().all(|choice| choice.running.is_none()) {
+                this.end();
+                moved = true;
+            }
+            if !moved {
+                // Who is out of tokens waits to be granted more, or ends.
+                let seen = this.output.granted();
+                if !this.share_out() {
+                    return Poll::Pending;
+                }
+                if this.output.poll_more(seen, context).is_pending() {
+                    return Poll::Pending;
+                }
+                if this.output.is_closed() && !this.end_starved() {
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+impl Answer {
+    /// What was told of a choice.
+    fn take(&mut self, at: usize, told: Option<Told>) {
+        match told {
+            Some(Told::Started(usage)) => self.start(at, usage),
+            Some(Told::Event(event)) => self.take_event(at, event),
+            Some(Told::Lost(why)) => self.fault(ApiError::new(ErrorKind::Api, format!("the model stopped: {why}")).should_retry(true)),
+            None => self.fault(ApiError::new(ErrorKind::Api, "the model stopped: its engine is gone").should_retry(true)),
+        }
+    }
+
+    fn take_event(&mut self, at: usize, event: engine::Event) {
+        match event {
+            engine::Event::Token { id, logprobs, .. } => self.token(at, id, logprobs),
+            engine::Event::Done { reason, usage, .. } => {
+                if let Some(choice) = self.choices.get_mut(at) {
+                    choice.used = choice.used.max(usage.generated_tokens);
+                    choice.running = None;
+                }
+                self.account();
+                self.done(at, reason);
+            }
+            // The raw text is made of tokens; nothing else was asked for.
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, at: usize, usage: engine::Usage) {
+        if let Some(prompt) = self.choices.get(at).map(|choice| choice.prompt).and_then(|prompt| self.prompts.get_mut(prompt))
+            && prompt.usage.is_none()
+        {
+            prompt.usage = Some(prompt_usage(prompt.tokens, usage.cached_tokens, &prompt.breakpoints));
+        }
+        if !std::mem::replace(&mut self.started, true) {
+            let usage = self.usage();
+            self.queue.push_back(Event::Start { usage });
+        }
+    }
+
+    fn token(&mut self, at: usize, id: u32, logprobs: Option<Logprobs>) {
+        let mut events = Vec::new();
+        let Some(choice) = self.choices.get_mut(at) else { return };
+        choice.used += 1;
+        let Some(parser) = &mut choice.parser else { return };
+        self.thinking += u64::from(parser.is_thinking());
+        let (text, bytes) = choice.decoder.push(id);
+        if let Some(logprobs) = logprobs {
+            let token = |id| TokenText(self.tokenizer.token_bytes(id).unwrap_or_default().to_vec());
+            let top = logprobs.top.iter().map(|&(id, logprob)| (token(id), logprob)).collect();
+            parser.expect(bytes, TokenLogprob { token: token(id), logprob: logprobs.chosen, top });
+        }
+        parser.push(&text, &mut events);
+        // The one call that may be is whole: whatever else would come is not wanted.
+        let finished = parser.is_finished();
+        self.queue.extend(events);
+        if finished {
+            self.finish(at, Ending::Complete, true);
+        }
+        self.account();
+    }
+
+    fn done(&mut self, at: usize, reason: FinishReason) {
+        let (ending, stopped) = match reason {
+            FinishReason::EndOfGeneration(_) | FinishReason::GrammarComplete | FinishReason::Complete => (Ending::Complete, false),
+            FinishReason::MaxTokens => (Ending::Cut(Finish::MaxTokens), false),
+            FinishReason::ContextFull => (Ending::Cut(Finish::ContextFull), false),
+            FinishReason::StopString(index) => {
+                let text = self.ask.stop.get(index).cloned().unwrap_or_default();
+                (Ending::Cut(Finish::StopSequence(text)), true)
+            }
+            FinishReason::Cancelled => return self.fault(ApiError::new(ErrorKind::Api, "the answer was cancelled")),
+            FinishReason::DeadlinePassed => {
+                return self
+                    .fault(ApiError::new(ErrorKind::Timeout, "the answer took longer than it may; ask for less, or try again later"));
+            }
+            FinishReason::Failed { code, message } => {
+                let kind = match code {
+                    ErrorCode::Request => ErrorKind::InvalidRequest,
+                    ErrorCode::Memory => ErrorKind::Overloaded,
+                    _ => ErrorKind::Api,
+                };
+                return self.fault(ApiError::new(kind, message));
+            }
+        };
+        self.finish(at, ending, stopped);
+    }
+
+    /// The last of a choice. `stopped`: text that was held back is not part of it.
+    fn finish(&mut self, at: usize, ending: Ending, stopped: bool) {
+        let mut events = Vec::new();
+        if let Some(choice) = self.choices.get_mut(at) {
+            choice.running = None;
+            if let Some(mut parser) = choice.parser.take() {
+                parser.push(&choice.decoder.finish(stopped), &mut events);
+                parser.finish(ending, &mut events);
+            }
+        }
+        self.queue.extend(events);
+    }
+
+    /// Everything is over, with or without a last word for the caller.
+    fn end(&mut self) {
+        self.ended = true;
+        let usage = self.usage();
+        self.queue.push_back(Event::End { usage });
+    }
+
+    fn fault(&mut self, error: ApiError) {
+        self.ended = true;
+        self.choices.iter_mut().for_each(|choice| choice.running = None);
+        self.queue.push_back(Event::Fault(error));
+    }
+
+    fn account(&self) {
+        self.output.use_up_to(self.choices.iter().map(|choice| u64::from(choice.used)).sum());
+    }
+
+    fn usage(&self) -> Usage {
+        let mut usage = Usage { thinking: self.thinking, ..Usage::default() };
+        for prompt in &self.prompts {
+            let of = prompt.usage.unwrap_or(Usage { input: prompt.tokens.into(), ..Usage::default() });
+            usage.input += of.input;
+            usage.cache_read += of.cache_read;
+            usage.cache_write_5m += of.cache_write_5m;
+            usage.cache_write_1h += of.cache_write_1h;
+        }
+        usage.output = self.choices.iter().map(|choice| u64::from(choice.used)).sum();
+        usage
+    }
+
+    /// Allows choices more tokens where they are close to what they were allowed: no more than were granted, over all. Whether one is left with none.
+    fn share_out(&mut self) -> bool {
+        let spent: u64 =
+            self.choices.iter().map(|choice| u64::from(if choice.running.is_some() { choice.allowed } else { choice.used })).sum();
+        let mut free = self.output.granted().saturating_sub(spent);
+        let needy = |choice: &Choice| choice.running.is_some() && choice.allowed.saturating_sub(choice.used) < AHEAD / 2;
+        let mut count = self.choices.iter().filter(|choice| needy(choice)).count() as u64;
+        let mut starved = false;
+        for choice in self.choices.iter_mut().filter(|choice| needy(choice)) {
+            let wants = choice.used.saturating_add(AHEAD).saturating_sub(choice.allowed);
+            // Nobody takes what others need as much.
+            let more = u64::from(wants).min(free.div_ceil(count.max(1))).min(free);
+            (free, count) = (free - more, count.saturating_sub(1));
+            choice.allowed = choice.allowed.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
+            match &choice.running {
+                Some(running) if more > 0 => running.allow(choice.allowed),
+                _ => {}
+            }
+            starved |= choice.used >= choice.allowed.max(1);
+        }
+        starved
+    }
+
+    /// Ends choices that used up what will ever be granted. Whether there was one.
+    fn end_starved(&mut self) -> bool {
+        let starved: Vec<usize> = (0..self.choices.len())
+            .filter(|&at| self.choices.get(at).is_some_and(|choice| choice.running.is_some() && choice.used >= choice.allowed.max(1)))
+            .collect();
+        for &at in &starved {
+            self.finish(at, Ending::Cut(Finish::MaxTokens), false);
+        }
+        !starved.is_empty()
+    }
+}

@@ -1,0 +1,259 @@
+//! Who owns an engine, and how others reach it.
+//!
+//! [`drive`] is a future that steps an engine for as long as there is work and obeys commands between steps: natively a thread blocks on it, in a page
+//! it runs in place. A [`Handle`] sends it commands from anywhere.
+
+use std::collections::HashMap;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use firecrest_engine::engine::{Admission, Engine, Event, Request, SequenceId, Usage};
+use firecrest_engine::{Error, ErrorCode};
+use futures_channel::{mpsc, oneshot};
+use futures_util::future::{Either, select};
+use futures_util::{Stream, StreamExt};
+
+/// An engine from outside.
+#[allow(async_fn_in_trait, reason = "the service runs on one thread: its futures are not Send, and needn't be")]
+pub trait EnginePort {
+    /// Asks for a request to be taken in, and so many tokens of it to be generated for now.
+    ///
+    /// # Errors
+    /// The engine's, and one of `Device` where it is gone.
+    async fn submit(&self, request: Request, allowance: u32) -> Result<Submitted, Error>;
+}
+
+/// What came of submitting a request.
+pub enum Submitted {
+    /// It is under way.
+    Running(Running),
+    /// It was not taken.
+    Busy {
+        /// When it may be worth trying again.
+        retry_after: Duration,
+    },
+}
+
+/// What an engine says of one sequence.
+#[derive(Debug)]
+pub enum Told {
+    /// Its first token is about to come, or its end: what is known of its prompt.
+    Started(Usage),
+    /// The engine's event.
+    Event(Event),
+    /// A step failed, and the sequence with it. The last thing.
+    Lost(String),
+}
+
+/// A sequence under way: what is told of it. Dropping it cancels.
+pub struct Running {
+    sequence: SequenceId,
+    told: mpsc::UnboundedReceiver<Told>,
+    handle: Handle,
+    ended: bool,
+}
+
+impl Running {
+    /// Lets it generate so many tokens over its whole life.
+    pub fn allow(&self, tokens: u32) {
+        self.handle.send(Command::Allow(self.sequence, tokens));
+    }
+}
+
+impl Stream for Running {
+    type Item = Told;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Told>> {
+        let told = self.told.poll_next_unpin(context);
+        self.ended = matches!(told, Poll::Ready(None | Some(Told::Lost(_) | Told::Event(Event::Done { .. }))));
+        told
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.handle.send(Command::Cancel(self.sequence));
+        }
+    }
+}
+
+/// Reaches a driver.
+#[derive(Clone, Debug)]
+pub struct Handle(mpsc::UnboundedSender<Command>);
+
+/// What a driver obeys.
+#[derive(Debug)]
+pub struct Commands(mpsc::UnboundedReceiver<Command>);
+
+#[derive(Debug)]
+enum Command {
+    Submit { request: Box<Request>, allowance: u32, reply: oneshot::Sender<Result<Taken, Error>> },
+    Allow(SequenceId, u32),
+    Cancel(SequenceId),
+    Close,
+}
+
+#[derive(Debug)]
+enum Taken {
+    Running(SequenceId, mpsc::UnboundedReceiver<Told>),
+    Busy(Duration),
+}
+
+/// Both ends of a driver's commands.
+pub fn commands() -> (Handle, Commands) {
+    let (sender, receiver) = mpsc::unbounded();
+    (Handle(sender), Commands(receiver))
+}
+
+impl Handle {
+    /// A driver that is gone has nothing to obey.
+    fn send(&self, command: Command) {
+        let _ = self.0.unbounded_send(command);
+    }
+
+    /// Ends everything and lets the engine go.
+    pub fn close(&self) {
+        self.send(Command::Close);
+    }
+}
+
+impl EnginePort for Handle {
+    async fn submit(&self, request: Request, allowance: u32) -> Result<Submitted, Error> {
+        let (reply, replied) = oneshot::channel();
+        self.send(Command::Submit { request: Box::new(request), allowance, reply });
+        let gone = || Error::new(ErrorCode::Device, "the engine is gone");
+        Ok(match replied.await.map_err(|_| gone())?? {
+            Taken::Running(sequence, told) => Submitted::Running(Running { sequence, told, handle: self.clone(), ended: false }),
+            Taken::Busy(retry_after) => Submitted::Busy { retry_after },
+        })
+    }
+}
+
+/// Who is told of which sequence.
+struct Asked {
+    teller: mpsc::UnboundedSender<Told>,
+    started: bool,
+}
+
+/// Steps an engine until its last handle is gone or says [`Handle::close`]. `between` is awaited after each step: natively nothing, in a page a turn of
+/// the event loop. The engine comes back.
+pub async fn drive(mut engine: Engine, commands: Commands, mut between: impl AsyncFnMut(&mut Engine)) -> Engine {
+    let Commands(mut commands) = commands;
+    let mut asked: HashMap<SequenceId, Asked> = HashMap::new();
+    loop {
+        while let Ok(command) = commands.try_recv() {
+            if !obey(&mut engine, &mut asked, command) {
+                return engine;
+            }
+        }
+        if engine.is_idle() || engine.is_paused() {
+            let Some(command) = commands.next().await else { return engine };
+            if !obey(&mut engine, &mut asked, command) {
+                return engine;
+            }
+            continue;
+        }
+        // A step that waits for its device makes way for commands; nothing is lost when it is begun again.
+        let outcome = {
+            let step = pin!(engine.step());
+            match select(step, commands.next()).await {
+                Either::Left((outcome, _)) => Ok(outcome),
+                Either::Right((command, _)) => Err(command),
+            }
+        };
+        match outcome {
+            Ok(Ok(events)) => tell(&mut engine, &mut asked, events),
+            // A step that fails fails for everyone: the device is gone.
+            Ok(Err(error)) => {
+                for (sequence, asked) in asked.drain() {
+                    engine.cancel(sequence);
+                    let _ = asked.teller.unbounded_send(Told::Lost(error.message().to_owned()));
+                }
+            }
+            Err(Some(command)) => {
+                if !obey(&mut engine, &mut asked, command) {
+                    return engine;
+                }
+                continue;
+            }
+            Err(None) => return engine,
+        }
+        between(&mut engine).await;
+    }
+}
+
+/// Does as told. False where nothing more is to be done.
+fn obey(engine: &mut Engine, asked: &mut HashMap<SequenceId, Asked>, command: Command) -> bool {
+    match command {
+        Command::Submit { request, allowance, reply } => {
+            let mut accepted = None;
+            let taken = engine.submit(*request).map(|admission| match admission {
+                Admission::Busy { retry_after } => Taken::Busy(retry_after),
+                Admission::Accepted(sequence) => {
+                    engine.allow(sequence, allowance);
+                    let (teller, told) = mpsc::unbounded();
+                    asked.insert(sequence, Asked { teller, started: false });
+                    accepted = Some(sequence);
+                    Taken::Running(sequence, told)
+                }
+            });
+            // Nobody waits for it any more.
+            if let (Err(_), Some(sequence)) = (reply.send(taken), accepted) {
+                asked.remove(&sequence);
+                engine.cancel(sequence);
+            }
+        }
+        Command::Allow(sequence, tokens) => {
+            engine.allow(sequence, tokens);
+        }
+        Command::Cancel(sequence) => {
+            asked.remove(&sequence);
+            engine.cancel(sequence);
+        }
+        Command::Close => {
+            for (sequence, asked) in asked.drain() {
+                engine.cancel(sequence);
+                let _ = asked.teller.unbounded_send(Told::Lost("the engine was closed".to_owned()));
+            }
+            return false;
+        }
+    }
+    true
+}
+
+fn tell(engine: &mut Engine, asked: &mut HashMap<SequenceId, Asked>, events: Vec<Event>) {
+    // One that ended in this step is not known to the engine any more.
+    let ended: HashMap<SequenceId, Usage> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Done { sequence, usage, .. } => Some((*sequence, *usage)),
+            _ => None,
+        })
+        .collect();
+    for event in events {
+        let sequence = sequence(&event);
+        let Some(who) = asked.get_mut(&sequence) else { continue };
+        if !std::mem::replace(&mut who.started, true) {
+            let usage = ended.get(&sequence).copied().or_else(|| engine.usage(sequence)).unwrap_or_default();
+            let _ = who.teller.unbounded_send(Told::Started(usage));
+        }
+        let done = matches!(event, Event::Done { .. });
+        let gone = who.teller.unbounded_send(Told::Event(event)).is_err();
+        if done || gone {
+            asked.remove(&sequence);
+            engine.cancel(sequence);
+        }
+    }
+}
+
+fn sequence(event: &Event) -> SequenceId {
+    match event {
+        Event::Token { sequence, .. }
+        | Event::Text { sequence, .. }
+        | Event::Logits { sequence, .. }
+        | Event::Embedding { sequence, .. }
+        | Event::Done { sequence, .. } => *sequence,
+    }
+}

@@ -1,0 +1,335 @@
+//! The backend over an engine of this machine.
+//!
+//! The engine runs where its host puts it ([`drive`]): natively on a thread of its own, in a page in place. Reading, tokenising and rendering happen here.
+
+mod answer;
+mod decode;
+mod driver;
+mod usage;
+
+pub use driver::{Commands, EnginePort, Handle, Running, Submitted, Told, commands, drive};
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use firecrest_contract::ask::{Ask, Content, Role, Thinking, ToolChoice};
+use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_engine::engine::{AdapterId, Engine, Generate, Pin, Priority, Request, Sampling, Sharing, Work};
+use firecrest_engine::text::{TokenKind, Tokenizer, WallTime};
+use firecrest_engine::{Error, ErrorCode};
+use firecrest_policy::safety::gate::Unjudged;
+use futures_util::StreamExt;
+
+use crate::backend::{Backend, Events, Exactness, Grant, Price, StartError};
+use crate::prompt::{Prompt, Prompter, refused};
+use crate::tools::grammar::{Hold, Vocabulary, hold, holds_from_start};
+use crate::tools::{Body, GENERIC, Parser, Reading, ToolFormat};
+use answer::{AHEAD, Answer, Asked, Choice};
+use decode::Decoder;
+use usage::within_quota;
+
+/// What the backend must know of a model whose engine lives elsewhere.
+#[derive(Clone, Debug)]
+pub struct ModelFacts {
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Its chat template, where it chats.
+    pub template: Option<String>,
+    /// Positions one sequence may have.
+    pub context: u32,
+}
+
+impl ModelFacts {
+    /// Of an engine, and the template that its file or its user brings.
+    ///
+    /// # Errors
+    /// A model without a tokenizer.
+    pub fn of(engine: &Engine, template: Option<String>) -> Result<ModelFacts, Error> {
+        let tokenizer = engine.tokenizer().ok_or_else(|| Error::unsupported("the model's file has no tokenizer, so it can't be served"))?;
+        Ok(ModelFacts { tokenizer: tokenizer.clone(), template, context: engine.context() })
+    }
+}
+
+/// What a host lends the backend.
+pub struct Lent {
+    /// Now, as templates are told it.
+    pub wall: Box<dyn Fn() -> Option<WallTime>>,
+    /// Random numbers, for ids and seeds.
+    pub random: Rc<dyn Fn() -> u64>,
+}
+
+/// Answers of this machine's engine.
+pub struct Local<P> {
+    port: P,
+    prompter: Prompter,
+    context: u32,
+    lent: Lent,
+    adapter: Option<AdapterId>,
+    /// Prompts made last, oldest first: an ask is priced, and then begun.
+    recent: RefCell<VecDeque<(Ask, Rc<Vec<Prompt>>)>>,
+}
+
+/// Prompts that are kept for the ask to come back.
+const KEPT: usize = 4;
+
+/// Answers one ask may have, over all its prompts.
+const MOST_CHOICES: u64 = 128;
+
+impl<P: EnginePort> Local<P> {
+    /// Over an engine's port.
+    ///
+    /// # Errors
+    /// A chat template that does not compile.
+    pub fn new(port: P, facts: &ModelFacts, lent: Lent) -> Result<Local<P>, Error> {
+        let prompter = Prompter::new(facts.tokenizer.clone(), facts.template.as_deref())?;
+        Ok(Local { port, prompter, context: facts.context, lent, adapter: None, recent: RefCell::default() })
+    }
+
+    /// With this LoRA adapter.
+    pub fn with_adapter(self, adapter: Option<AdapterId>) -> Local<P> {
+        Local { adapter, ..self }
+    }
+
+    /// What makes its prompts.
+    pub fn prompter(&self) -> &Prompter {
+        &self.prompter
+    }
+
+    fn format(&self) -> &'static ToolFormat {
+        self.prompter.traits().map_or(&GENERIC, |traits| traits.format)
+    }
+
+    /// Prompts of an ask, made once where it comes twice.
+    ///
+    /// # Errors
+    /// Those of [`Prompter::prompts`], and a prompt that is longer than the context.
+    pub fn prompts(&self, ask: &Ask) -> Result<Rc<Vec<Prompt>>, ApiError> {
+        if let Some((_, prompts)) = self.recent.borrow().iter().find(|(known, _)| known == ask) {
+            return Ok(Rc::clone(prompts));
+        }
+        let prompts = Rc::new(self.prompter.prompts(ask, (self.lent.wall)())?);
+        let room = if ask.max_tokens == Some(0) { self.context as usize } else { (self.context as usize).saturating_sub(1) };
+        if let Some(long) = prompts.iter().find(|prompt| prompt.ids.len() > room) {
+            let path = if ask.raw.is_empty() { "messages" } else { "prompt" };
+            let why = format!("prompt is too long: {} tokens > {room} maximum; shorten it", long.ids.len());
+            return Err(ApiError::invalid(path, why));
+        }
+        let mut recent = self.recent.borrow_mut();
+        if recent.len() == KEPT {
+            recent.pop_front();
+        }
+        recent.push_back((ask.clone(), Rc::clone(&prompts)));
+        Ok(prompts)
+    }
+
+    /// What holds an answer to its form.
+    fn hold(&self, ask: &Ask, prompt: Option<&Prompt>) -> Result<Hold, ApiError> {
+        if !ask.raw.is_empty() {
+            return Ok(Hold::default());
+        }
+        let tokenizer = self.prompter.tokenizer();
+        let control = |text: &str| self.control(text);
+        let vocabulary = Vocabulary { control: &control, ends: tokenizer.end_of_generation() };
+        hold(ask, self.format(), prompt.and_then(|prompt| prompt.thinks), &vocabulary)
+    }
+
+    /// The control token that is written so.
+    fn control(&self, text: &str) -> Option<u32> {
+        let tokenizer = self.prompter.tokenizer();
+        let options = firecrest_engine::text::EncodeOptions { add_special: false, parse_special: true };
+        match tokenizer.encode(text, options).ok()?.as_slice() {
+            &[id] if tokenizer.token_kind(id) == Some(TokenKind::Control) => Some(id),
+            _ => None,
+        }
+    }
+
+    fn reading(&self, ask: &Ask, prompt: &Prompt, hold: &Hold, index: u32) -> Reading {
+        let tools = !ask.tools.is_empty() && ask.tool_choice != ToolChoice::None && ask.raw.is_empty();
+        let hides_thoughts =
+            matches!(ask.thinking, Thinking::Off | Thinking::Adaptive { hidden: true } | Thinking::Budget { hidden: true, .. });
+        Reading {
+            choice: index,
+            format: tools.then(|| self.format()),
+            tools: ask.tools.iter().map(|tool| tool.name.clone()).collect(),
+            thoughts: self.prompter.traits().and_then(|traits| traits.thoughts).filter(|_| ask.raw.is_empty()),
+            thinks_already: prompt.thinks.is_some(),
+            continues: prompt.continues,
+            hides_thoughts,
+            vouched: hold.vouched,
+            one_call: !ask.parallel_tools,
+        }
+    }
+
+    /// Control tokens that the parser must see.
+    fn marks(&self, reading: &Reading) -> Vec<&'static str> {
+        let format = reading.format.into_iter().flat_map(|format| {
+            let between = match format.body {
+                Body::Named { between } => between,
+                _ => "",
+            };
+            // Mistral writes the ids of calls behind this.
+            [format.open, format.close, between, if between.is_empty() { "" } else { "[CALL_ID]" }]
+        });
+        let thoughts = reading.thoughts.into_iter().flat_map(|thoughts| [thoughts.open, thoughts.close]);
+        format.chain(thoughts).filter(|mark| !mark.is_empty()).collect()
+    }
+
+    /// Submits every sequence of an ask.
+    async fn begin(&self, ask: &Rc<Ask>, grant: &Grant) -> Result<Answer, StartError> {
+        self.check(ask).map_err(StartError::Refused)?;
+        let prompts = self.prompts(ask).map_err(StartError::Refused)?;
+        let count = (prompts.len() as u64).saturating_mul(ask.choices.into());
+        let mut answer = Answer {
+            ask: Rc::clone(ask),
+            tokenizer: self.prompter.tokenizer().clone(),
+            output: grant.output.clone(),
+            prompts: Vec::new(),
+            choices: Vec::new(),
+            queue: VecDeque::new(),
+            started: false,
+            thinking: 0,
+            ended: false,
+        };
+        let seed = ask.sampling.seed.unwrap_or_else(|| (self.lent.random)());
+        let mut free = grant.output.granted();
+        for (at, prompt) in prompts.iter().enumerate() {
+            let hold = self.hold(ask, Some(prompt)).map_err(StartError::Refused)?;
+            let breakpoints = within_quota(&prompt.breakpoints, grant.pin_quota);
+            for choice in 0..ask.choices {
+                let index = at as u32 * ask.choices + choice;
+                let left = count.saturating_sub(index.into()).max(1);
+                let allowed = free.div_ceil(left).min(AHEAD.into()) as u32;
+                free = free.saturating_sub(allowed.into());
+                let pins = if choice == 0 { breakpoints.as_slice() } else { &[] };
+                let pins = pins.iter().map(|at| Pin { positions: at.positions, lifetime: lifetime(at.ttl) }).collect();
+                let request = Request {
+                    prompt: prompt.ids.clone(),
+                    work: Work::Generate(Generate {
+                        max_tokens: ask.max_tokens,
+                        stop: ask.stop.clone(),
+                        sampling: sampling(&ask.sampling, seed.wrapping_add(index.into())),
+                        logprobs: ask.logprobs,
+                        grammar: hold.constraint.clone(),
+                        ..Generate::default()
+                    }),
+                    sharing: Sharing { namespace: grant.namespace.clone(), private: false, pins },
+                    priority: Priority { lane: grant.lane, deadline: grant.deadline, patience: grant.patience },
+                    adapter: self.adapter,
+                };
+                let running = match self.port.submit(request, allowed).await {
+                    Ok(Submitted::Running(running)) => running,
+                    // Those begun already are cancelled with what is dropped here.
+                    Ok(Submitted::Busy { retry_after }) => return Err(StartError::Busy { retry_after }),
+                    Err(error) => return Err(start_error(ask, &error)),
+                };
+                let reading = self.reading(ask, prompt, &hold, index);
+                let decoder = Decoder::new(self.prompter.tokenizer(), &prompt.ids, &ask.stop, self.marks(&reading));
+                let random = Rc::clone(&self.lent.random);
+                let parser = Parser::new(reading, Box::new(move || call_id(&*random)));
+                answer.choices.push(Choice { prompt: at, running: Some(running), decoder, parser: Some(parser), allowed, used: 0 });
+            }
+            answer.prompts.push(Asked { tokens: prompt.ids.len() as u32, breakpoints, usage: None });
+        }
+        Ok(answer)
+    }
+}
+
+impl<P: EnginePort> Backend for Local<P> {
+    fn check(&self, ask: &Ask) -> Result<(), ApiError> {
+        if let Some(beyond) = ask.beyond.iter().find(|beyond| !beyond.hint) {
+            return Err(ApiError::invalid(beyond.path.as_str(), &beyond.why));
+        }
+        if ask.choices == 0 || u64::from(ask.choices).saturating_mul(ask.raw.len().max(1) as u64) > MOST_CHOICES {
+            return Err(ApiError::invalid("n", format!("at least one answer, and at most {MOST_CHOICES} over all prompts")));
+        }
+        if ask.raw.is_empty() {
+            if self.prompter.traits().is_none() {
+                return Err(ApiError::invalid("messages", "this model has no chat template; use /v1/completions"));
+            }
+            if ask.turns.iter().all(|turn| turn.role == Role::System) {
+                return Err(ApiError::invalid("messages", "at least one message is required"));
+            }
+            let beyond = |turn: &firecrest_contract::ask::Turn| turn.parts.iter().any(|part| part.content == Content::Beyond);
+            if let Some(at) = ask.turns.iter().position(beyond).filter(|_| ask.beyond.is_empty()) {
+                return Err(ApiError::invalid(format!("messages.{at}"), "this model takes text only"));
+            }
+            let begun = ask.turns.last().is_some_and(|turn| turn.role == Role::Assistant && !turn.parts.is_empty());
+            if begun && holds_from_start(ask) {
+                let why = "an answer that is held to a form can't be begun; leave the last assistant message out";
+                return Err(ApiError::invalid(format!("messages.{}", ask.turns.len() - 1), why));
+            }
+        }
+        self.hold(ask, None).map(drop)
+    }
+
+    async fn price(&self, ask: &Ask) -> Result<Price, ApiError> {
+        self.check(ask)?;
+        let prompts = self.prompts(ask)?;
+        let input = prompts.iter().map(|prompt| prompt.ids.len() as u64).sum();
+        let cap = |prompt: &Prompt| {
+            let room = u64::from(self.context).saturating_sub(prompt.ids.len() as u64);
+            ask.max_tokens.map_or(room, |most| room.min(most.into())).saturating_mul(ask.choices.into())
+        };
+        Ok(Price { input, exactness: Exactness::Exact, output_cap: prompts.iter().map(cap).sum() })
+    }
+
+    async fn start(&self, ask: Rc<Ask>, grant: Grant) -> Result<Events, StartError> {
+        let answer = self.begin(&ask, &grant).await?;
+        Ok(Box::pin(answer.map(Unjudged::new)))
+    }
+}
+
+fn lifetime(ttl: firecrest_contract::ask::CacheTtl) -> Duration {
+    match ttl {
+        firecrest_contract::ask::CacheTtl::FiveMinutes => Duration::from_secs(5 * 60),
+        firecrest_contract::ask::CacheTtl::OneHour => Duration::from_secs(60 * 60),
+    }
+}
+
+fn sampling(asked: &firecrest_contract::ask::Sampling, seed: u64) -> Sampling {
+    let default = Sampling::default();
+    Sampling {
+        temperature: asked.temperature.unwrap_or(default.temperature),
+        top_p: asked.top_p.unwrap_or(default.top_p),
+        top_k: asked.top_k.unwrap_or(default.top_k),
+        presence_penalty: asked.presence_penalty.unwrap_or(default.presence_penalty),
+        frequency_penalty: asked.frequency_penalty.unwrap_or(default.frequency_penalty),
+        logit_bias: asked.logit_bias.clone(),
+        seed,
+        ..default
+    }
+}
+
+/// An id as the hosted contract makes them: what tells calls apart.
+pub(crate) fn call_id(random: &dyn Fn() -> u64) -> String {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut id = "toolu_01".to_owned();
+    for _ in 0..3 {
+        let mut number = random();
+        for _ in 0..8 {
+            id.extend(DIGITS.get((number % 62) as usize).copied().map(char::from));
+            number /= 62;
+        }
+    }
+    id
+}
+
+/// Why the engine did not take a request. What it refuses of sampling it names itself.
+fn start_error(ask: &Ask, error: &Error) -> StartError {
+    match error.code() {
+        ErrorCode::Request | ErrorCode::Unsupported | ErrorCode::UnknownAdapter | ErrorCode::Template => {
+            let message = error.message();
+            let fields = ["temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "stop"];
+            let default = if ask.raw.is_empty() { "messages" } else { "prompt" };
+            let path = fields.into_iter().find(|field| message.contains(field)).unwrap_or(default);
+            StartError::Refused(refused(path, error))
+        }
+        ErrorCode::Memory => StartError::Busy { retry_after: Duration::from_secs(1) },
+        _ => StartError::Before { error: ApiError::new(ErrorKind::Api, error.message()), retry: false },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,335 @@
+//! From an ask to the tokens that a model goes on from.
+//!
+//! Turns become the messages that the model's own chat template reads, and what it writes becomes tokens. What a template can do
+//! (show tools, take a system text, thoughts) is found out by trying it once ([`Traits`]). Texts of an ask never make control tokens: where one stands in
+//! them it is spelled out.
+
+mod guard;
+mod messages;
+
+use std::collections::BTreeSet;
+
+use firecrest_contract::ask::{Ask, CacheTtl, Content, RawPrompt, Role, Thinking};
+use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_engine::text::{ChatTemplate, EncodeOptions, Tokenizer, WallTime};
+use serde_json::{Value, json};
+
+use crate::tools::grammar::holds_from_start;
+use crate::tools::{Thoughts, ToolFormat};
+use guard::Guard;
+use messages::{GUARD, Mark};
+
+/// What a template can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traits {
+    /// How calls of tools are written.
+    pub format: &'static ToolFormat,
+    /// How thoughts are.
+    pub thoughts: Option<&'static Thoughts>,
+    /// Whether there is a system's side.
+    pub system: bool,
+    /// Whether it pastes the text of a call's arguments, rather than writing an object as JSON.
+    pub arguments_as_text: bool,
+    /// Whether it takes what was thought before (`reasoning_content`).
+    pub reasoning: bool,
+}
+
+/// Makes prompts for one model.
+pub struct Prompter {
+    tokenizer: Tokenizer,
+    chat: Option<(ChatTemplate, Traits)>,
+    guard: Guard,
+    bos: String,
+    eos: String,
+}
+
+/// A prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prompt {
+    /// Its tokens.
+    pub ids: Vec<u32>,
+    /// Prefixes worth keeping, by length.
+    pub breakpoints: Vec<Breakpoint>,
+    /// How what is thought ends, where the prompt ends within thoughts.
+    pub thinks: Option<&'static Thoughts>,
+    /// Whether the prompt ends within the answer.
+    pub continues: bool,
+}
+
+/// The end of something that an ask wants kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breakpoint {
+    /// Tokens before it.
+    pub positions: u32,
+    /// For how long.
+    pub ttl: CacheTtl,
+    /// Whether it lies elsewhere than asked for, because the template puts something else there.
+    pub moved: bool,
+}
+
+/// Breakpoints that are looked for: each costs a rendering.
+const MOST_BREAKPOINTS: usize = 4;
+
+impl Prompter {
+    /// For a model's tokenizer and, where it chats, its template.
+    ///
+    /// # Errors
+    /// A template that does not compile.
+    pub fn new(tokenizer: Tokenizer, template: Option<&str>) -> firecrest_engine::Result<Prompter> {
+        let guard = Guard::new(&tokenizer);
+        let (bos, eos) = (tokenizer.bos_text().to_owned(), tokenizer.eos_text().to_owned());
+        let chat = template.map(|source| -> firecrest_engine::Result<_> {
+            let template = ChatTemplate::new(source)?;
+            let traits = Traits::of(&template, source);
+            Ok((template, traits))
+        });
+        Ok(Prompter { tokenizer, chat: chat.transpose()?, guard, bos, eos })
+    }
+
+    /// What the template can do; `None` where there is none.
+    pub fn traits(&self) -> Option<&Traits> {
+        self.chat.as_ref().map(|(_, traits)| traits)
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Prompts of an ask: one, or as many as it has raw ones.
+    ///
+    /// # Errors
+    /// What the template does not take, or the vocabulary does not have, with its leaf.
+    pub fn prompts(&self, ask: &Ask, now: Option<WallTime>) -> Result<Vec<Prompt>, ApiError> {
+        if ask.raw.is_empty() {
+            return Ok(vec![self.chat(ask, now)?]);
+        }
+        let single = ask.raw.len() == 1;
+        let path = |at: usize| if single { "prompt".to_owned() } else { format!("prompt.{at}") };
+        ask.raw.iter().enumerate().map(|(at, raw)| self.raw(raw, &path(at))).collect()
+    }
+
+    fn raw(&self, raw: &RawPrompt, path: &str) -> Result<Prompt, ApiError> {
+        let mut ids = match raw {
+            RawPrompt::Tokens(ids) => ids.clone(),
+            RawPrompt::Text(text) => {
+                let options = EncodeOptions { add_special: true, parse_special: false };
+                self.tokenizer.encode(text, options).map_err(|e| ApiError::invalid(path, e.message()))?
+            }
+        };
+        let size = self.tokenizer.vocab_size();
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= size) {
+            return Err(ApiError::invalid(path, format!("token {id} is not among the model's {size}")));
+        }
+        if ids.is_empty() {
+            let begin = self.tokenizer.bos().or(self.tokenizer.eos());
+            ids.push(begin.ok_or_else(|| ApiError::invalid(path, "this model can't begin by itself; give some text"))?);
+        }
+        Ok(Prompt { ids, breakpoints: Vec::new(), thinks: None, continues: true })
+    }
+
+    fn chat(&self, ask: &Ask, now: Option<WallTime>) -> Result<Prompt, ApiError> {
+        let Some((_, traits)) = &self.chat else {
+            let why = "this model has no chat template; use /v1/completions";
+            return Err(ApiError::invalid("messages", why));
+        };
+        let (mut text, continues) = self.text(ask, now)?;
+        let mut thinks = None;
+        if let Some(thoughts) = traits.thoughts.filter(|_| !continues) {
+            let ends = text.trim_end().ends_with(thoughts.open);
+            match (ask.thinking, ends) {
+                // A template that can't be told leaves the model no choice; so thoughts end before they begin.
+                (Thinking::Off, true) => text.push_str(&format!("\n{}\n\n", thoughts.close)),
+                (Thinking::Unsaid, true) if holds_from_start(ask) => text.push_str(&format!("\n{}\n\n", thoughts.close)),
+                (_, true) => thinks = Some(thoughts),
+                (Thinking::Adaptive { .. } | Thinking::Budget { .. }, false) => {
+                    text.push_str(&format!("{}\n", thoughts.open));
+                    thinks = Some(thoughts);
+                }
+                _ => {}
+            }
+        }
+        let ids = self.encode(&text)?;
+        let breakpoints = self.breakpoints(ask, now, &text, &ids)?;
+        Ok(Prompt { ids, breakpoints, thinks, continues })
+    }
+
+    /// The text of a conversation, and whether it ends within the answer.
+    ///
+    /// # Errors
+    /// What the template does not take.
+    pub fn text(&self, ask: &Ask, now: Option<WallTime>) -> Result<(String, bool), ApiError> {
+        let last = ask.turns.len().wrapping_sub(1);
+        let begun = ask.turns.last().filter(|turn| turn.role == Role::Assistant);
+        let Some(turn) = begun.filter(|turn| turn.parts.iter().any(|part| part.content != Content::Text(String::new()))) else {
+            // An answer that is begun with nothing is not begun.
+            let turns = begun.map(|_| last);
+            return Ok((self.render(ask, now, Mark { turns, ..Mark::default() }, true)?, false));
+        };
+        let Some(part) = turn.parts.iter().rposition(|part| matches!(part.content, Content::Text(_))) else {
+            let why = "the answer can be begun with text only; give the tools' results in a user's turn";
+            return Err(ApiError::invalid(format!("messages.{last}"), why));
+        };
+        let mark = unused(ask);
+        let marked = self.render(ask, now, Mark { behind: Some((last, part, &mark)), ..Mark::default() }, false)?;
+        match marked.rfind(&mark) {
+            Some(end) => Ok((marked[..end].to_owned(), true)),
+            None => {
+                Err(ApiError::invalid(format!("messages.{last}"), "this model's template does not let an answer be begun; leave it out"))
+            }
+        }
+    }
+
+    fn render(&self, ask: &Ask, now: Option<WallTime>, mark: Mark<'_>, begin: bool) -> Result<String, ApiError> {
+        let Some((template, traits)) = &self.chat else { return Ok(String::new()) };
+        let guard = |text: &str| self.guard.apply(text);
+        let mut context = json!({
+            "messages": messages::messages(ask, traits, &guard, mark),
+            "add_generation_prompt": begin, "bos_token": self.bos, "eos_token": self.eos,
+        });
+        if traits.format.in_template && !ask.tools.is_empty() {
+            context["tools"] = messages::tools(&ask.tools, &guard);
+        }
+        let thinks = match ask.thinking {
+            Thinking::Off => Some(false),
+            Thinking::Unsaid if holds_from_start(ask) => Some(false),
+            Thinking::Unsaid => None,
+            Thinking::Adaptive { .. } | Thinking::Budget { .. } => Some(true),
+        };
+        if let Some(thinks) = thinks {
+            // Both names are in use.
+            context["enable_thinking"] = thinks.into();
+            context["thinking"] = thinks.into();
+        }
+        template
+            .render(&context, now)
+            .map_err(|e| ApiError::invalid("messages", format!("the model's template refuses them: {}", e.message())))
+    }
+
+    /// The tokens of what a template wrote.
+    fn encode(&self, text: &str) -> Result<Vec<u32>, ApiError> {
+        let mut ids = Vec::new();
+        for piece in text.split(GUARD) {
+            let options = EncodeOptions { add_special: false, parse_special: true };
+            let encoded = self.tokenizer.encode(piece, options).map_err(|e| ApiError::invalid("messages", e.message()))?;
+            ids.extend(encoded);
+        }
+        Ok(ids)
+    }
+
+    /// Where what is to be kept ends. A breakpoint is where the text of what it stands behind ends; where the template does not leave that at the
+    /// end of a prefix, it is where the text begins to differ from the same conversation cut there.
+    fn breakpoints(&self, ask: &Ask, now: Option<WallTime>, text: &str, ids: &[u32]) -> Result<Vec<Breakpoint>, ApiError> {
+        let mut found: Vec<(usize, CacheTtl, bool)> = Vec::new();
+        let parts = ask.turns.iter().enumerate().flat_map(|(turn, t)| t.parts.iter().enumerate().map(move |(part, p)| (turn, part, p)));
+        let wanted = parts.filter_map(|(turn, part, p)| Some((turn, part, p, p.cache?)));
+        // The last ones hold those before them.
+        let wanted: Vec<_> = wanted.collect::<Vec<_>>().into_iter().rev().take(MOST_BREAKPOINTS).collect();
+        let mark = unused(ask);
+        for (turn, part, p, ttl) in wanted {
+            let inline = matches!(p.content, Content::Text(_) | Content::Document { .. } | Content::ToolResult { .. });
+            if inline {
+                let mark = Mark { behind: Some((turn, part, &mark)), ..Mark::default() };
+                let marked = self.marked(ask, now, mark)?;
+                if let Some(end) = mark.behind.and_then(|(_, _, mark)| marked.find(mark)) {
+                    let shared = common(text.as_bytes(), &marked.as_bytes()[..end]);
+                    found.push((shared, ttl, shared < end));
+                    continue;
+                }
+            }
+            let cut = self.render(ask, now, Mark { turns: Some(turn + 1), ..Mark::default() }, false)?;
+            found.push((common(text.as_bytes(), cut.as_bytes()), ttl, true));
+        }
+        if let Some(ttl) = ask.tools.iter().rev().find_map(|tool| tool.cache).filter(|_| found.len() < MOST_BREAKPOINTS) {
+            // Tools stand before all that is said, and where the template has it otherwise the system's text with them.
+            let system = ask.turns.iter().take_while(|turn| turn.role == Role::System).count();
+            let begun = self.render(ask, now, Mark { turns: Some(system), then: Some(&mark), ..Mark::default() }, true)?;
+            let end = begun.find(&mark).unwrap_or(begun.len());
+            let shared = common(text.as_bytes(), &begun.as_bytes()[..end]);
+            found.push((shared, ttl, system > 0 || shared < end));
+        }
+        let mut breakpoints = Vec::new();
+        let mut seen = BTreeSet::new();
+        found.sort_unstable_by_key(|(end, _, _)| *end);
+        for (end, ttl, moved) in found {
+            let prefix = self.encode(&text[..text.floor_char_boundary(end)])?;
+            let positions = prefix.iter().zip(ids).take_while(|(a, b)| a == b).count() as u32;
+            if positions > 0 && seen.insert(positions) {
+                breakpoints.push(Breakpoint { positions, ttl, moved });
+            }
+        }
+        Ok(breakpoints)
+    }
+
+    /// The text with a mark in it.
+    fn marked(&self, ask: &Ask, now: Option<WallTime>, mark: Mark<'_>) -> Result<String, ApiError> {
+        let begun = ask.turns.last().is_some_and(|turn| turn.role == Role::Assistant);
+        self.render(ask, now, mark, !begun)
+    }
+}
+
+impl Traits {
+    /// What a template can do, by trying.
+    fn of(template: &ChatTemplate, source: &str) -> Traits {
+        let render = |messages: Value| {
+            let context = json!({ "messages": messages, "add_generation_prompt": true, "bos_token": "", "eos_token": "" });
+            template.render(&context, Some(WallTime { unix_seconds: 0, utc_offset_seconds: 0 })).unwrap_or_default()
+        };
+        let user = json!({ "role": "user", "content": "probe-user" });
+        let with_system = render(json!([{ "role": "system", "content": "probe-system" }, user]));
+        let system = with_system.contains("probe-system") && with_system.contains("probe-user");
+        let called = |arguments: Value| {
+            let function = json!({ "name": "probe-tool", "arguments": arguments });
+            let calls = json!([{ "id": "probe1234", "type": "function", "function": function }]);
+            let result = json!({ "role": "tool", "tool_call_id": "probe1234", "name": "probe-tool", "content": "probe-result" });
+            render(json!([user, { "role": "assistant", "content": "", "tool_calls": calls }, result]))
+        };
+        let as_object = |text: &str| text.contains(r#""probe-key": "probe-value""#) || text.contains(r#""probe-key":"probe-value""#);
+        let arguments = json!({ "probe-key": "probe-value" });
+        let pasted = called(arguments.to_string().into());
+        let written = called(arguments);
+        let thoughts = Thoughts::of_template(source);
+        let reasoning = source.contains("reasoning_content");
+        Traits {
+            format: ToolFormat::of_template(source),
+            thoughts,
+            system,
+            arguments_as_text: as_object(&pasted) && !as_object(&written),
+            reasoning,
+        }
+    }
+}
+
+/// Bytes that both begin with.
+fn common(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// A text that stands nowhere in an ask.
+fn unused(ask: &Ask) -> String {
+    let texts = || {
+        ask.turns.iter().flat_map(|turn| &turn.parts).filter_map(|part| match &part.content {
+            Content::Text(text) | Content::ToolResult { text, .. } | Content::Thinking { text, .. } | Content::Document { text, .. } => {
+                Some(text.as_str())
+            }
+            _ => None,
+        })
+    };
+    let mut mark = "\u{fdd1}".to_owned();
+    while texts().any(|text| text.contains(&mark)) {
+        mark.push('\u{fdd1}');
+    }
+    mark
+}
+
+/// What an engine's or a template's error is to the caller.
+pub(crate) fn refused(path: &str, error: &firecrest_engine::Error) -> ApiError {
+    use firecrest_engine::ErrorCode;
+    match error.code() {
+        ErrorCode::Request | ErrorCode::Template | ErrorCode::UnknownAdapter | ErrorCode::Unsupported => {
+            ApiError::invalid(path, error.message())
+        }
+        ErrorCode::Memory => ApiError::new(ErrorKind::Overloaded, error.message()),
+        _ => ApiError::new(ErrorKind::Api, error.message()),
+    }
+}
