@@ -22,6 +22,8 @@
 //! ```
 
 mod device;
+#[cfg(feature = "server")]
+pub mod server;
 mod sources;
 
 pub use device::{BackendKind, Device};

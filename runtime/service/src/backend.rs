@@ -9,31 +9,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use firecrest_contract::ask::Ask;
+use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::ApiError;
+use firecrest_policy::limits::Price;
 use firecrest_policy::safety::gate::Unjudged;
 use futures_util::Stream;
-
-/// How good a count of tokens is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Exactness {
-    /// It is the count.
-    Exact,
-    /// The count is no more.
-    UpperBound,
-    /// The count may be either way of it.
-    Estimate,
-}
-
-/// What an ask takes, known before it is begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Price {
-    /// Tokens of the prompt.
-    pub input: u64,
-    /// How good that count is.
-    pub exactness: Exactness,
-    /// Tokens that all answers together can have at most: what the caller asked for, or what the context leaves.
-    pub output_cap: u64,
-}
 
 /// What a backend is given along with an ask.
 #[derive(Clone, Debug)]
@@ -97,6 +77,18 @@ pub trait Backend {
     /// # Errors
     /// An ask that it can't serve, as [`Backend::check`], or whose prompt is longer than the context.
     async fn price(&self, ask: &Ask) -> Result<Price, ApiError>;
+
+    /// Tokens of what is to become vectors.
+    ///
+    /// # Errors
+    /// An ask that it can't serve: a model that makes none, an input longer than the context.
+    async fn embed_price(&self, ask: &EmbedAsk) -> Result<u64, ApiError>;
+
+    /// Makes vectors.
+    ///
+    /// # Errors
+    /// As [`Backend::embed_price`]; what the engine failed with.
+    async fn embed(&self, ask: EmbedAsk, lane: u8) -> Result<Embedded, ApiError>;
 
     /// Begins to answer. Ready once the backend is committed, or has refused; the first event may come later.
     ///

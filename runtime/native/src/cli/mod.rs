@@ -6,10 +6,14 @@ mod devices;
 mod embed;
 mod generate;
 mod inspect;
+#[cfg(feature = "server")]
+mod keys;
 mod logits;
 mod lora;
 mod open;
 mod pull;
+#[cfg(feature = "server")]
+mod serve;
 mod show;
 mod template;
 mod tokenize;
@@ -49,6 +53,12 @@ enum Command {
     Devices(devices::Devices),
     /// Measure prefill and decode.
     Bench(bench::Bench),
+    /// Serve the Messages API, and OpenAI's beside it.
+    #[cfg(feature = "server")]
+    Serve(serve::Serve),
+    /// Make, list, replace and end keys of a server.
+    #[cfg(feature = "server")]
+    Keys(keys::Keys),
     /// Download a model from the Hugging Face hub; goes on where it stopped.
     Pull(pull::Pull),
 }
@@ -65,6 +75,10 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect(c) => c.run(),
         Command::Devices(c) => c.run(),
         Command::Bench(c) => c.run(),
+        #[cfg(feature = "server")]
+        Command::Serve(c) => c.run(),
+        #[cfg(feature = "server")]
+        Command::Keys(c) => c.run(),
         Command::Pull(c) => c.run(),
     };
     match done {

@@ -77,6 +77,11 @@ impl Limit {
         Ok(Limit { per_minute, capacity: per_minute })
     }
 
+    /// How many a minute.
+    pub const fn a_minute(self) -> u64 {
+        self.per_minute
+    }
+
     /// At most so many at once, be it more or fewer than come in a minute.
     ///
     /// # Errors

@@ -1,0 +1,58 @@
+//! What can answer here: a closed set.
+
+use std::rc::Rc;
+
+use firecrest_contract::ask::Ask;
+use firecrest_contract::embed::{EmbedAsk, Embedded};
+use firecrest_contract::error::ApiError;
+use firecrest_policy::limits::Price;
+use firecrest_service::backend::{Backend, Events, Grant, StartError};
+use firecrest_service::local::Local;
+use firecrest_service::local::driver::Handle;
+
+pub use firecrest_service::scripted::Scripted;
+
+/// One of them.
+pub(super) enum AnyBackend {
+    /// A model in memory.
+    Local(Local<Handle>),
+    /// A script in a model's place.
+    Scripted(Scripted),
+}
+
+impl Backend for AnyBackend {
+    fn check(&self, ask: &Ask) -> Result<(), ApiError> {
+        match self {
+            AnyBackend::Local(local) => local.check(ask),
+            AnyBackend::Scripted(scripted) => scripted.check(ask),
+        }
+    }
+
+    async fn price(&self, ask: &Ask) -> Result<Price, ApiError> {
+        match self {
+            AnyBackend::Local(local) => local.price(ask).await,
+            AnyBackend::Scripted(scripted) => scripted.price(ask).await,
+        }
+    }
+
+    async fn embed_price(&self, ask: &EmbedAsk) -> Result<u64, ApiError> {
+        match self {
+            AnyBackend::Local(local) => local.embed_price(ask).await,
+            AnyBackend::Scripted(scripted) => scripted.embed_price(ask).await,
+        }
+    }
+
+    async fn embed(&self, ask: EmbedAsk, lane: u8) -> Result<Embedded, ApiError> {
+        match self {
+            AnyBackend::Local(local) => local.embed(ask, lane).await,
+            AnyBackend::Scripted(scripted) => scripted.embed(ask, lane).await,
+        }
+    }
+
+    async fn start(&self, ask: Rc<Ask>, grant: Grant) -> Result<Events, StartError> {
+        match self {
+            AnyBackend::Local(local) => local.start(ask, grant).await,
+            AnyBackend::Scripted(scripted) => scripted.start(ask, grant).await,
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What this program lends its service: clocks, random bytes, keys and limits on disk, models in memory.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use firecrest_contract::error::ApiError;
+use firecrest_policy::limits::{Account, Command, Millis, Outcome, Tier, apply};
+use firecrest_service::host::{Host, ModelCard, Principal, StoreError};
+use firecrest_service::record::Record;
+
+use super::backend::AnyBackend;
+use super::config::{Config, TierConfig};
+use super::metrics::Metrics;
+use super::models::Models;
+use super::store::{Key, Store};
+
+/// How long states of limits may wait to be written: a crash of the machine loses no more than this.
+const WRITE_BEHIND: Duration = Duration::from_secs(1);
+
+/// The host. Lives on the service's thread.
+pub(super) struct NativeHost {
+    began: Instant,
+    store: RefCell<Store>,
+    accounts: RefCell<HashMap<Rc<str>, Held>>,
+    tiers: BTreeMap<String, (TierConfig, Tier)>,
+    /// Whom everybody is taken for where no keys are asked for.
+    anybody: Option<Rc<Principal>>,
+    /// Keys that were found, with the principals made of them.
+    known: RefCell<HashMap<Rc<str>, (Key, Rc<Principal>)>>,
+    models: Models,
+    metrics: Arc<Metrics>,
+    dirty: RefCell<BTreeSet<Rc<str>>>,
+    writing: Cell<bool>,
+}
+
+/// An account, and when it wants to be looked at.
+struct Held {
+    account: Account,
+    tier: Tier,
+    wake_at: Option<Millis>,
+}
+
+impl NativeHost {
+    pub(super) fn new(config: &Config, store: Store, models: Models, metrics: Arc<Metrics>, began: Instant) -> Result<NativeHost, String> {
+        let tiers = config.tiers.iter().map(|(name, tier)| Ok((name.clone(), (*tier, tier.tier()?))));
+        let tiers: BTreeMap<_, _> = tiers.collect::<Result<_, String>>()?;
+        let anybody = (!config.auth).then(|| {
+            Rc::new(Principal {
+                key: "anybody".into(),
+                limits: Tier::default(),
+                lane: 0,
+                namespace: String::new(),
+                pin_quota: u64::MAX,
+                admin: true,
+            })
+        });
+        Ok(NativeHost {
+            began,
+            store: RefCell::new(store),
+            accounts: RefCell::default(),
+            tiers,
+            anybody,
+            known: RefCell::default(),
+            models,
+            metrics,
+            dirty: RefCell::default(),
+            writing: Cell::new(false),
+        })
+    }
+
+    /// Writes what changed and looks after leases that nobody settles, for as long as it is polled.
+    pub(super) async fn keep_accounts(&self) {
+        loop {
+            tokio::time::sleep(WRITE_BEHIND).await;
+            self.expire();
+            self.write();
+        }
+    }
+
+    /// Models to load at once.
+    pub(super) fn preloaded(&self) -> Vec<String> {
+        self.models.preloaded()
+    }
+
+    fn expire(&self) {
+        let at = self.wall();
+        let mut accounts = self.accounts.borrow_mut();
+        for (key, held) in accounts.iter_mut().filter(|(_, held)| held.wake_at.is_some_and(|wake| wake <= at)) {
+            held.wake_at = apply(&mut held.account, &held.tier, Command::Expire { at }).1;
+            self.dirty.borrow_mut().insert(Rc::clone(key));
+        }
+    }
+
+    /// Writes the states of limits that changed since they were written last.
+    pub(super) fn write(&self) {
+        let changed = std::mem::take(&mut *self.dirty.borrow_mut());
+        if changed.is_empty() || self.writing.replace(true) {
+            return;
+        }
+        let accounts = self.accounts.borrow();
+        let states = changed.iter().filter_map(|key| Some((&**key, serde_json::to_string(&accounts.get(key)?.account).ok()?)));
+        if let Err(error) = self.store.borrow_mut().keep_accounts(states) {
+            tracing::error!(%error, "limits could not be written; they are tried again");
+            self.metrics.store_errors.inc();
+            self.dirty.borrow_mut().extend(changed);
+        }
+        self.writing.set(false);
+    }
+
+    fn failed(&self, error: impl std::fmt::Display) -> StoreError {
+        tracing::error!(%error, "the store failed");
+        self.metrics.store_errors.inc();
+        StoreError(error.to_string())
+    }
+
+    /// What a key of the store may do. A tier that the configuration does not know is refused: nobody is unlimited by a slip of the pen.
+    fn principal(&self, key: &Key) -> Result<Rc<Principal>, StoreError> {
+        let Some((tier, limits)) = self.tiers.get(&key.tier) else {
+            return Err(self.failed(format!("key {} is of tier `{}`, which the configuration does not have", key.id, key.tier)));
+        };
+        let namespace = key.salt.iter().map(|byte| format!("{byte:02x}")).collect();
+        let pin_quota = tier.pin_quota.unwrap_or(u64::MAX);
+        Ok(Rc::new(Principal {
+            key: key.id.as_str().into(),
+            limits: limits.clone(),
+            lane: tier.lane,
+            namespace,
+            pin_quota,
+            admin: key.admin,
+        }))
+    }
+}
+
+impl Host for NativeHost {
+    type Backend = AnyBackend;
+
+    fn wall(&self) -> Millis {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn random(&self, out: &mut [u8]) {
+        if let Err(error) = getrandom::fill(out) {
+            // Ids that can be guessed would let one caller settle another's lease. There is nothing sensible to go on with.
+            tracing::error!(%error, "this system gives no random bytes");
+            std::process::abort();
+        }
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
+        tokio::time::sleep(duration)
+    }
+
+    fn outlive(&self, task: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(task);
+    }
+
+    async fn find_key(&self, presented: Option<&str>) -> Result<Option<Rc<Principal>>, StoreError> {
+        if let Some(anybody) = &self.anybody {
+            return Ok(Some(Rc::clone(anybody)));
+        }
+        let Some(presented) = presented else { return Ok(None) };
+        // Always the store: a key that another process revoked is refused at once.
+        let found = self.store.borrow().find(presented).map_err(|e| self.failed(e))?;
+        let Some(key) = found else { return Ok(None) };
+        let mut known = self.known.borrow_mut();
+        if let Some((before, principal)) = known.get(key.id.as_str())
+            && *before == key
+        {
+            return Ok(Some(Rc::clone(principal)));
+        }
+        let principal = self.principal(&key)?;
+        known.insert(Rc::clone(&principal.key), (key, Rc::clone(&principal)));
+        Ok(Some(principal))
+    }
+
+    async fn apply(&self, principal: &Principal, command: Command) -> Result<Outcome, StoreError> {
+        let mut accounts = self.accounts.borrow_mut();
+        if !accounts.contains_key(&principal.key) {
+            let state = self.store.borrow().account(&principal.key).map_err(|e| self.failed(e))?;
+            let account = match state {
+                None => Account::default(),
+                Some(state) => serde_json::from_str(&state).map_err(|e| self.failed(format!("the limits of key {}: {e}", principal.key)))?,
+            };
+            accounts.insert(Rc::clone(&principal.key), Held { account, tier: principal.limits.clone(), wake_at: None });
+        }
+        let Some(held) = accounts.get_mut(&principal.key) else { return Err(StoreError("an account is not there".to_owned())) };
+        if held.tier != principal.limits {
+            held.tier = principal.limits.clone();
+        }
+        let (outcome, wake_at) = apply(&mut held.account, &held.tier, command);
+        held.wake_at = wake_at;
+        self.dirty.borrow_mut().insert(Rc::clone(&principal.key));
+        Ok(outcome)
+    }
+
+    fn models(&self) -> Vec<ModelCard> {
+        self.models.cards()
+    }
+
+    async fn open(&self, model: &str) -> Result<Rc<AnyBackend>, ApiError> {
+        self.models.open(model).await
+    }
+
+    async fn unload(&self, model: &str) -> Result<(), ApiError> {
+        self.models.unload(model)
+    }
+
+    fn record(&self, record: &Record<'_>) {
+        self.metrics.observe(record);
+        tracing::info!(
+            id = record.id,
+            route = record.route,
+            key = record.key,
+            model = record.model,
+            lane = record.lane,
+            status = record.status,
+            outcome = record.outcome,
+            input = record.usage.prompt(),
+            cached = record.usage.cache_read,
+            output = record.usage.output,
+            first_ms = record.first.map(|first| first.as_secs_f64() * 1e3),
+            took_ms = record.took.as_secs_f64() * 1e3,
+            "request"
+        );
+    }
+}

@@ -1,0 +1,255 @@
+//! HTTP: connections, limits on what they may hold, and the way to the service's thread and back.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tower_http::timeout::RequestBodyTimeoutLayer;
+
+use super::config::Config;
+use super::metrics::Metrics;
+
+/// A request on its way to the service.
+pub(super) struct Job {
+    pub(super) request: Request<Bytes>,
+    /// Dropped by a caller that went away.
+    pub(super) reply: oneshot::Sender<http::Response<Reply>>,
+}
+
+/// A body on its way back.
+pub(super) enum Reply {
+    Whole(Bytes),
+    /// Bounded: a caller that reads slowly slows its answer.
+    Stream(mpsc::Receiver<Bytes>),
+}
+
+#[derive(Clone)]
+struct Shared {
+    jobs: mpsc::Sender<Job>,
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+    draining: Arc<AtomicBool>,
+}
+
+/// Serves until `stop` is ready, then until all answers are told or `drain` is over.
+pub(super) async fn serve(
+    listener: TcpListener,
+    config: Arc<Config>,
+    jobs: mpsc::Sender<Job>,
+    metrics: Arc<Metrics>,
+    stop: impl Future<Output = ()>,
+) {
+    let draining = Arc::new(AtomicBool::new(false));
+    let shared = Shared { jobs, config: Arc::clone(&config), metrics, draining: Arc::clone(&draining) };
+    let router = Router::new()
+        .route("/healthz", axum::routing::get(async || "ok\n"))
+        .route("/readyz", axum::routing::get(ready))
+        .route("/metrics", axum::routing::get(metrics_text))
+        .fallback(forward)
+        .layer(RequestBodyTimeoutLayer::new(config.timeouts.body()))
+        .layer(axum::middleware::from_fn_with_state(shared.clone(), known_names))
+        .layer(cors(&config))
+        .with_state(shared);
+    let service = TowerToHyperService::new(router);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(config.timeouts.head());
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20)).keep_alive_timeout(config.timeouts.head());
+    let graceful = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        let socket = match accepted {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                // Out of file descriptors, most often: others end, and then there are some again.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let _ = socket.set_nodelay(true);
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(socket), service.clone()).into_owned());
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        });
+    }
+    draining.store(true, Ordering::Relaxed);
+    drop(listener);
+    tracing::info!(seconds = config.timeouts.drain, "stopping: answers that run may end");
+    if tokio::time::timeout(config.timeouts.drain(), graceful.shutdown()).await.is_err() {
+        tracing::warn!("answers that still ran were cut");
+    }
+}
+
+async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {
+    if shared.draining.load(Ordering::Relaxed) || shared.jobs.is_closed() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+    }
+    (StatusCode::OK, "ok\n")
+}
+
+async fn metrics_text(State(shared): State<Shared>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], shared.metrics.text()).into_response()
+}
+
+/// Everything else is the service's.
+async fn forward(State(shared): State<Shared>, request: Request<axum::body::Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let bytes = match Limited::new(body, shared.config.body_limit).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) => {
+            let status = if error.is::<http_body_util::LengthLimitError>() { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+            let what = match status {
+                StatusCode::PAYLOAD_TOO_LARGE => format!("the body is larger than {} bytes", shared.config.body_limit),
+                _ => "the body did not come whole".to_owned(),
+            };
+            return refusal(status, if status == StatusCode::BAD_REQUEST { "invalid_request_error" } else { "request_too_large" }, &what);
+        }
+    };
+    let (reply, answer) = oneshot::channel();
+    let sent = shared.jobs.send(Job { request: Request::from_parts(parts, bytes), reply }).await;
+    let Some(response) = (if sent.is_ok() { answer.await.ok() } else { None }) else {
+        return refusal(StatusCode::INTERNAL_SERVER_ERROR, "api_error", "the service has stopped");
+    };
+    response.map(|reply| match reply {
+        Reply::Whole(bytes) => axum::body::Body::from(bytes),
+        Reply::Stream(mut pieces) => {
+            let stream = futures_util::stream::poll_fn(move |context| pieces.poll_recv(context).map(|piece| piece.map(Ok::<_, Infallible>)));
+            axum::body::Body::from_stream(stream)
+        }
+    })
+}
+
+/// An error from before the service heard of the request, in the form that clients of both dialects read.
+fn refusal(status: StatusCode, kind: &str, message: &str) -> Response {
+    let body = serde_json::json!({ "type": "error", "error": { "type": kind, "message": message }, "request_id": null });
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+/// Refuses names and pages that we don't know: a page may point a name of its own at this machine, and would then be this server's origin.
+async fn known_names(State(shared): State<Shared>, request: Request<axum::body::Body>, next: axum::middleware::Next) -> Response {
+    if shared.config.listen.ip().is_loopback() {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).or(request.uri().authority().map(|a| a.as_str()));
+        let name = host.map(without_port).unwrap_or_default();
+        if !is_loopback_name(name) && !shared.config.hosts.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            let message = format!("this server is not called `{}`; add the name to `hosts` if it is", name.escape_debug());
+            return refusal(StatusCode::FORBIDDEN, "permission_error", &message);
+        }
+    }
+    if let Some(origin) = request.headers().get(header::ORIGIN)
+        && !origin_allowed(&shared.config, origin)
+    {
+        let message = "pages of this origin may not call this server; add it to `origins` if they should";
+        return refusal(StatusCode::FORBIDDEN, "permission_error", message);
+    }
+    next.run(request).await
+}
+
+fn without_port(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or(host, |(address, _)| address),
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    }
+}
+
+fn is_loopback_name(name: &str) -> bool {
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn origin_allowed(config: &Config, origin: &HeaderValue) -> bool {
+    let Ok(origin) = origin.to_str() else { return false };
+    let own = |rest: &str| is_loopback_name(without_port(rest));
+    config.origins.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(origin))
+        || origin.strip_prefix("http://").or(origin.strip_prefix("https://")).is_some_and(own)
+}
+
+fn cors(config: &Arc<Config>) -> CorsLayer {
+    let known = Arc::clone(config);
+    const EXPOSED: [&str; 20] = [
+        "request-id",
+        "x-request-id",
+        "retry-after",
+        "retry-after-ms",
+        "x-should-retry",
+        "anthropic-ratelimit-requests-limit",
+        "anthropic-ratelimit-requests-remaining",
+        "anthropic-ratelimit-requests-reset",
+        "anthropic-ratelimit-tokens-limit",
+        "anthropic-ratelimit-tokens-remaining",
+        "anthropic-ratelimit-tokens-reset",
+        "anthropic-ratelimit-input-tokens-limit",
+        "anthropic-ratelimit-input-tokens-remaining",
+        "anthropic-ratelimit-input-tokens-reset",
+        "anthropic-ratelimit-output-tokens-limit",
+        "anthropic-ratelimit-output-tokens-remaining",
+        "anthropic-ratelimit-output-tokens-reset",
+        "firecrest-served-by",
+        "firecrest-ignored-fields",
+        "firecrest-model",
+    ];
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(move |origin, _| origin_allowed(&known, origin)))
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(EXPOSED.map(HeaderName::from_static))
+        .max_age(Duration::from_secs(600))
+}
+
+/// Listens.
+///
+/// # Errors
+/// An address that is taken, or not ours.
+pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|e| format!("can't listen on {address}: {e}; choose another with --port"))
+}
+
+/// Headers that only say how a message travels from hop to hop.
+pub(super) fn drop_hop_headers(headers: &mut HeaderMap) {
+    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::TRAILER] {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_this_machine() {
+        for name in ["localhost", "LOCALHOST:8484", "127.0.0.1", "127.9.9.9:1", "[::1]:8484", "[::1]"] {
+            assert!(is_loopback_name(without_port(name)), "{name}");
+        }
+        for name in ["", "example.org", "localhost.example.org:80", "10.0.0.1", "[::2]:1", "127.0.0.1.nip.io"] {
+            assert!(!is_loopback_name(without_port(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn pages_that_may_call() {
+        let config = Config { origins: vec!["https://app.example".to_owned()], ..Config::default() };
+        let allowed = |origin: &'static str| origin_allowed(&config, &HeaderValue::from_static(origin));
+        assert!(allowed("https://app.example") && allowed("http://localhost:5173") && allowed("http://[::1]:1"));
+        assert!(!allowed("https://app.example.evil") && !allowed("null") && !allowed("http://localhost.evil") && !allowed("file://"));
+    }
+}

@@ -1,0 +1,111 @@
+//! What the server counts, in the text format that Prometheus reads.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+
+use firecrest_service::record::Record;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// All of it. Labels are the public parts of keys and names of ours: nothing that a caller writes, so that their number is bounded.
+pub(super) struct Metrics {
+    registry: Mutex<Registry>,
+    requests: Family<Of, Counter>,
+    tokens: Family<Tokens, Counter>,
+    first: Family<Lane, Histogram>,
+    took: Family<Lane, Histogram>,
+    overhead: Histogram,
+    pub(super) running: Gauge,
+    pub(super) models_loaded: Gauge,
+    pub(super) model_bytes: Gauge<i64>,
+    pub(super) store_errors: Counter<u64, AtomicU64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Of {
+    route: &'static str,
+    status: u16,
+    outcome: String,
+    key: String,
+    lane: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Tokens {
+    kind: &'static str,
+    key: String,
+    model: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Lane {
+    lane: String,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Metrics {
+        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 18));
+        let metrics = Metrics {
+            registry: Mutex::new(Registry::with_prefix("firecrest")),
+            requests: Family::default(),
+            tokens: Family::default(),
+            first: Family::new_with_constructor(seconds),
+            took: Family::new_with_constructor(seconds),
+            overhead: Histogram::new(exponential_buckets(0.000_01, 2.0, 16)),
+            running: Gauge::default(),
+            models_loaded: Gauge::default(),
+            model_bytes: Gauge::default(),
+            store_errors: Counter::default(),
+        };
+        if let Ok(mut registry) = metrics.registry.lock() {
+            registry.register("requests", "Requests that are over", metrics.requests.clone());
+            registry.register("tokens", "Tokens of prompts (input, cache_read, cache_write) and answers (output)", metrics.tokens.clone());
+            registry.register("first_event_seconds", "From a request's coming in to its first event", metrics.first.clone());
+            registry.register("request_seconds", "From a request's coming in to its end", metrics.took.clone());
+            registry.register("overhead_seconds", "Of that, what was not waiting for a backend", metrics.overhead.clone());
+            registry.register("running", "Requests that run", metrics.running.clone());
+            registry.register("models_loaded", "Models in memory", metrics.models_loaded.clone());
+            registry.register("model_bytes", "Bytes that models take in memory", metrics.model_bytes.clone());
+            registry.register("store_errors", "Times that the key store failed", metrics.store_errors.clone());
+        }
+        metrics
+    }
+
+    pub(super) fn observe(&self, record: &Record<'_>) {
+        let key = record.key.unwrap_or_default().to_owned();
+        let lane = record.lane.map(|lane| lane.to_string()).unwrap_or_default();
+        let of = Of { route: record.route, status: record.status, outcome: record.outcome.to_owned(), key: key.clone(), lane: lane.clone() };
+        self.requests.get_or_create(&of).inc();
+        let lane = Lane { lane };
+        if let Some(first) = record.first {
+            self.first.get_or_create(&lane).observe(first.as_secs_f64());
+        }
+        self.took.get_or_create(&lane).observe(record.took.as_secs_f64());
+        self.overhead.observe(record.overhead.as_secs_f64());
+        let usage = record.usage;
+        let counts = [
+            ("input", usage.input),
+            ("cache_read", usage.cache_read),
+            ("cache_write", usage.cache_write_5m + usage.cache_write_1h),
+            ("output", usage.output),
+        ];
+        for (kind, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            let labels = Tokens { kind, key: key.clone(), model: record.model.unwrap_or_default().to_owned() };
+            self.tokens.get_or_create(&labels).inc_by(count);
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        if let Ok(registry) = self.registry.lock() {
+            // Writing to a string can't fail.
+            let _ = encode(&mut text, &registry);
+        }
+        text
+    }
+}

@@ -1,0 +1,186 @@
+//! The API over HTTP: `firecrest serve`, and the same for programs that embed it.
+//!
+//! ```no_run
+//! use firecrest::server::{Server, config::{Config, ModelConfig}};
+//!
+//! let config = Config { auth: false, models: vec![ModelConfig::from("model.gguf")], ..Config::default() };
+//! Server::new(config)?.run(|address| println!("listening on {address}"))?;
+//! # Ok::<(), String>(())
+//! ```
+//!
+//! Three kinds of threads: one speaks HTTP, one runs the service, and each model in memory has one that steps its engine. Requests and pieces of answers
+//! go between them through bounded queues.
+
+mod backend;
+pub mod config;
+mod host;
+mod listen;
+mod metrics;
+mod models;
+pub mod store;
+mod thread;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use firecrest_policy::safety::rules::Policy;
+use firecrest_service::service::{Options, Service};
+use tokio::sync::{mpsc, oneshot};
+
+use config::{Compat, Config, WhenDry};
+use host::NativeHost;
+use metrics::Metrics;
+use models::Models;
+use store::Store;
+
+pub use backend::Scripted;
+
+/// Requests that wait for the service's thread to look at them, which takes it microseconds each.
+const JOBS: usize = 1024;
+
+/// A server that is ready to run.
+pub struct Server {
+    config: Config,
+    policy: Policy,
+    scripted: Vec<(String, models::Script)>,
+    store: Store,
+}
+
+impl Server {
+    /// A server, with its store open and its rules read.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, the store or the rules.
+    pub fn new(config: Config) -> Result<Server, String> {
+        config.check()?;
+        let policy = match &config.rules {
+            None => Policy::standard().map_err(|e| e.to_string())?,
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+                Policy::load([text.as_str()]).map_err(|e| format!("{}: {e}", path.display()))?
+            }
+        };
+        let store = if config.store == Path::new(":memory:") { Store::in_memory() } else { Store::open(&config.store) };
+        let store = store.map_err(|e| e.to_string())?;
+        Ok(Server { config, policy, scripted: Vec::new(), store })
+    }
+
+    /// Whether keys are asked for, and there are none.
+    pub fn needs_a_key(&self) -> bool {
+        self.config.auth && self.store.list().is_ok_and(|keys| keys.is_empty())
+    }
+
+    /// The store, to make keys in.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Serves a script under a model's name: for tests of what stands around models.
+    pub fn scripted(mut self, name: &str, script: impl FnOnce() -> Scripted + Send + 'static) -> Server {
+        self.scripted.push((name.to_owned(), Box::new(script)));
+        self
+    }
+
+    /// Serves until the process is told to stop (SIGTERM, SIGINT), then until answers have ended.
+    ///
+    /// # Errors
+    /// An address that can't be listened on.
+    pub fn run(self, ready: impl FnOnce(SocketAddr)) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+        runtime.block_on(async {
+            let stop = signals()?;
+            self.serve(ready, stop).await
+        })
+    }
+
+    /// Serves until `stop` is ready, inside a runtime of the caller's.
+    ///
+    /// # Errors
+    /// An address that can't be listened on; a thread that can't be made.
+    pub async fn serve(self, ready: impl FnOnce(SocketAddr), stop: impl Future<Output = ()>) -> Result<(), String> {
+        let Server { config, policy, scripted, store } = self;
+        let listener = listen::bind(config.listen).await?;
+        let address = listener.local_addr().map_err(|e| e.to_string())?;
+        let config = Arc::new(Config { listen: address, ..config });
+        let metrics = Arc::new(Metrics::new());
+        let (jobs, taken) = mpsc::channel(JOBS);
+        let (started, starting) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("service".to_owned()).spawn({
+            let (config, metrics) = (Arc::clone(&config), Arc::clone(&metrics));
+            move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+                let made = runtime.map_err(|e| e.to_string()).and_then(|runtime| {
+                    let began = Instant::now();
+                    let models = Models::new(&config, scripted, Arc::clone(&metrics), began)?;
+                    let host = NativeHost::new(&config, store, models, metrics, began)?;
+                    Ok((runtime, Service::new(std::rc::Rc::new(host), options(&config, policy))))
+                });
+                match made {
+                    Ok((runtime, service)) => {
+                        let _ = started.send(Ok(()));
+                        runtime.block_on(thread::run(service, taken));
+                    }
+                    Err(error) => drop(started.send(Err(error))),
+                }
+            }
+        });
+        let thread = thread.map_err(|e| format!("no thread for the service: {e}"))?;
+        starting.await.map_err(|_| "the service's thread ended at once".to_owned())??;
+        ready(address);
+        listen::serve(listener, config, jobs, metrics, stop).await;
+        // Its queue is closed with the last connection.
+        let ended = tokio::task::spawn_blocking(move || thread.join());
+        let _ = tokio::time::timeout(Duration::from_secs(5), ended).await;
+        Ok(())
+    }
+}
+
+fn options(config: &Config, policy: Policy) -> Options {
+    Options {
+        head_after: Duration::from_secs(5),
+        quiet: Duration::from_secs(10),
+        answer_limit: config.timeouts.answer(),
+        lenient: config.compat == Compat::Lenient,
+        when_dry: match config.when_dry {
+            WhenDry::Pause => firecrest_service::lease::WhenDry::Pause,
+            WhenDry::Stop => firecrest_service::lease::WhenDry::Stop,
+        },
+        relaxed: config.relaxed,
+        aliases: config.aliases.iter().map(|(name, model)| (name.clone(), model.clone())).collect(),
+        safety: Arc::new(policy),
+    }
+}
+
+/// Ready when the process is told to stop.
+fn signals() -> Result<impl Future<Output = ()>, String> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let hear = |kind| signal(kind).map_err(|e| format!("signals can't be heard: {e}"));
+        let (mut terminate, mut interrupt) = (hear(SignalKind::terminate())?, hear(SignalKind::interrupt())?);
+        Ok(async move {
+            tokio::select! {
+                _ = terminate.recv() => (),
+                _ = interrupt.recv() => (),
+            }
+        })
+    }
+    #[cfg(not(unix))]
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
+}
+
+/// Log lines on stderr, as `RUST_LOG` says; coloured where a person reads them.
+pub fn log(json: bool) {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A program that embeds us may log already.
+    let _ = match json {
+        true => builder.json().try_init(),
+        false => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    };
+}

@@ -1,0 +1,281 @@
+//! Models in memory: loaded when they are asked for, let go when others need their room.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, UNIX_EPOCH};
+
+use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_engine::Clock;
+use firecrest_engine::engine::{Engine, EngineOptions, KvFormat};
+use firecrest_engine::text::WallTime;
+use firecrest_service::host::{Abilities, ModelCard};
+use firecrest_service::local::{Lent, Local};
+use firecrest_service::scripted::Scripted;
+use futures_channel::oneshot;
+use pollster::block_on;
+
+use super::backend::AnyBackend;
+use super::config::{Config, ModelConfig};
+use super::metrics::Metrics;
+use crate::{EMBEDDED, EngineThread};
+
+/// All models that are served.
+pub(super) struct Models {
+    entries: Vec<Rc<Entry>>,
+    /// Bytes that they may take together; 0 is as many as there are.
+    budget: u64,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+struct Entry {
+    config: Option<ModelConfig>,
+    card: RefCell<ModelCard>,
+    state: RefCell<State>,
+    used: Cell<Instant>,
+    /// What it takes in memory: as it was the last time, before that the size of its file.
+    bytes: Cell<u64>,
+}
+
+enum State {
+    Out,
+    /// Callers that wait for it.
+    Loading(Vec<oneshot::Sender<Result<Rc<AnyBackend>, ApiError>>>),
+    In {
+        backend: Rc<AnyBackend>,
+        /// None behind a script.
+        thread: Option<EngineThread>,
+    },
+}
+
+/// A script in place of a model, made on the service's thread.
+pub(super) type Script = Box<dyn FnOnce() -> Scripted + Send>;
+
+impl Models {
+    pub(super) fn new(config: &Config, scripts: Vec<(String, Script)>, metrics: Arc<Metrics>, began: Instant) -> Result<Models, String> {
+        let mut entries = Vec::new();
+        for (name, script) in scripts {
+            let abilities = Abilities { generates: true, embeds: false, thinks: true, tools: true };
+            let card = ModelCard { display_name: name.clone(), id: name, created: 0, context: None, abilities, loaded: true };
+            let state = State::In { backend: Rc::new(AnyBackend::Scripted(script())), thread: None };
+            entries.push(Entry::new(None, card, state, 0));
+        }
+        for model in &config.models {
+            let (card, bytes) = look_at(model).map_err(|why| format!("model {}: {why}", model.name()))?;
+            entries.push(Entry::new(Some(model.clone()), card, State::Out, bytes));
+        }
+        let clock: Clock = Arc::new(move || began.elapsed());
+        Ok(Models { entries, budget: config.memory, metrics, clock })
+    }
+
+    /// Models that are to be there before anybody asks.
+    pub(super) fn preloaded(&self) -> Vec<String> {
+        let wanted = self.entries.iter().filter(|entry| entry.config.as_ref().is_some_and(|config| config.preload));
+        wanted.map(|entry| entry.card.borrow().id.clone()).collect()
+    }
+
+    pub(super) fn cards(&self) -> Vec<ModelCard> {
+        self.entries.iter().map(|entry| entry.card.borrow().clone()).collect()
+    }
+
+    fn entry(&self, name: &str) -> Result<&Rc<Entry>, ApiError> {
+        self.entries.iter().find(|entry| entry.card.borrow().id == name).ok_or_else(|| {
+            let known: Vec<String> = self.entries.iter().take(8).map(|entry| entry.card.borrow().id.clone()).collect();
+            let message = format!("model: {:.128} is not served here; there are: {}", name.escape_debug(), known.join(", "));
+            ApiError::new(ErrorKind::NotFound, message).at("model").code("model_not_found")
+        })
+    }
+
+    pub(super) async fn open(&self, name: &str) -> Result<Rc<AnyBackend>, ApiError> {
+        let entry = self.entry(name)?;
+        entry.used.set(Instant::now());
+        let loaded = match &mut *entry.state.borrow_mut() {
+            State::In { backend, .. } => return Ok(Rc::clone(backend)),
+            State::Loading(waiting) => waited(waiting),
+            state @ State::Out => {
+                let mut waiting = Vec::new();
+                let loaded = waited(&mut waiting);
+                *state = State::Loading(waiting);
+                loaded
+            }
+        };
+        if let Some(config) = entry.config.clone().filter(|_| entry.is_new()) {
+            self.make_room(entry);
+            // Goes on though its caller leaves: others may wait too.
+            tokio::task::spawn_local(load(Rc::clone(entry), config, Arc::clone(&self.clock), Arc::clone(&self.metrics)));
+        }
+        loaded.await.unwrap_or_else(|_| Err(ApiError::new(ErrorKind::Api, "the model was not loaded; try again")))
+    }
+
+    /// Lets go of models that nothing runs on, those first that were not used for longest, until there is room.
+    fn make_room(&self, entry: &Entry) {
+        if self.budget == 0 {
+            return;
+        }
+        loop {
+            let held: u64 = self.entries.iter().filter(|other| other.is_in()).map(|other| other.bytes.get()).sum();
+            if held.saturating_add(entry.bytes.get()) <= self.budget {
+                return;
+            }
+            let idle = self.entries.iter().filter(|other| other.is_idle());
+            let Some(oldest) = idle.min_by_key(|other| other.used.get()) else {
+                tracing::warn!(model = entry.card.borrow().id, "loaded beyond the memory budget: every other model is in use");
+                return;
+            };
+            oldest.let_go(&self.metrics);
+        }
+    }
+
+    pub(super) fn unload(&self, name: &str) -> Result<(), ApiError> {
+        let entry = self.entry(name)?;
+        if matches!(*entry.state.borrow(), State::Out) {
+            return Ok(());
+        }
+        if !entry.is_idle() {
+            let message = format!("model {name} is in use, or a script; try again when its answers have ended");
+            return Err(ApiError::new(ErrorKind::Conflict, message).should_retry(false));
+        }
+        entry.let_go(&self.metrics);
+        Ok(())
+    }
+}
+
+fn waited(waiting: &mut Vec<oneshot::Sender<Result<Rc<AnyBackend>, ApiError>>>) -> oneshot::Receiver<Result<Rc<AnyBackend>, ApiError>> {
+    let (sender, receiver) = oneshot::channel();
+    waiting.push(sender);
+    receiver
+}
+
+impl Entry {
+    fn new(config: Option<ModelConfig>, card: ModelCard, state: State, bytes: u64) -> Rc<Entry> {
+        let (card, state) = (RefCell::new(card), RefCell::new(state));
+        Rc::new(Entry { config, card, state, used: Cell::new(Instant::now()), bytes: Cell::new(bytes) })
+    }
+
+    fn is_in(&self) -> bool {
+        matches!(*self.state.borrow(), State::In { .. })
+    }
+
+    /// Whether its loading has just been asked for, by one caller.
+    fn is_new(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Loading(waiting) if waiting.len() == 1)
+    }
+
+    /// Whether it is in memory and nobody holds it: who runs an answer does.
+    fn is_idle(&self) -> bool {
+        matches!(&*self.state.borrow(), State::In { backend, thread: Some(_) } if Rc::strong_count(backend) == 1)
+    }
+
+    fn let_go(&self, metrics: &Metrics) {
+        if let State::In { thread, .. } = self.state.replace(State::Out) {
+            self.card.borrow_mut().loaded = false;
+            metrics.models_loaded.dec();
+            metrics.model_bytes.dec_by(self.bytes.get() as i64);
+            tracing::info!(model = self.card.borrow().id, "unloaded");
+            // It waits for its thread.
+            tokio::task::spawn_blocking(move || drop(thread));
+        }
+    }
+}
+
+/// What a model's file says of it, without its weights.
+fn look_at(config: &ModelConfig) -> Result<(ModelCard, u64), String> {
+    let file = block_on(crate::open(&config.path)).map_err(|e| e.to_string())?;
+    let shape = firecrest_engine::model::Config::from_file(&file).map_err(|e| e.to_string())?;
+    let template = file.chat_template().map_err(|e| e.to_string())?.unwrap_or_default();
+    let created = std::fs::metadata(&config.path).ok().and_then(|found| found.modified().ok());
+    let created = created.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs());
+    let card = ModelCard {
+        id: config.name(),
+        display_name: config.name(),
+        created,
+        context: Some(u64::from(config.context.unwrap_or(shape.trained_context.min(EngineOptions::DEFAULT_CONTEXT)))),
+        abilities: Abilities {
+            generates: shape.head && shape.causal,
+            embeds: true,
+            thinks: template.contains("<think>") || template.contains("enable_thinking"),
+            tools: shape.causal && shape.head,
+        },
+        loaded: false,
+    };
+    let bytes = match config.path.as_str() {
+        EMBEDDED => 0,
+        path => std::fs::metadata(path).map_or(0, |found| found.len()),
+    };
+    Ok((card, bytes))
+}
+
+/// Loads a model, and tells all who wait for it.
+async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, metrics: Arc<Metrics>) {
+    let (name, started) = (config.name(), Instant::now());
+    tracing::info!(model = name, "loading");
+    let bytes = Arc::new(AtomicU64::new(0));
+    let measured = Arc::clone(&bytes);
+    let spawned = tokio::task::spawn_blocking(move || {
+        EngineThread::spawn(
+            move || {
+                let file = block_on(crate::open(&config.path))?;
+                let template = file.chat_template()?.map(str::to_owned);
+                let device = config.device().map_err(firecrest_engine::Error::request)?;
+                let mut options = EngineOptions { context: config.context, ..EngineOptions::default() };
+                if let Some(sequences) = config.sequences {
+                    options.max_sequences = sequences;
+                    options.max_requests = options.max_requests.max(sequences);
+                }
+                if config.kv_type.as_deref() == Some("int8") {
+                    options.kv_format = KvFormat::Int8;
+                }
+                let engine = block_on(Engine::load(&file, block_on(device.backend())?, options, &mut |_, _| {}))?;
+                let memory = engine.memory();
+                measured.store(memory.weights + memory.adapters + memory.kv + memory.activations, Ordering::Relaxed);
+                Ok((engine, template))
+            },
+            clock,
+        )
+    });
+    let made = match spawned.await {
+        Ok(Ok(thread)) => Local::new(thread.port(), thread.facts(), lent()).map(|local| (thread, local)).map_err(|e| e.to_string()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let (state, told) = match made {
+        Ok((thread, local)) => {
+            let backend = Rc::new(AnyBackend::Local(local));
+            entry.bytes.set(bytes.load(Ordering::Relaxed));
+            let mut card = entry.card.borrow_mut();
+            card.loaded = true;
+            card.context = Some(u64::from(thread.facts().context));
+            metrics.models_loaded.inc();
+            metrics.model_bytes.inc_by(entry.bytes.get() as i64);
+            tracing::info!(model = name, seconds = started.elapsed().as_secs_f64(), bytes = entry.bytes.get(), "loaded");
+            (State::In { backend: Rc::clone(&backend), thread: Some(thread) }, Ok(backend))
+        }
+        Err(error) => {
+            tracing::error!(model = name, error, "a model could not be loaded");
+            (State::Out, Err(ApiError::new(ErrorKind::Api, format!("the model could not be loaded: {error}"))))
+        }
+    };
+    if let State::Loading(waiting) = entry.state.replace(state) {
+        for waiting in waiting {
+            let _ = waiting.send(told.clone());
+        }
+    }
+}
+
+/// What backends may ask of this host.
+fn lent() -> Lent {
+    let random = || {
+        let mut bytes = [0; 8];
+        // Seeds and ids that repeat would be seen, not harmful.
+        let _ = getrandom::fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    };
+    Lent { wall: Box::new(wall), random: Rc::new(random) }
+}
+
+fn wall() -> Option<WallTime> {
+    let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    Some(WallTime { unix_seconds: since.as_secs() as i64, utc_offset_seconds: 0 })
+}

@@ -1,0 +1,80 @@
+//! The service's thread: requests in, bodies out, everything in between on one thread and without locks.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use firecrest_service::body::Body;
+use firecrest_service::host::Host;
+use firecrest_service::service::Service;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use super::host::NativeHost;
+use super::listen::{Job, Reply};
+
+/// Pieces of an answer that wait for a caller who reads slowly. Behind them the answer itself waits.
+const PIECES: usize = 32;
+
+/// Runs a service until nobody can send it requests any more, and what it began is over.
+pub(super) async fn run(service: Service<NativeHost>, mut jobs: mpsc::Receiver<Job>) {
+    let service = Rc::new(service);
+    let local = LocalSet::new();
+    let host = Rc::clone(service.host());
+    local
+        .run_until(async {
+            let keeping = tokio::task::spawn_local({
+                let host = Rc::clone(&host);
+                async move { host.keep_accounts().await }
+            });
+            tokio::task::spawn_local(preload(Rc::clone(&host)));
+            while let Some(job) = jobs.recv().await {
+                tokio::task::spawn_local(carry_out(Rc::clone(&service), job));
+            }
+            keeping.abort();
+        })
+        .await;
+    // What outlives its caller: leases that are being settled.
+    let _ = tokio::time::timeout(Duration::from_secs(1), local).await;
+    host.write();
+}
+
+/// Loads the models that are to be there before anybody asks. One that can't be loaded has said so.
+async fn preload(host: Rc<NativeHost>) {
+    for model in host.preloaded() {
+        let _ = host.open(&model).await;
+    }
+}
+
+/// One request. What runs for it ends where its caller goes away.
+async fn carry_out(service: Rc<Service<NativeHost>>, job: Job) {
+    let Job { request, mut reply } = job;
+    let response = tokio::select! {
+        response = service.handle(request) => response,
+        () = reply.closed() => return,
+    };
+    let (parts, mut body) = response.into_parts();
+    if body.len().is_some() {
+        let whole = body.next().await.unwrap_or_default();
+        let _ = reply.send(http::Response::from_parts(parts, Reply::Whole(whole)));
+        return;
+    }
+    let (pieces, stream) = mpsc::channel(PIECES);
+    if reply.send(http::Response::from_parts(parts, Reply::Stream(stream))).is_ok() {
+        pump(body, pieces).await;
+    }
+}
+
+async fn pump(mut body: Body, pieces: mpsc::Sender<Bytes>) {
+    loop {
+        let piece = tokio::select! {
+            piece = body.next() => piece,
+            () = pieces.closed() => return,
+        };
+        let Some(piece) = piece else { return };
+        if pieces.send(piece).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! An answer that runs: events judged as they come, in chunks as large as are ready, and a lease behind them.
+
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::event::{Event, Finish, Usage};
+use firecrest_policy::safety::gate::{Gate, Judged, Unjudged};
+use futures_util::future::{Either, FutureExt, select};
+use futures_util::{Stream, StreamExt, stream};
+
+use crate::backend::Events;
+use crate::encode::{Collect, Tell};
+use crate::host::Host;
+use crate::ledger::Ledger;
+use crate::lease::Lease;
+
+/// Events that are taken at once: many small chunks cost more than one, and none may keep its turn for ever.
+const AT_ONCE: usize = 64;
+
+/// An answer. What is dropped first stands first: a backend stops before its lease is settled.
+pub(crate) struct Answer<H: Host> {
+    events: Events,
+    gate: Gate,
+    /// Never ready.
+    keep: Pin<Box<dyn Future<Output = ()>>>,
+    lease: Option<Lease<H>>,
+    ledger: Ledger<H>,
+    ended: bool,
+    /// Held for as long as it answers: a host sees by this that it is in use.
+    _backend: Option<Rc<H::Backend>>,
+}
+
+impl<H: Host> Answer<H> {
+    pub(crate) fn new(
+        events: Events,
+        gate: Gate,
+        keep: impl Future<Output = ()> + 'static,
+        lease: Option<Lease<H>>,
+        ledger: Ledger<H>,
+        backend: Option<Rc<H::Backend>>,
+    ) -> Answer<H> {
+        Answer { events, gate, keep: Box::pin(keep), lease, ledger, ended: false, _backend: backend }
+    }
+
+    /// An answer that no backend makes: what its only choice is refused for.
+    pub(crate) fn refused(finish: Finish, choices: u32, gate: Gate, ledger: Ledger<H>) -> Answer<H> {
+        let usage = Usage::default();
+        let each = move |choice| Event::Finish { choice, reason: finish.clone() };
+        let events = std::iter::once(Event::Start { usage }).chain((0..choices).map(each)).chain([Event::End { usage }]);
+        let events: Vec<Unjudged> = events.map(Unjudged::new).collect();
+        Answer::new(Box::pin(stream::iter(events)), gate, std::future::pending(), None, ledger, None)
+    }
+
+    /// Waits for what comes next, and takes what is there. Nothing more comes where this leaves `out` empty and returns false.
+    pub(crate) async fn next(&mut self, out: &mut Vec<Judged>) -> bool {
+        while !self.ended && out.is_empty() {
+            let since = self.ledger.now();
+            let next = match select(self.events.next(), self.keep.as_mut()).await {
+                Either::Left((next, _)) => next,
+                // It is never ready; if it were, nobody would hold the lease.
+                Either::Right(_) => None,
+            };
+            self.ledger.waited_since(since);
+            self.take(next, out);
+            for _ in 0..AT_ONCE {
+                if self.ended {
+                    break;
+                }
+                match self.events.next().now_or_never() {
+                    Some(next) => self.take(next, out),
+                    None => break,
+                }
+            }
+        }
+        !self.ended || !out.is_empty()
+    }
+
+    fn take(&mut self, next: Option<Unjudged>, out: &mut Vec<Judged>) {
+        let first = out.len();
+        // A backend that ends without a last word has failed.
+        let next = next.unwrap_or_else(|| {
+            let error = ApiError::new(ErrorKind::Api, "the backend stopped in the middle of the answer; try again");
+            Unjudged::new(Event::Fault(error))
+        });
+        out.extend(self.gate.push(next));
+        for judged in &out[first..] {
+            self.ledger.saw(judged.event());
+            match judged.event() {
+                Event::Start { usage } => self.settle(*usage),
+                Event::End { usage } => {
+                    self.settle(*usage);
+                    self.ended = true;
+                }
+                Event::Fault(_) => self.ended = true,
+                _ => {}
+            }
+        }
+    }
+
+    fn settle(&self, usage: Usage) {
+        if let Some(lease) = &self.lease {
+            lease.used(usage);
+        }
+    }
+
+    /// The whole of it, as one body.
+    ///
+    /// # Errors
+    /// What it failed with.
+    pub(crate) async fn whole(mut self, mut encoder: Box<dyn Collect>) -> Result<Bytes, ApiError> {
+        let mut judged = Vec::new();
+        while self.next(&mut judged).await {
+            judged.drain(..).for_each(|event| encoder.push(event));
+        }
+        encoder.body().map(Bytes::from)
+    }
+
+    /// As it comes: `first` is what was taken already. Where nothing comes for `quiet`, a ping does.
+    pub(crate) fn stream(
+        self,
+        host: Rc<H>,
+        encoder: Box<dyn Tell>,
+        first: Vec<Judged>,
+        quiet: Duration,
+    ) -> impl Stream<Item = Bytes> + 'static {
+        let going = Going { answer: self, host, encoder, judged: first, over: false };
+        stream::unfold(going, move |mut going| async move {
+            let mut bytes = Vec::new();
+            while bytes.is_empty() && !(going.over && going.judged.is_empty()) {
+                if going.judged.is_empty() {
+                    let next = pin!(going.answer.next(&mut going.judged));
+                    match select(next, pin!(going.host.sleep(quiet))).await {
+                        Either::Left((more, _)) => going.over = !more,
+                        Either::Right(_) => going.encoder.ping(&mut bytes),
+                    }
+                }
+                for event in going.judged.drain(..) {
+                    going.encoder.push(event, &mut bytes);
+                }
+            }
+            (!bytes.is_empty()).then(|| (Bytes::from(bytes), going))
+        })
+    }
+}
+
+/// An answer on its way out.
+struct Going<H: Host> {
+    answer: Answer<H>,
+    host: Rc<H>,
+    encoder: Box<dyn Tell>,
+    judged: Vec<Judged>,
+    over: bool,
+}

@@ -1,0 +1,157 @@
+//! A running answer's lease: opened before it starts, extended while it streams, settled whatever happens to it.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::event::Usage;
+use firecrest_policy::limits::{Command, LeaseId, Levels, Millis, Outcome, Price, Tally};
+use futures_util::future::{Either, select};
+
+use crate::backend::Allowance;
+use crate::host::{Host, Principal};
+
+/// Tokens of output that are leased at once.
+pub const QUANTUM: u64 = 256;
+
+/// How long a lease lasts that nothing is heard of.
+const LIFETIME: Duration = Duration::from_secs(30);
+
+/// What is done where a key's output is used up for now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenDry {
+    /// The answer waits until there is more.
+    #[default]
+    Pause,
+    /// The answer ends, as if by `max_tokens`.
+    Stop,
+}
+
+/// A lease. Dropped, it is settled with what was used until then.
+pub(crate) struct Lease<H: Host> {
+    host: Rc<H>,
+    principal: Rc<Principal>,
+    id: LeaseId,
+    allowance: Allowance,
+    /// What the backend says the prompt took, once it does.
+    input: Rc<Cell<Option<u64>>>,
+}
+
+/// What came of asking for one.
+pub(crate) struct Opened<H: Host> {
+    pub(crate) lease: Lease<H>,
+    /// For the headers.
+    pub(crate) levels: Levels,
+}
+
+impl<H: Host> Lease<H> {
+    /// Leases the whole input and a first quantum of output for each answer.
+    ///
+    /// # Errors
+    /// `rate_limit_error` where there is not enough now, `invalid_request_error` where there never is.
+    pub(crate) async fn open(host: &Rc<H>, principal: &Rc<Principal>, price: Price, answers: u64) -> Result<Opened<H>, Denial> {
+        let mut random = [0; 16];
+        host.random(&mut random);
+        let id = LeaseId(u128::from_le_bytes(random));
+        let at = host.wall();
+        let output = QUANTUM.saturating_mul(answers).min(price.output_cap);
+        let open = Command::Open { at, lease: id, expires: at.saturating_add(millis(LIFETIME)), price, output };
+        let outcome = host.apply(principal, open).await.map_err(ApiError::from)?;
+        let (granted, levels) = match outcome {
+            Outcome::Granted { output, levels } => (output, levels),
+            other => return Err(denial(&other)),
+        };
+        let allowance = Allowance::new(granted);
+        let lease = Lease { host: Rc::clone(host), principal: Rc::clone(principal), id, allowance, input: Rc::default() };
+        Ok(Opened { lease, levels })
+    }
+
+    /// The output that is granted, to be used up.
+    pub(crate) fn allowance(&self) -> Allowance {
+        self.allowance.clone()
+    }
+
+    /// What the backend says it took so far.
+    pub(crate) fn used(&self, usage: Usage) {
+        let tally = Tally::from(usage);
+        self.input.set(tally.input);
+        self.allowance.use_up_to(tally.output);
+    }
+
+    /// Keeps the lease alive and the answer supplied with output, for as long as it is polled. Never ready.
+    pub(crate) fn keep(&self, price: Price, when_dry: WhenDry, answers: u64) -> impl Future<Output = ()> + 'static {
+        let (host, principal, id) = (Rc::clone(&self.host), Rc::clone(&self.principal), self.id);
+        let (allowance, input) = (self.allowance.clone(), Rc::clone(&self.input));
+        async move {
+            // Half a quantum ahead, so that an answer need not stop for us.
+            let (quantum, margin) = (QUANTUM.saturating_mul(answers), QUANTUM / 2);
+            let mut seq = 0;
+            loop {
+                let whole = allowance.granted() >= price.output_cap || allowance.is_closed();
+                let low = async {
+                    match whole {
+                        true => std::future::pending().await,
+                        false => allowance.running_low(margin).await,
+                    }
+                };
+                let wants_more = matches!(select(pin!(low), pin!(host.sleep(LIFETIME / 3))).await, Either::Left(_));
+                seq += 1;
+                let at = host.wall();
+                let used = allowance.used();
+                let held = allowance.left().min(price.output_cap.saturating_sub(used));
+                let more = if wants_more { quantum.min(price.output_cap.saturating_sub(used)) } else { held };
+                let so_far = Tally { input: input.get(), output: used };
+                let extend = Command::Extend { at, lease: id, seq, expires: at.saturating_add(millis(LIFETIME)), so_far, more };
+                match host.apply(&principal, extend).await {
+                    Ok(Outcome::Granted { output, .. }) => allowance.raise(output),
+                    Ok(Outcome::Wait { until }) if when_dry == WhenDry::Pause => {
+                        let wait = until.saturating_sub(at).clamp(1, millis(LIFETIME) / 3);
+                        host.sleep(Duration::from_millis(wait)).await;
+                    }
+                    // Used up, closed by somebody else, or the store is gone: nobody may go on unlimited.
+                    _ => allowance.close(),
+                }
+            }
+        }
+    }
+}
+
+impl<H: Host> Drop for Lease<H> {
+    fn drop(&mut self) {
+        let total = Tally { input: self.input.get(), output: self.allowance.used() };
+        let settle = Command::Settle { at: self.host.wall(), lease: self.id, total };
+        let (host, principal) = (Rc::clone(&self.host), Rc::clone(&self.principal));
+        self.host.outlive(async move {
+            // A lease that can't be settled expires, and is charged what it last reported and held.
+            let _ = host.apply(&principal, settle).await;
+        });
+    }
+}
+
+/// A limit's refusal, and the levels that its headers show.
+pub(crate) struct Denial {
+    pub(crate) error: ApiError,
+    pub(crate) levels: Option<Levels>,
+}
+
+impl From<ApiError> for Denial {
+    fn from(error: ApiError) -> Denial {
+        Denial { error, levels: None }
+    }
+}
+
+/// What a caller is told whom a limit refuses.
+pub(crate) fn denial(outcome: &Outcome) -> Denial {
+    let levels = match outcome {
+        Outcome::Denied { levels, .. } => Some(*levels),
+        _ => None,
+    };
+    let nothing = || ApiError::new(ErrorKind::Api, "the limiter did not answer this request; try again");
+    Denial { error: outcome.error().unwrap_or_else(nothing), levels }
+}
+
+fn millis(duration: Duration) -> Millis {
+    duration.as_millis() as Millis
+}

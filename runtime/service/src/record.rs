@@ -1,0 +1,32 @@
+//! What became of a request, for logs and metrics. Holds no text of anybody.
+
+use std::time::Duration;
+
+use firecrest_contract::event::Usage;
+
+/// One request, when it is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// The path it came to, as the route's name: never what a caller wrote.
+    pub route: &'static str,
+    /// The public part of the caller's key, where it had one that we know.
+    pub key: Option<&'a str>,
+    /// The model that was asked for, where it is one of ours.
+    pub model: Option<&'a str>,
+    /// The lane it ran in.
+    pub lane: Option<u8>,
+    /// The status that was answered.
+    pub status: u16,
+    /// How it ended, for people: `end_turn`, `refusal`, an error's name, `gone` where the caller went away.
+    pub outcome: &'a str,
+    /// What it took.
+    pub usage: Usage,
+    /// From when it came in until its first event.
+    pub first: Option<Duration>,
+    /// From when it came in until its end.
+    pub took: Duration,
+    /// Of that, what was ours: all but waiting for a backend.
+    pub overhead: Duration,
+}

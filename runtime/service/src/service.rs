@@ -1,0 +1,255 @@
+//! The path of a request, from its bytes to its body. Everything that happens to one is here, in order, or called from here by name.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use firecrest_contract::ask::{Dialect, Version};
+use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::leaf::parse;
+use firecrest_contract::{messages, openai};
+use firecrest_policy::limits::{Command, Levels, Outcome, openai_headers, ratelimit_headers};
+use firecrest_policy::safety::rules::Policy;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use serde::Serialize;
+
+use crate::body::Body;
+use crate::host::{Host, Principal};
+use crate::ledger::Ledger;
+use crate::lease::{Denial, WhenDry, denial};
+use crate::route::{Route, presented, route};
+
+mod embed;
+mod generate;
+mod lists;
+mod moderate;
+
+/// How a service runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// After this a stream's headers are sent, though nothing came yet. Until then another backend may still be asked, and an error has a status.
+    pub head_after: Duration,
+    /// A stream that says nothing for so long says that it is alive.
+    pub quiet: Duration,
+    /// An answer ends after this, as far as it has come.
+    pub answer_limit: Duration,
+    /// Whether fields that change no answer are dropped and listed, or refused.
+    pub lenient: bool,
+    /// What becomes of an answer whose key is out of output.
+    pub when_dry: WhenDry,
+    /// Takes sampling fields in version 2026-10-21 too.
+    pub relaxed: bool,
+    /// Other names of models. `*` at the end of one stands for anything; the first that fits counts.
+    pub aliases: Vec<(String, String)>,
+    /// What may be said.
+    pub safety: Arc<Policy>,
+}
+
+/// A service: requests in, responses out.
+pub struct Service<H: Host> {
+    host: Rc<H>,
+    options: Options,
+}
+
+/// One request on its way.
+struct Exchange<H: Host> {
+    ledger: Ledger<H>,
+    dialect: Dialect,
+    /// The caller sent `anthropic-beta`: its answers have the beta's members.
+    beta: bool,
+    /// What the response's headers will be.
+    headers: HeaderMap,
+}
+
+type Outcomes = Result<Response<Body>, ApiError>;
+
+impl<H: Host> Service<H> {
+    /// A service on a host.
+    pub fn new(host: Rc<H>, options: Options) -> Service<H> {
+        Service { host, options }
+    }
+
+    /// The host.
+    pub fn host(&self) -> &Rc<H> {
+        &self.host
+    }
+
+    /// Answers a request. Dropped before it is ready, or with its body, it stops whatever runs for it.
+    pub async fn handle(&self, request: Request<Bytes>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let id: Rc<str> = self.new_id().into();
+        let routed = route(&parts.method, parts.uri.path(), &parts.headers);
+        let name = routed.route.as_ref().map_or("none", Route::name);
+        let dialect = *routed.dialect.as_ref().unwrap_or(&Dialect::Messages(Version::June2023));
+        let mut exchange = Exchange {
+            ledger: Ledger::new(&self.host, Rc::clone(&id), name),
+            dialect,
+            beta: parts.headers.contains_key("anthropic-beta") || parts.uri.query().is_some_and(|query| query.contains("beta=true")),
+            headers: HeaderMap::new(),
+        };
+        let answered = match (routed.dialect, routed.route) {
+            (Err(error), _) | (_, Err(error)) => Err(error),
+            (Ok(_), Ok(route)) => self.carry_out(&mut exchange, route, &parts.headers, parts.uri.query(), body).await,
+        };
+        let mut response = answered.unwrap_or_else(|error| exchange.refuse(&error));
+        exchange.headers.insert(exchange.id_header(), text(&id));
+        for (name, value) in exchange.headers {
+            if let Some(name) = name {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+
+    async fn carry_out(&self, exchange: &mut Exchange<H>, route: Route, headers: &HeaderMap, query: Option<&str>, body: Bytes) -> Outcomes {
+        let principal = self.authenticate(exchange, headers).await?;
+        self.count_request(exchange, &principal).await?;
+        match route {
+            Route::Messages => self.messages(exchange, &principal, &body).await,
+            Route::CountTokens => self.count_tokens(exchange, &principal, &body).await,
+            Route::Chat => self.chat(exchange, &principal, &body).await,
+            Route::Responses => self.responses(exchange, &principal, &body).await,
+            Route::Completions => self.completions(exchange, &principal, &body).await,
+            Route::Embeddings => self.embeddings(exchange, &principal, &body).await,
+            Route::Moderations => self.moderations(exchange, &body),
+            Route::Moderate => self.moderate(exchange, &body),
+            Route::Models => self.model_list(exchange, query),
+            Route::Model(id) => self.model(exchange, &id),
+            Route::RateLimits => self.rate_limits(exchange, &principal),
+            Route::Admin { model, load } => self.admin(exchange, &principal, &model, load).await,
+        }
+    }
+
+    async fn authenticate(&self, exchange: &mut Exchange<H>, headers: &HeaderMap) -> Result<Rc<Principal>, ApiError> {
+        let presented = presented(headers);
+        let principal = self.host.find_key(presented).await?.ok_or_else(|| {
+            ApiError::new(ErrorKind::Authentication, match presented {
+                Some(_) => "this key is not valid here; it may be mistyped, revoked, or another service's",
+                None => "no key: send `x-api-key: <key>` or `authorization: Bearer <key>`",
+            })
+        })?;
+        exchange.ledger.of(&principal);
+        Ok(principal)
+    }
+
+    async fn count_request(&self, exchange: &mut Exchange<H>, principal: &Principal) -> Result<(), ApiError> {
+        let at = self.host.wall();
+        match self.host.apply(principal, Command::Request { at }).await? {
+            Outcome::Granted { levels, .. } | Outcome::Closed { levels } => {
+                exchange.levels(&levels);
+                Ok(())
+            }
+            other => Err(exchange.denied(denial(&other))),
+        }
+    }
+
+    async fn count_tokens(&self, exchange: &mut Exchange<H>, principal: &Principal, body: &[u8]) -> Outcomes {
+        let params: messages::CountTokensParams = parse(body)?;
+        let Dialect::Messages(version) = exchange.dialect else { return Err(exchange.no_version()) };
+        let ask = messages::count_into_ask(params, version, messages::Options { relaxed: self.options.relaxed })?;
+        let (_, backend) = self.backend(&ask.model).await?;
+        let input = self.price(exchange, principal, &*backend, &ask).await?.input;
+        exchange.json(&messages::TokensCount { input_tokens: input, context_management: None })
+    }
+
+    /// 96 random bits, as letters and digits.
+    fn new_id(&self) -> String {
+        const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+        let mut random = [0; 24];
+        self.host.random(&mut random);
+        random.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
+    }
+
+    /// The model that a name means.
+    fn alias<'a>(&'a self, name: &'a str) -> &'a str {
+        let fits = |pattern: &str| match pattern.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => name == pattern,
+        };
+        self.options.aliases.iter().find(|(pattern, _)| fits(pattern)).map_or(name, |(_, model)| model)
+    }
+}
+
+impl<H: Host> Exchange<H> {
+    /// Clients of each dialect look for its own name.
+    fn id_header(&self) -> HeaderName {
+        HeaderName::from_static(match self.dialect {
+            Dialect::Messages(_) => "request-id",
+            Dialect::OpenAi => "x-request-id",
+        })
+    }
+
+    fn levels(&mut self, levels: &Levels) {
+        let headers = match self.dialect {
+            Dialect::Messages(_) => ratelimit_headers(levels),
+            Dialect::OpenAi => openai_headers(levels),
+        };
+        for (name, value) in headers {
+            self.headers.insert(HeaderName::from_static(name), text(&value));
+        }
+    }
+
+    /// A limit's refusal; its levels are among the headers.
+    fn denied(&mut self, denial: Denial) -> ApiError {
+        if let Some(levels) = &denial.levels {
+            self.levels(levels);
+        }
+        denial.error
+    }
+
+    fn no_version(&self) -> ApiError {
+        ApiError::new(ErrorKind::Api, "this path was taken for another dialect's")
+    }
+
+    /// An error in the dialect's envelope, with the headers that clients act on.
+    fn refuse(&mut self, error: &ApiError) -> Response<Body> {
+        let status = match error.code {
+            Some("method_not_allowed") => StatusCode::METHOD_NOT_ALLOWED,
+            _ => StatusCode::from_u16(error.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        };
+        self.ledger.ended(status.as_u16(), error.kind.name());
+        if let Some(milliseconds) = error.retry_after_ms {
+            self.headers.insert("retry-after-ms", HeaderValue::from(milliseconds));
+            self.headers.insert(header::RETRY_AFTER, HeaderValue::from(milliseconds.div_ceil(1000)));
+        }
+        if let Some(should) = error.should_retry {
+            self.headers.insert("x-should-retry", HeaderValue::from_static(if should { "true" } else { "false" }));
+        }
+        let body = match self.dialect {
+            Dialect::Messages(_) => serde_json::to_vec(&messages::ErrorBody::new(error, Some(self.ledger.id()))),
+            Dialect::OpenAi => serde_json::to_vec(&openai::error::ErrorBody::from(error)),
+        };
+        response(status, "application/json", Body::whole(body.unwrap_or_default().into()))
+    }
+
+    /// What no model said, as JSON.
+    fn json(&mut self, value: &impl Serialize) -> Outcomes {
+        let bytes = serde_json::to_vec(value);
+        let bytes = bytes.map_err(|_| ApiError::new(ErrorKind::Api, "the answer could not be written"))?;
+        self.ledger.ended(200, "ok");
+        Ok(response(StatusCode::OK, "application/json", Body::whole(bytes.into())))
+    }
+}
+
+fn response(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if kind == "text/event-stream" {
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        // Proxies that collect a response before they pass it on, and ask this first.
+        response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    }
+    response
+}
+
+/// A header's value of what we wrote ourselves; whatever can't stand in one is left out.
+fn text(value: &str) -> HeaderValue {
+    let clean: Cow<'_, str> = match value.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+        true => value.into(),
+        false => value.chars().filter(|c| (' '..='~').contains(c)).collect(),
+    };
+    HeaderValue::from_str(&clean).unwrap_or_else(|_| HeaderValue::from_static(""))
+}

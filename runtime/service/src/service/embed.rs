@@ -1,0 +1,37 @@
+//! Vectors.
+
+use std::rc::Rc;
+
+use firecrest_contract::error::ApiError;
+use firecrest_contract::event::Usage;
+use firecrest_contract::leaf::parse;
+use firecrest_contract::openai::embeddings;
+use firecrest_policy::limits::{Exactness, Price};
+
+use super::{Exchange, Outcomes, Service};
+use crate::backend::Backend;
+use crate::host::{Host, Principal};
+use crate::lease::Lease;
+
+impl<H: Host> Service<H> {
+    pub(super) async fn embeddings(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
+        let params: embeddings::Request = parse(body)?;
+        let encoding = params.encoding_format.unwrap_or_default();
+        let ask = params.into_ask()?;
+        if let Some(first) = ask.beyond.iter().find(|beyond| !beyond.hint || !self.options.lenient) {
+            return Err(ApiError::invalid(&first.path, &first.why));
+        }
+        let (model, backend) = self.backend(&ask.model).await?;
+        exchange.ledger.runs(&model, principal.lane);
+        let since = exchange.ledger.now();
+        let tokens = backend.embed_price(&ask).await?;
+        let price = Price { input: tokens, exactness: Exactness::Exact, output_cap: 0 };
+        let opened = Lease::open(&self.host, principal, price, 1).await.map_err(|denial| exchange.denied(denial))?;
+        exchange.levels(&opened.levels);
+        let asked = ask.model.clone();
+        let embedded = backend.embed(ask, principal.lane).await?;
+        exchange.ledger.waited_since(since);
+        opened.lease.used(Usage { input: embedded.tokens, ..Usage::default() });
+        exchange.json(&embeddings::Embeddings::new(asked, embedded, encoding))
+    }
+}

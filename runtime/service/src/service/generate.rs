@@ -1,0 +1,179 @@
+//! Asks that a model answers: price, lease, start, and the body from the first event on.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use firecrest_contract::ask::{Ask, Dialect, ServiceTier, Thinking};
+use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::event::{Event, Finish};
+use firecrest_contract::leaf::parse;
+use firecrest_contract::{messages, openai};
+use firecrest_policy::limits::Price;
+use firecrest_policy::safety::gate::{Gate, GateOptions, Judged};
+use firecrest_policy::safety::judge::judge_input;
+use futures_util::future::select;
+use http::StatusCode;
+
+use super::{Exchange, Outcomes, Service, response, text};
+use crate::answer::Answer;
+use crate::backend::{Backend, Grant, StartError};
+use crate::body::Body;
+use crate::encode::{self, Encoder, Head};
+use crate::host::{Host, Principal};
+use crate::lease::Lease;
+
+/// Which encoder an answer needs, once its head is known.
+type Encode = Box<dyn FnOnce(Head, &Ask) -> Encoder>;
+
+impl<H: Host> Service<H> {
+    pub(super) async fn messages(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
+        let params: messages::MessageCreateParams = parse(body)?;
+        let Dialect::Messages(version) = exchange.dialect else { return Err(exchange.no_version()) };
+        if params.thread.is_some() {
+            let mut error = ApiError::invalid("thread", "threads are not kept here; send the whole conversation");
+            error.unsupported = vec!["thread".to_owned()];
+            return Err(error.code("thread_unsupported_request"));
+        }
+        let ask = messages::into_ask(params, version, messages::Options { relaxed: self.options.relaxed })?;
+        let (beta, id) = (exchange.beta, exchange.ledger.id().to_string());
+        let encode = move |head, ask: &Ask| {
+            let hidden_thinking = matches!(ask.thinking, Thinking::Adaptive { hidden: true } | Thinking::Budget { hidden: true, .. });
+            let shape = encode::messages::Shape { beta, hidden_thinking, diagnostics: None, request_id: Some(id) };
+            Encoder::messages(ask.stream, head, shape)
+        };
+        self.generate(exchange, principal, ask, Box::new(encode)).await
+    }
+
+    pub(super) async fn chat(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
+        let params: openai::chat::Request = parse(body)?;
+        let usage = params.include_usage();
+        let ask = params.into_ask()?;
+        let encode = move |head, ask: &Ask| Encoder::chat(ask.stream, head, encode::chat::Shape { choices: ask.choices, include_usage: usage });
+        self.generate(exchange, principal, ask, Box::new(encode)).await
+    }
+
+    pub(super) async fn completions(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
+        let params: openai::completions::Request = parse(body)?;
+        let usage = params.include_usage();
+        let ask = params.into_ask()?;
+        let encode = move |head, ask: &Ask| Encoder::completions(ask.stream, head, encode::completions::Shape { choices: ask.choices.saturating_mul(ask.raw.len().max(1) as u32), include_usage: usage });
+        self.generate(exchange, principal, ask, Box::new(encode)).await
+    }
+
+    pub(super) async fn responses(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
+        let params: openai::responses::Request = parse(body)?;
+        let asked = params.into_ask()?;
+        if let Some(id) = &asked.previous {
+            let message = format!("there is no response `{:.64}`: answers are not kept here; send the whole conversation", id.escape_debug());
+            return Err(ApiError::invalid("previous_response_id", message).code("previous_response_not_found"));
+        }
+        let echo = asked.echo;
+        let encode = move |head, ask: &Ask| Encoder::responses(ask.stream, head, encode::responses::Shape { echo });
+        self.generate(exchange, principal, asked.ask, Box::new(encode)).await
+    }
+
+    /// The model that is meant, and what serves it.
+    pub(super) async fn backend(&self, name: &str) -> Result<(String, Rc<H::Backend>), ApiError> {
+        let model = self.alias(name);
+        Ok((model.to_owned(), self.host.open(model).await?))
+    }
+
+    /// Whether a backend can serve all that is asked, and what it takes. What was dropped is listed in a header.
+    pub(super) async fn price(
+        &self,
+        exchange: &mut Exchange<H>,
+        _principal: &Principal,
+        backend: &H::Backend,
+        ask: &Ask,
+    ) -> Result<Price, ApiError> {
+        backend.check(ask)?;
+        let hints: Vec<&str> = ask.beyond.iter().filter(|beyond| beyond.hint).map(|beyond| beyond.path.as_str()).collect();
+        if let Some(first) = ask.beyond.iter().find(|beyond| beyond.hint && !self.options.lenient) {
+            return Err(ApiError::invalid(&first.path, &first.why));
+        }
+        if !hints.is_empty() {
+            let mut listed = hints.join(", ");
+            listed.truncate(listed.char_indices().take_while(|(at, _)| *at < 1024).last().map_or(0, |(at, c)| at + c.len_utf8()));
+            exchange.headers.insert("firecrest-ignored-fields", text(&listed));
+        }
+        backend.price(ask).await
+    }
+
+    async fn generate(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, ask: Ask, encode: Encode) -> Outcomes {
+        let (model, backend) = self.backend(&ask.model).await?;
+        let lane = lane(principal, ask.tier);
+        exchange.ledger.runs(&model, lane);
+        exchange.headers.insert("firecrest-model", text(&model));
+        let head = Head {
+            id: exchange.ledger.id().to_string(),
+            model: ask.model.clone(),
+            created: self.host.wall() / 1000,
+            tier: ["priority", "standard", "batch"][usize::from(lane).min(2)],
+        };
+        let encoder = encode(head, &ask);
+        let answers = ask.choices.max(1).saturating_mul(ask.raw.len().max(1) as u32);
+        let gate = Gate::new(Arc::clone(&self.options.safety), GateOptions { choices: answers, ..GateOptions::of(&ask) });
+        let verdict = judge_input(&self.options.safety, &ask, None);
+        if verdict.decision.blocks() {
+            let refusal = Finish::Refusal(verdict.decision.into_refusal());
+            return self.tell(Answer::refused(refusal, answers, gate, exchange.ledger.clone()), encoder).await;
+        }
+        let since = self.host.monotonic();
+        let price = self.price(exchange, principal, &backend, &ask).await?;
+        exchange.ledger.waited_since(since);
+        let opened = Lease::open(&self.host, principal, price, u64::from(answers)).await.map_err(|denial| exchange.denied(denial))?;
+        exchange.levels(&opened.levels);
+        let lease = opened.lease;
+        let grant = Grant {
+            output: lease.allowance(),
+            lane,
+            deadline: Some(self.host.monotonic() + self.options.answer_limit),
+            patience: None,
+            namespace: principal.namespace.clone(),
+            pin_quota: principal.pin_quota,
+        };
+        let since = self.host.monotonic();
+        let events = backend.start(Rc::new(ask), grant).await.map_err(|error| match error {
+            StartError::Refused(error) | StartError::Before { error, .. } => error,
+            StartError::Busy { retry_after } => {
+                let wait = (retry_after.as_millis() as u64).max(1);
+                let message = format!("too many requests are waiting; try again in {wait} ms");
+                ApiError::new(ErrorKind::Overloaded, message).retry_after_ms(wait)
+            }
+        })?;
+        exchange.ledger.waited_since(since);
+        let keep = lease.keep(price, self.options.when_dry, u64::from(answers));
+        let ledger = exchange.ledger.clone();
+        let answer = Answer::new(events, gate, keep, Some(lease), ledger, Some(backend));
+        self.tell(answer, encoder).await
+    }
+
+    /// Waits for the first event, or not much longer, and makes the body.
+    async fn tell(&self, mut answer: Answer<H>, encoder: Encoder) -> Outcomes {
+        let encoder = match encoder {
+            Encoder::Whole(encoder) => {
+                let bytes = answer.whole(encoder).await?;
+                return Ok(response(StatusCode::OK, "application/json", Body::whole(bytes)));
+            }
+            Encoder::Stream(encoder) => encoder,
+        };
+        let mut first = Vec::new();
+        select(pin!(answer.next(&mut first)), pin!(self.host.sleep(self.options.head_after))).await;
+        if let Some(Event::Fault(error)) = first.first().map(Judged::event) {
+            return Err(error.clone());
+        }
+        let pieces = answer.stream(Rc::clone(&self.host), encoder, first, self.options.quiet);
+        Ok(response(StatusCode::OK, "text/event-stream", Body::stream(pieces)))
+    }
+}
+
+/// A key says how urgent its requests may be; a request may ask for less.
+fn lane(principal: &Principal, tier: ServiceTier) -> u8 {
+    let asked = match tier {
+        ServiceTier::Auto => 0,
+        ServiceTier::Standard => 1,
+        ServiceTier::Batch => 2,
+    };
+    principal.lane.max(asked).min(2)
+}

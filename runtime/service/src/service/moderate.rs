@@ -1,0 +1,85 @@
+//! Judgements of text: by the same rules that judge what is asked and answered here.
+
+use firecrest_contract::ask::{Content, Role, Turn};
+use firecrest_contract::error::ApiError;
+use firecrest_contract::leaf::parse;
+use firecrest_contract::moderation::{Category, Decision, ModerateAsk, Moderation};
+use firecrest_contract::openai::moderations::{Moderate, ModerateRequest, Moderations, Request};
+use firecrest_policy::safety::decision::{Action, By, Verdict};
+use firecrest_policy::safety::judge::judge_text;
+use firecrest_policy::safety::rules::Direction;
+
+use super::{Exchange, Outcomes, Service};
+use crate::host::Host;
+
+impl<H: Host> Service<H> {
+    pub(super) fn moderations(&self, exchange: &mut Exchange<H>, body: &[u8]) -> Outcomes {
+        let params: Request = parse(body)?;
+        let ask = self.moderate_ask(params.into_ask()?)?;
+        let judged: Vec<Moderation> = ask.inputs.iter().map(|turns| self.judge(turns)).collect();
+        let id = exchange.ledger.id().to_string();
+        exchange.json(&Moderations::new(&id, self.judge_name(), &judged))
+    }
+
+    pub(super) fn moderate(&self, exchange: &mut Exchange<H>, body: &[u8]) -> Outcomes {
+        let params: ModerateRequest = parse(body)?;
+        let ask = self.moderate_ask(params.into_ask()?)?;
+        let judged = self.judge(ask.inputs.first().map_or(&[], Vec::as_slice));
+        let id = exchange.ledger.id().to_string();
+        exchange.json(&Moderate::new(&id, self.judge_name(), &judged))
+    }
+
+    fn moderate_ask(&self, ask: ModerateAsk) -> Result<ModerateAsk, ApiError> {
+        match ask.beyond.iter().find(|beyond| !beyond.hint || !self.options.lenient) {
+            Some(first) => Err(ApiError::invalid(&first.path, &first.why)),
+            None => Ok(ask),
+        }
+    }
+
+    /// What judged, with the revision of its rules.
+    fn judge_name(&self) -> String {
+        format!("firecrest-rules-{}", self.options.safety.revisions().join("+"))
+    }
+
+    fn judge(&self, turns: &[Turn]) -> Moderation {
+        let policy = &self.options.safety;
+        let name = |category: &firecrest_policy::safety::rules::Category| Category { name: category.id.clone(), score: 0.0, flagged: false };
+        let mut categories: Vec<Category> = policy.categories().iter().map(name).collect();
+        let mut gravest: Option<Verdict> = None;
+        for turn in turns {
+            let direction = if turn.role == Role::Assistant { Direction::Output } else { Direction::Input };
+            for text in turn.parts.iter().filter_map(|part| spoken(&part.content)) {
+                let verdict = judge_text(policy, direction, text, None);
+                for finding in &verdict.findings {
+                    let Some(category) = categories.iter_mut().find(|category| Some(&category.name) == finding.category.as_ref()) else {
+                        continue;
+                    };
+                    let score = match finding.by {
+                        By::Score(score) => score,
+                        By::Rule(_) | By::Fault(_) => 1.0,
+                    };
+                    category.score = category.score.max(score);
+                    category.flagged |= finding.action > Action::Pass;
+                }
+                if gravest.as_ref().is_none_or(|worst| verdict.decision.action > worst.decision.action) {
+                    gravest = Some(verdict);
+                }
+            }
+        }
+        let decided = gravest.map(|verdict| verdict.decision);
+        let decision = match decided.as_ref().map(|decided| decided.action) {
+            None | Some(Action::Pass) => Decision::Allow,
+            Some(Action::Flag) => Decision::Flag,
+            Some(Action::Block) => Decision::Block,
+        };
+        Moderation { categories, decision, rule: decided.and_then(|decided| decided.rule) }
+    }
+}
+
+/// The text of a part, where it has any.
+fn spoken(content: &Content) -> Option<&str> {
+    match content {
+        Content::Text(text) | Content::Thinking { text, .. } | Content::Document { text, .. } | Content::ToolResult { text, .. } => Some(text),
+        Content::ToolUse { .. } | Content::Beyond => None,
+    }
+}
