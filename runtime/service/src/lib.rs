@@ -6,6 +6,7 @@ pub mod encode;
 pub mod local;
 #[cfg(feature = "local")]
 pub mod prompt;
+pub mod scripted;
 pub mod tools;
 
 #[cfg(test)]
