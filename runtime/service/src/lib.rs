@@ -14,6 +14,7 @@ pub mod lease;
 pub mod local;
 #[cfg(feature = "local")]
 pub mod prompt;
+pub mod scripted;
 pub mod tools;
 
 mod answer;
