@@ -1,9 +1,11 @@
 //! Judged events to bytes, a dialect each. Nothing else makes a body, and nothing but [`Judged`] goes in.
 
-mod chat;
-mod completions;
+pub mod chat;
+pub mod completions;
+mod json;
 mod messages;
-mod responses;
+mod openai;
+pub mod responses;
 
 /// What an answer is called, known before its first event.
 #[derive(Clone, Debug, PartialEq, Eq)]
