@@ -1,9 +1,14 @@
 //! Judged events to bytes, a dialect each. Nothing else makes a body, and nothing but [`Judged`] goes in.
 
-mod chat;
-mod completions;
+pub mod chat;
+pub mod completions;
+mod encoder;
+mod json;
 pub mod messages;
-mod responses;
+mod openai;
+pub mod responses;
+
+pub(crate) use encoder::{Collect, Encoder, Tell};
 
 /// What an answer is called, known before its first event.
 #[derive(Clone, Debug, PartialEq, Eq)]
