@@ -14,8 +14,8 @@ use futures_util::{Stream, StreamExt, stream};
 use crate::backend::Events;
 use crate::encode::{Collect, Tell};
 use crate::host::Host;
-use crate::ledger::Ledger;
 use crate::lease::Lease;
+use crate::ledger::Ledger;
 
 /// Events that are taken at once: many small chunks cost more than one, and none may keep its turn for ever.
 const AT_ONCE: usize = 64;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use firecrest_contract::ask::Ask;
 use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::ApiError;
-use firecrest_policy::limits::Price;
+pub use firecrest_policy::limits::{Exactness, Price};
 use firecrest_policy::safety::gate::Unjudged;
 use futures_util::Stream;
 

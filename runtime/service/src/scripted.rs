@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use firecrest_contract::ask::{Ask, Content, RawPrompt, Role, Thinking, ToolChoice};
+use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::{Event, Finish, TokenLogprob, TokenText, Usage};
 use firecrest_policy::safety::gate::Unjudged;
@@ -235,6 +236,14 @@ impl Backend for Scripted {
         }
         let cap = ask.max_tokens.map_or(u64::MAX, u64::from).min(self.context - input).saturating_mul(choices(ask).into());
         Ok(Price { input, exactness: Exactness::Exact, output_cap: cap })
+    }
+
+    async fn embed_price(&self, _: &EmbedAsk) -> Result<u64, ApiError> {
+        Err(ApiError::invalid("model", "a script makes no vectors"))
+    }
+
+    async fn embed(&self, ask: EmbedAsk, _: u8) -> Result<Embedded, ApiError> {
+        self.embed_price(&ask).await.map(|tokens| Embedded { vectors: Vec::new(), tokens })
     }
 
     async fn start(&self, ask: Rc<Ask>, grant: Grant) -> Result<Events, StartError> {

@@ -17,8 +17,8 @@ use serde::Serialize;
 
 use crate::body::Body;
 use crate::host::{Host, Principal};
-use crate::ledger::Ledger;
 use crate::lease::{Denial, WhenDry, denial};
+use crate::ledger::Ledger;
 use crate::route::{Route, presented, route};
 
 mod embed;
@@ -125,10 +125,13 @@ impl<H: Host> Service<H> {
     async fn authenticate(&self, exchange: &mut Exchange<H>, headers: &HeaderMap) -> Result<Rc<Principal>, ApiError> {
         let presented = presented(headers);
         let principal = self.host.find_key(presented).await?.ok_or_else(|| {
-            ApiError::new(ErrorKind::Authentication, match presented {
-                Some(_) => "this key is not valid here; it may be mistyped, revoked, or another service's",
-                None => "no key: send `x-api-key: <key>` or `authorization: Bearer <key>`",
-            })
+            ApiError::new(
+                ErrorKind::Authentication,
+                match presented {
+                    Some(_) => "this key is not valid here; it may be mistyped, revoked, or another service's",
+                    None => "no key: send `x-api-key: <key>` or `authorization: Bearer <key>`",
+                },
+            )
         })?;
         exchange.ledger.of(&principal);
         Ok(principal)

@@ -187,7 +187,9 @@ impl Host for NativeHost {
             let state = self.store.borrow().account(&principal.key).map_err(|e| self.failed(e))?;
             let account = match state {
                 None => Account::default(),
-                Some(state) => serde_json::from_str(&state).map_err(|e| self.failed(format!("the limits of key {}: {e}", principal.key)))?,
+                Some(state) => {
+                    serde_json::from_str(&state).map_err(|e| self.failed(format!("the limits of key {}: {e}", principal.key)))?
+                }
             };
             accounts.insert(Rc::clone(&principal.key), Held { account, tier: principal.limits.clone(), wake_at: None });
         }

@@ -119,7 +119,8 @@ async fn forward(State(shared): State<Shared>, request: Request<axum::body::Body
     let bytes = match Limited::new(body, shared.config.body_limit).collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(error) => {
-            let status = if error.is::<http_body_util::LengthLimitError>() { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+            let status =
+                if error.is::<http_body_util::LengthLimitError>() { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
             let what = match status {
                 StatusCode::PAYLOAD_TOO_LARGE => format!("the body is larger than {} bytes", shared.config.body_limit),
                 _ => "the body did not come whole".to_owned(),
@@ -135,7 +136,8 @@ async fn forward(State(shared): State<Shared>, request: Request<axum::body::Body
     response.map(|reply| match reply {
         Reply::Whole(bytes) => axum::body::Body::from(bytes),
         Reply::Stream(mut pieces) => {
-            let stream = futures_util::stream::poll_fn(move |context| pieces.poll_recv(context).map(|piece| piece.map(Ok::<_, Infallible>)));
+            let stream =
+                futures_util::stream::poll_fn(move |context| pieces.poll_recv(context).map(|piece| piece.map(Ok::<_, Infallible>)));
             axum::body::Body::from_stream(stream)
         }
     })
@@ -150,7 +152,8 @@ fn refusal(status: StatusCode, kind: &str, message: &str) -> Response {
 /// Refuses names and pages that we don't know: a page may point a name of its own at this machine, and would then be this server's origin.
 async fn known_names(State(shared): State<Shared>, request: Request<axum::body::Body>, next: axum::middleware::Next) -> Response {
     if shared.config.listen.ip().is_loopback() {
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).or(request.uri().authority().map(|a| a.as_str()));
+        let host =
+            request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).or(request.uri().authority().map(|a| a.as_str()));
         let name = host.map(without_port).unwrap_or_default();
         if !is_loopback_name(name) && !shared.config.hosts.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             let message = format!("this server is not called `{}`; add the name to `hosts` if it is", name.escape_debug());

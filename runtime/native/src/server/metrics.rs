@@ -79,7 +79,8 @@ impl Metrics {
     pub(super) fn observe(&self, record: &Record<'_>) {
         let key = record.key.unwrap_or_default().to_owned();
         let lane = record.lane.map(|lane| lane.to_string()).unwrap_or_default();
-        let of = Of { route: record.route, status: record.status, outcome: record.outcome.to_owned(), key: key.clone(), lane: lane.clone() };
+        let of =
+            Of { route: record.route, status: record.status, outcome: record.outcome.to_owned(), key: key.clone(), lane: lane.clone() };
         self.requests.get_or_create(&of).inc();
         let lane = Lane { lane };
         if let Some(first) = record.first {

@@ -5,6 +5,7 @@
 mod answer;
 mod decode;
 mod driver;
+mod embed;
 mod usage;
 
 pub use driver::{Commands, EnginePort, Handle, Running, Submitted, Told, commands, drive};
@@ -15,6 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use firecrest_contract::ask::{Ask, Content, Role, Thinking, ToolChoice};
+use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_engine::engine::{AdapterId, Engine, Generate, Pin, Priority, Request, Sampling, Sharing, Work};
 use firecrest_engine::text::{TokenKind, Tokenizer, WallTime};
@@ -273,6 +275,14 @@ impl<P: EnginePort> Backend for Local<P> {
             ask.max_tokens.map_or(room, |most| room.min(most.into())).saturating_mul(ask.choices.into())
         };
         Ok(Price { input, exactness: Exactness::Exact, output_cap: prompts.iter().map(cap).sum() })
+    }
+
+    async fn embed_price(&self, ask: &EmbedAsk) -> Result<u64, ApiError> {
+        Ok(self.embed_prompts(ask)?.iter().map(|ids| ids.len() as u64).sum())
+    }
+
+    async fn embed(&self, ask: EmbedAsk, lane: u8) -> Result<Embedded, ApiError> {
+        self.embed_all(&ask, lane).await
     }
 
     async fn start(&self, ask: Rc<Ask>, grant: Grant) -> Result<Events, StartError> {

@@ -49,7 +49,8 @@ impl<H: Host> Service<H> {
         let params: openai::chat::Request = parse(body)?;
         let usage = params.include_usage();
         let ask = params.into_ask()?;
-        let encode = move |head, ask: &Ask| Encoder::chat(ask.stream, head, encode::chat::Shape { choices: ask.choices, include_usage: usage });
+        let encode =
+            move |head, ask: &Ask| Encoder::chat(ask.stream, head, encode::chat::Shape { choices: ask.choices, include_usage: usage });
         self.generate(exchange, principal, ask, Box::new(encode)).await
     }
 
@@ -57,7 +58,13 @@ impl<H: Host> Service<H> {
         let params: openai::completions::Request = parse(body)?;
         let usage = params.include_usage();
         let ask = params.into_ask()?;
-        let encode = move |head, ask: &Ask| Encoder::completions(ask.stream, head, encode::completions::Shape { choices: ask.choices.saturating_mul(ask.raw.len().max(1) as u32), include_usage: usage });
+        let encode = move |head, ask: &Ask| {
+            Encoder::completions(
+                ask.stream,
+                head,
+                encode::completions::Shape { choices: ask.choices.saturating_mul(ask.raw.len().max(1) as u32), include_usage: usage },
+            )
+        };
         self.generate(exchange, principal, ask, Box::new(encode)).await
     }
 
@@ -65,7 +72,8 @@ impl<H: Host> Service<H> {
         let params: openai::responses::Request = parse(body)?;
         let asked = params.into_ask()?;
         if let Some(id) = &asked.previous {
-            let message = format!("there is no response `{:.64}`: answers are not kept here; send the whole conversation", id.escape_debug());
+            let message =
+                format!("there is no response `{:.64}`: answers are not kept here; send the whole conversation", id.escape_debug());
             return Err(ApiError::invalid("previous_response_id", message).code("previous_response_not_found"));
         }
         let echo = asked.echo;

@@ -34,8 +34,11 @@ impl<H: Host> Service<H> {
 
     fn no_model(&self, name: &str) -> ApiError {
         let known: Vec<String> = self.host.models().into_iter().take(8).map(|card| card.id).collect();
-        ApiError::new(ErrorKind::NotFound, format!("model: {:.128} is not served here; there are: {}", name.escape_debug(), known.join(", ")))
-            .at("model")
+        ApiError::new(
+            ErrorKind::NotFound,
+            format!("model: {:.128} is not served here; there are: {}", name.escape_debug(), known.join(", ")),
+        )
+        .at("model")
     }
 
     pub(super) fn rate_limits(&self, exchange: &mut Exchange<H>, principal: &Principal) -> Outcomes {
@@ -45,9 +48,9 @@ impl<H: Host> Service<H> {
             ("input_tokens_per_minute_cache_aware", limits.input),
             ("output_tokens_per_minute", limits.output),
         ];
-        let values = named.into_iter().filter_map(|(name, limit)| {
-            Some(messages::RateLimitValue { r#type: name.to_owned(), value: limit?.a_minute() })
-        });
+        let values = named
+            .into_iter()
+            .filter_map(|(name, limit)| Some(messages::RateLimitValue { r#type: name.to_owned(), value: limit?.a_minute() }));
         let group = messages::RateLimitGroup::ModelGroup { id: "all".to_owned(), display_name: "All models".to_owned() };
         let limit = messages::RateLimit {
             id: format!("rl_{}", principal.key),
@@ -62,7 +65,10 @@ impl<H: Host> Service<H> {
 
     pub(super) async fn admin(&self, exchange: &mut Exchange<H>, principal: &Principal, model: &str, load: bool) -> Outcomes {
         if !principal.admin {
-            return Err(ApiError::new(ErrorKind::Permission, "this key may not load or unload models; make one with `keys create --admin`"));
+            return Err(ApiError::new(
+                ErrorKind::Permission,
+                "this key may not load or unload models; make one with `keys create --admin`",
+            ));
         }
         if load {
             self.host.open(self.alias(model)).await?;

@@ -43,7 +43,8 @@ impl<H: Host> Service<H> {
 
     fn judge(&self, turns: &[Turn]) -> Moderation {
         let policy = &self.options.safety;
-        let name = |category: &firecrest_policy::safety::rules::Category| Category { name: category.id.clone(), score: 0.0, flagged: false };
+        let name =
+            |category: &firecrest_policy::safety::rules::Category| Category { name: category.id.clone(), score: 0.0, flagged: false };
         let mut categories: Vec<Category> = policy.categories().iter().map(name).collect();
         let mut gravest: Option<Verdict> = None;
         for turn in turns {
@@ -79,7 +80,9 @@ impl<H: Host> Service<H> {
 /// The text of a part, where it has any.
 fn spoken(content: &Content) -> Option<&str> {
     match content {
-        Content::Text(text) | Content::Thinking { text, .. } | Content::Document { text, .. } | Content::ToolResult { text, .. } => Some(text),
+        Content::Text(text) | Content::Thinking { text, .. } | Content::Document { text, .. } | Content::ToolResult { text, .. } => {
+            Some(text)
+        }
         Content::ToolUse { .. } | Content::Beyond => None,
     }
 }

@@ -1,0 +1,90 @@
+//! Vectors of this machine's engine.
+
+use std::time::Duration;
+
+use firecrest_contract::ask::RawPrompt;
+use firecrest_contract::embed::{EmbedAsk, Embedded};
+use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_engine::engine::{Embed, Event, FinishReason, Priority, Request};
+use firecrest_engine::text::EncodeOptions;
+use futures_util::StreamExt;
+
+use super::{EnginePort, Local, Running, Submitted, Told};
+
+/// Inputs that an engine works on at once: it gathers what it can of them into a step, and holds no more requests than it must.
+const AT_ONCE: usize = 16;
+
+impl<P: EnginePort> Local<P> {
+    /// Token ids of what is to become vectors, as the model's file says texts begin and end.
+    ///
+    /// # Errors
+    /// An input that is empty, of ids that the model does not have, or longer than the context.
+    pub(super) fn embed_prompts(&self, ask: &EmbedAsk) -> Result<Vec<Vec<u32>>, ApiError> {
+        if ask.dimensions.is_some() {
+            let why = "this model makes vectors of one length; leave this out";
+            return Err(ApiError::invalid("dimensions", why));
+        }
+        let tokenizer = self.prompter.tokenizer();
+        let ids = |(at, input): (usize, &RawPrompt)| {
+            let path = format!("input.{at}");
+            let ids = match input {
+                RawPrompt::Tokens(ids) => ids.clone(),
+                RawPrompt::Text(text) => {
+                    // What looks like a special token in a caller's text is text.
+                    let options = EncodeOptions { add_special: true, parse_special: false };
+                    tokenizer.encode(text, options).map_err(|e| ApiError::invalid(path.as_str(), e.message()))?
+                }
+            };
+            if ids.is_empty() {
+                return Err(ApiError::invalid(path, "there is no token in it"));
+            }
+            if ids.len() > self.context as usize {
+                let why = format!("input is too long: {} tokens > {} maximum; shorten it", ids.len(), self.context);
+                return Err(ApiError::invalid(path, why));
+            }
+            Ok(ids)
+        };
+        ask.inputs.iter().enumerate().map(ids).collect()
+    }
+
+    pub(super) async fn embed_all(&self, ask: &EmbedAsk, lane: u8) -> Result<Embedded, ApiError> {
+        let prompts = self.embed_prompts(ask)?;
+        let tokens = prompts.iter().map(|ids| ids.len() as u64).sum();
+        let mut vectors = Vec::with_capacity(prompts.len());
+        for some in prompts.chunks(AT_ONCE) {
+            let mut running = Vec::with_capacity(some.len());
+            for ids in some {
+                let priority = Priority { lane, ..Priority::default() };
+                let request = Request { priority, adapter: self.adapter, ..Request::embed(ids.clone(), Embed::default()) };
+                running.push(match self.port.submit(request, u32::MAX).await {
+                    Ok(Submitted::Running(running)) => running,
+                    Ok(Submitted::Busy { retry_after }) => return Err(busy(retry_after)),
+                    Err(error) => return Err(ApiError::invalid("model", error.message())),
+                });
+            }
+            for running in running {
+                vectors.push(vector(running).await?);
+            }
+        }
+        Ok(Embedded { vectors, tokens })
+    }
+}
+
+async fn vector(mut running: Running) -> Result<Vec<f32>, ApiError> {
+    let mut vector = None;
+    while let Some(told) = running.next().await {
+        match told {
+            Told::Event(Event::Embedding { values, .. }) => vector = Some(values),
+            Told::Event(Event::Done { reason: FinishReason::Failed { message, .. }, .. }) | Told::Lost(message) => {
+                return Err(ApiError::new(ErrorKind::Api, message));
+            }
+            Told::Event(_) | Told::Started(_) => {}
+        }
+    }
+    vector.ok_or_else(|| ApiError::new(ErrorKind::Api, "the model made no vector; try again"))
+}
+
+fn busy(retry_after: Duration) -> ApiError {
+    let wait = (retry_after.as_millis() as u64).max(1);
+    ApiError::new(ErrorKind::Overloaded, format!("too many requests are waiting; try again in {wait} ms")).retry_after_ms(wait)
+}
