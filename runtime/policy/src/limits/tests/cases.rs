@@ -147,6 +147,12 @@ fn a_budget_that_is_spent() {
     let tier = Tier { budget: Budget::new(2_000, day).ok(), ..Tier::default() };
     assert!(matches!(apply(&mut account, &tier, open(2, 100, 0)).0, Outcome::Granted { .. }));
     assert_eq!(account.levels().budget.map(|l| l.remaining), Some(400));
+    // Nobody knows when in the night the next change came: the day brought what both would have.
+    let tier = Tier { budget: Budget::new(3_000, day).ok(), ..Tier::default() };
+    apply(&mut account, &tier, Command::Settle { at: NOW, lease: LeaseId(2), total: Tally { input: Some(3_700), output: 0 } });
+    let tier = Tier { budget: Budget::new(5_000, day).ok(), ..Tier::default() };
+    apply(&mut account, &tier, Command::Expire { at: day });
+    assert_eq!(account.levels().budget.map(|l| l.remaining), Some(5_000 - (5_200 - 3_000)));
 }
 
 /// A limit that is raised after a long silence is not raised for that silence; one that is lowered holds at once.
