@@ -1,11 +1,13 @@
 //! Whether an upstream is worth asking.
 //!
-//! One [`Breaker`] for each upstream. *Closed*, it lets everything through and counts. Too many failures in a row or among the last calls open it, and so does an upstream
-//! that says itself when it wants to be asked again (`retry-after` with 429, 503 or 529). *Open*, it lets nothing through until a moment. Then it is *half open*: a fixed
-//! number of probes goes through, and when all have succeeded it is closed; when one fails it is open for twice as long as before.
+//! One [`Breaker`] for each upstream. *Closed*, it lets everything through and counts. Too many failures in a row or among the last calls
+//! open it, and so does an upstream that says itself when it wants to be asked again (`retry-after` with 429, 503 or 529). *Open*, it
+//! lets nothing through until a moment. Then it is *half open*: a fixed number of probes goes through, and when all have succeeded it is
+//! closed; when one fails it is open for twice as long as before.
 //!
-//! A call takes a [`Ticket`] and brings it back with what became of it, so that calls from before a change of state are not taken for probes. A probe of which nothing is
-//! heard is given up after [`Settings::probe_ms`], and others go out: a lost answer can't keep a breaker half open for good.
+//! A call takes a [`Ticket`] and brings it back with what became of it, so that calls from before a change of state are not taken for
+//! probes. A probe of which nothing is heard is given up after [`Settings::probe_ms`], and others go out: a lost answer can't keep a
+//! breaker half open for good.
 //!
 //! ```
 //! use firecrest_policy::breaker::*;
@@ -78,7 +80,8 @@ impl Default for Settings {
 }
 
 /// What became of a call, as far as it tells of the upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Class {
     /// It answered: also with an error that is the caller's.
     Fine,
@@ -117,7 +120,7 @@ impl Class {
 pub struct Ticket(u64);
 
 /// What became of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
     /// Now.
     pub at: Millis,
@@ -132,7 +135,8 @@ pub struct Observation {
 }
 
 /// Whether a call may go through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Permit {
     /// It may.
     Yes(Ticket),
@@ -144,7 +148,8 @@ pub enum Permit {
 }
 
 /// Where a breaker stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// All go through.
     Closed,
@@ -227,8 +232,8 @@ impl Breaker {
         }
     }
 
-    /// Takes what became of a call. `jitter`, of 65,535, is how much of the jitter that the settings allow is added if it opens: any number will do, drawn anew each
-    /// time, so that not all who saw an upstream fail come back to it at once.
+    /// Takes what became of a call. `jitter`, of 65,535, is how much of the jitter that the settings allow is added if it opens: any
+    /// number will do, drawn anew each time, so that not all who saw an upstream fail come back to it at once.
     pub fn observe(&mut self, settings: &Settings, seen: Observation, jitter: u16) {
         let now = self.pass(seen.at);
         let asked = match (seen.class, seen.retry_after) {

@@ -1,8 +1,9 @@
 //! Who goes first, and who is told to come back.
 //!
-//! A key's [`Class`] and the request's service tier give a lane, as the engine's `Priority` has them: 0 before 1 before 2. The engine raises who waits
-//! long, so no lane starves there; here each lane keeps places of its own in the queue, so none starves at the door either. Beyond those the queue
-//! is shared, and as it fills, batches are sent away first, then the standard lane, and what is interactive last.
+//! A key's [`Class`] and the request's service tier give a lane, as the engine's `Priority` has them: 0 before 1 before 2. The engine
+//! raises who waits long, so no lane starves there; here each lane keeps places of its own in the queue, so none starves at the door
+//! either. Beyond those the queue is shared, and as it fills, batches are sent away first, then the standard lane, and what is
+//! interactive last.
 //!
 //! ```
 //! use firecrest_contract::ask::ServiceTier;
@@ -92,16 +93,19 @@ pub struct Times {
 pub struct Settings {
     /// Of each lane, first to last.
     pub times: [Times; 3],
-    /// Places that each lane has to itself, as hundredths of the queue; rounded down, but one at least. Past 100 in all, later lanes have what is left.
+    /// Places that each lane has to itself, as hundredths of the queue; rounded down, but one at least. Past 100 in all, later lanes have
+    /// what is left.
     pub own_percent: [u8; 3],
-    /// How much of the places that nobody has to himself may be taken when a lane is admitted there, in hundredths. A lane has at least as much as the one behind it.
+    /// How much of the places that nobody has to himself may be taken when a lane is admitted there, in hundredths. A lane has at least
+    /// as much as the one behind it.
     pub shared_percent: [u8; 3],
     /// No wait that is told is shorter or longer.
     pub retry_after_ms: (Millis, Millis),
 }
 
 impl Default for Settings {
-    /// Ten minutes for who waits, which is what SDKs wait by default. The interactive lane has patience for 15 s, the standard one for a minute.
+    /// Ten minutes for who waits, which is what SDKs wait by default. The interactive lane has patience for 15 s, the standard one for a
+    /// minute.
     fn default() -> Settings {
         let times = |deadline_ms, patience_ms| Times { deadline_ms, patience_ms };
         Settings {
@@ -175,7 +179,8 @@ impl Settings {
         let lane = place.lane as usize;
         let predicted = queue.predicted_ttft[lane];
         if let Some(excess) = self.excess(lane, queue) {
-            // The queue gives up a place as often as it serves one: it serves all of those waiting in about the time that the last lane's next would wait.
+            // The queue gives up a place as often as it serves one: it serves all of those waiting in about the time that the last lane's
+            // next would wait.
             let waiting: u64 = queue.waiting.iter().map(|&w| u64::from(w)).sum();
             let last = queue.predicted_ttft.into_iter().max().unwrap_or(0);
             let each = last / (waiting + 1);
@@ -298,7 +303,11 @@ mod tests {
 
         /// However it is set and whoever comes: the queue never overflows, and a lane whose own places are free is let in.
         #[test]
-        fn bounded_and_fair(settings in settings(), capacity in 0..40u32, comers in prop::collection::vec((0..3usize, prop::option::of(0..3usize)), 0..200)) {
+        fn bounded_and_fair(
+            settings in settings(),
+            capacity in 0..40u32,
+            comers in prop::collection::vec((0..3usize, prop::option::of(0..3usize)), 0..200),
+        ) {
             let mut waiting = [0u32; 3];
             for (lane, leaves) in comers {
                 let queue = Queue { capacity, waiting, predicted_ttft: [0; 3] };

@@ -204,11 +204,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(prop_oneof![later().prop_map(Step::Ask), end.prop_map(|(l, i, c, r, j)| Step::End(l, i, c, r, j))], 0..120)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, rng_seed: RngSeed::Fixed(0xf17e), failure_persistence: None, ..ProptestConfig::default() })]
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 1000, rng_seed: RngSeed::Fixed(0xf17e), failure_persistence: None, ..ProptestConfig::default() }
+}
 
-    /// Whatever happens: nothing goes through before the moment that was told, a half-open breaker lets no more than its probes through, a journal loses nothing, and
-    /// once the upstream is well the breaker closes.
+proptest! {
+    #![proptest_config(config())]
+
+    /// Whatever happens: nothing goes through before the moment that was told, a half-open breaker lets no more than its probes through,
+    /// a journal loses nothing, and once the upstream is well the breaker closes.
     #[test]
     fn holds_and_recovers(settings in settings(), steps in steps()) {
         let (mut breaker, mut now, mut clock) = (Breaker::default(), 10_000i64, 0u64);
@@ -262,7 +266,9 @@ proptest! {
         let mut at = clock;
         for _ in 0..2 + 2 * settings.probes {
             match breaker.permit(&settings, at) {
-                Permit::Yes(ticket) => breaker.observe(&settings, Observation { at, ticket, took: 1, class: Class::Fine, retry_after: None }, 0),
+                Permit::Yes(ticket) => {
+                    breaker.observe(&settings, Observation { at, ticket, took: 1, class: Class::Fine, retry_after: None }, 0);
+                }
                 Permit::No { retry_at } if retry_at >= FAR => return Ok(()),
                 Permit::No { retry_at } => at = retry_at,
             }

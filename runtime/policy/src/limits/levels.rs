@@ -1,13 +1,14 @@
 //! What is left, as headers and errors say it.
 
 use firecrest_contract::error::{ApiError, ErrorKind};
+use serde::{Deserialize, Serialize};
 
 use super::bucket::Level;
 use super::time::{Millis, rfc3339, span};
 use super::{Bound, Outcome};
 
 /// What is left of each limit that there is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Levels {
     /// As of when.
     pub at: Millis,
@@ -94,7 +95,8 @@ impl Bound {
 }
 
 impl Outcome {
-    /// What a caller is told that may not start: 429 with the wait, 402 if its budget is spent, 400 if what it asks for can never be. `None` if it may.
+    /// What a caller is told that may not start: 429 with the wait, 402 if its budget is spent, 400 if what it asks for can never be.
+    /// `None` if it may.
     pub fn error(&self) -> Option<ApiError> {
         match *self {
             Outcome::Denied { retry_at, bound: Bound::Budget, levels } => {

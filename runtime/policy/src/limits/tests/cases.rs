@@ -289,7 +289,8 @@ fn headers() {
 #[test]
 fn tiers_are_read_from_configuration() {
     let tier: Tier = toml::from_str(
-        "requests = { per_minute = 60 }\noutput = { per_minute = 100, capacity = 500 }\nconcurrent = 4\nbudget = { tokens = 9, period_ms = 1000 }",
+        "requests = { per_minute = 60 }\noutput = { per_minute = 100, capacity = 500 }\nconcurrent = 4\n\
+         budget = { tokens = 9, period_ms = 1000 }",
     )
     .expect("a tier");
     assert_eq!(tier.output, Some(limit(100, 500)));
@@ -310,12 +311,14 @@ fn tiers_are_read_from_configuration() {
 fn a_journal_that_was_tampered_with() {
     let mut account = Account::default();
     apply(&mut account, &input_only(1_000), open(1, 10, 1));
+    apply(&mut account, &input_only(1_000), Command::Settle { at: NOW, lease: LeaseId(2), total: Tally::default() });
     let written = serde_json::to_string(&account).expect("JSON");
     for (from, to) in [
         ("59400000", "60000001"),
         ("59400000", "-9007199254740993"),
         ("00000001\"", "0000001\""),
         ("\"clock\":1000000", "\"clock\":9007199254740993"),
+        ("\"closings\":[[1000000,", "\"closings\":[[1000000,\"00000000000000000000000000000003\"],[1000000,"),
     ] {
         assert!(written.contains(from), "{written}");
         serde_json::from_str::<Account>(&written.replace(from, to)).expect_err("an account");
