@@ -310,7 +310,7 @@ impl Breaker {
         }
         slot.all = slot.all.saturating_add(1);
         slot.failed = slot.failed.saturating_add(u32::from(failed));
-        let within = self.slots.iter().filter(|s| s.tenth + SLOTS > tenth && s.tenth <= tenth);
+        let within = self.slots.iter().filter(|s| s.tenth.saturating_add(SLOTS) > tenth && s.tenth <= tenth);
         within.fold((0, 0), |(all, bad), s| (all + u64::from(s.all), bad + u64::from(s.failed)))
     }
 }

@@ -61,11 +61,11 @@ fn a_rate_over_a_window_that_slides() {
         call(&mut breaker, &settings, at * 10, if at % 2 == 0 { 500 } else { 200 }, None);
     }
     for at in 0..18 {
-        call(&mut breaker, &settings, 30_000 + at * 100, if at % 2 == 0 { 500 } else { 200 }, None);
+        call(&mut breaker, &settings, 33_000 + at * 100, if at % 2 == 0 { 500 } else { 200 }, None);
     }
-    call(&mut breaker, &settings, 40_000, 200, None);
-    call(&mut breaker, &settings, 41_000, 500, None);
-    assert_eq!(breaker.state(41_000), State::Open { until: 42_000 });
+    call(&mut breaker, &settings, 43_000, 200, None);
+    call(&mut breaker, &settings, 44_000, 500, None);
+    assert_eq!(breaker.state(44_000), State::Open { until: 45_000 });
     // A rate below the bound is none.
     let mut breaker = Breaker::default();
     for at in 0..1_000 {
@@ -102,6 +102,14 @@ fn what_the_upstream_says_is_kept_to_the_millisecond() {
     let mut breaker = Breaker::default();
     call(&mut breaker, &settings, 0, 429, Some(u64::MAX));
     assert_eq!(breaker.state(0), State::Open { until: settings.retry_after_cap_ms });
+    // Of two that say so the later moment counts, whichever is heard first.
+    let mut breaker = Breaker::default();
+    let tickets = [0, 0].map(|at| ticket(breaker.permit(&settings, at)));
+    for (ticket, wait) in tickets.into_iter().zip([9_000, 4_000]) {
+        let seen = Observation { at: 10, ticket, took: 10, class: Class::Limited, retry_after: Some(wait) };
+        breaker.observe(&settings, seen, 0);
+    }
+    assert_eq!(breaker.state(10), State::Open { until: 9_010 });
     // 500 has nothing to say about that.
     let mut breaker = Breaker::default();
     call(&mut breaker, &settings, 0, 500, Some(5_000));

@@ -7,6 +7,9 @@ use super::bucket::Level;
 use super::time::{Millis, rfc3339, span};
 use super::{Bound, Outcome};
 
+/// What a caller is told to wait, at most, for others of its own requests to end. Milliseconds.
+const SOON: Millis = 2_000;
+
 /// What is left of each limit that there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Levels {
@@ -105,7 +108,11 @@ impl Outcome {
                 Some(ApiError::new(ErrorKind::Billing, message).code("enforced_spend_limit_reached").should_retry(false))
             }
             Outcome::Denied { retry_at, bound, levels } => {
-                let wait = retry_at.saturating_sub(levels.at);
+                let mut wait = retry_at.saturating_sub(levels.at);
+                if bound == Bound::Concurrent {
+                    // That is when the next lease expires if nothing is heard of it. Most settle long before.
+                    wait = wait.min(SOON);
+                }
                 let message = format!("this key's limit of {} is reached; try again in {}", bound.name(), span(wait));
                 Some(ApiError::new(ErrorKind::RateLimit, message).retry_after_ms(wait))
             }

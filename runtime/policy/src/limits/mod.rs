@@ -14,6 +14,8 @@
 //! - A lease ends at its expiry if nothing is heard of it. All that it took stays taken: what it last reported and what it might have
 //!   used since. If it settles after that, within the grace, its totals count.
 //! - Time only moves forward. A command from before the last one is taken as if it came at the same time ([`Account::clock_set_back`]).
+//! - All kinds of work are told in these commands. What generates nothing (embeddings) opens with no output and settles; counting tokens
+//!   is a request and no lease; a batch is one request, and a lease for each of its items.
 //! - A tier may change between any two commands. Buckets keep their levels; what a change would mint is never there.
 //!
 //! ```
@@ -127,6 +129,22 @@ pub enum Exactness {
     Estimate,
 }
 
+/// Tokens of output that an answer is leased at a time. Fewer would cost more commands, more would be held from others for nothing.
+pub const QUANTUM: u64 = 256;
+
+/// The output that a request is to hold: a [`QUANTUM`] for each of its answers, but no more than each may yet have by `max_tokens` and by
+/// the context.
+///
+/// ```
+/// use firecrest_policy::limits::quantum;
+/// assert_eq!(quantum(Some(4_096), Some(100_000), 1), 256);
+/// assert_eq!(quantum(Some(50), None, 4), 200);
+/// assert_eq!(quantum(None, Some(7), 1), 7);
+/// ```
+pub fn quantum(max_tokens_left: Option<u64>, context_left: Option<u64>, answers: u32) -> u64 {
+    QUANTUM.min(max_tokens_left.unwrap_or(QUANTUM)).min(context_left.unwrap_or(QUANTUM)) * u64::from(answers)
+}
+
 /// What a request used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
@@ -162,8 +180,7 @@ pub enum Command {
         expires: Millis,
         /// What it will take.
         price: Price,
-        /// The first quantum: the smallest of 256, `max_tokens` and what the context has room for, times the number of answers. 0 where
-        /// none is generated.
+        /// The first [`quantum`]; 0 where nothing is generated.
         output: u64,
     },
     /// A lease is alive, and may want more output.

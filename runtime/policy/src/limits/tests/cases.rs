@@ -124,6 +124,7 @@ fn places_come_free_as_leases_end() {
     assert!(matches!(apply(&mut account, &tier, at(4)).0, Outcome::Granted { .. }));
     let (outcome, _) = apply(&mut account, &tier, at(9));
     assert!(matches!(outcome, Outcome::Denied { retry_at, bound: Bound::Concurrent, .. } if retry_at == NOW + 4_000));
+    assert_eq!(outcome.error().and_then(|e| e.retry_after_ms), Some(2_000));
     // Under a tier for one, both have to end.
     let tier = Tier { concurrent: std::num::NonZeroU32::new(1), ..Tier::default() };
     let (outcome, _) = apply(&mut account, &tier, at(9));
