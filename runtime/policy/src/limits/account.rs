@@ -1,6 +1,6 @@
 //! Accounts, and the one function that changes them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,14 +30,13 @@ pub struct Account {
     buckets: Buckets,
     leases: BTreeMap<LeaseId, Lease>,
     closed: BTreeMap<LeaseId, Closed>,
+    /// When each of the closed ones did, in order.
+    closings: VecDeque<(Millis, LeaseId)>,
     /// Leases that closed by then may be forgotten. A command from before it about a lease that is not known comes too late.
     forgotten: Option<Millis>,
     /// Open leases by expiry.
     #[serde(skip)]
     expiries: BTreeSet<(Millis, LeaseId)>,
-    /// Closed leases by when they closed.
-    #[serde(skip)]
-    closings: BTreeSet<(Millis, LeaseId)>,
 }
 
 /// An account without what follows from the rest.
@@ -48,6 +47,7 @@ struct Stored {
     buckets: Buckets,
     leases: BTreeMap<LeaseId, Lease>,
     closed: BTreeMap<LeaseId, Closed>,
+    closings: VecDeque<(Millis, LeaseId)>,
     forgotten: Option<Millis>,
 }
 
@@ -85,12 +85,10 @@ struct Counted {
 /// A lease that is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Closed {
-    /// When.
-    at: Millis,
     /// What its `Open` was answered; `None` if it was settled before it was opened.
     first: Option<u64>,
-    /// What it was charged, if it expired and may still settle.
-    expired: Option<Counted>,
+    /// What it was charged, if it expired and may still settle. Few do, so the others need not have room for it.
+    expired: Option<Box<Counted>>,
 }
 
 impl Counted {
@@ -107,7 +105,8 @@ impl Counted {
     }
 }
 
-/// Takes a command. Answers it, and says when to come back with [`Command::Expire`] if no other command does earlier; `None` if nothing is to be done.
+/// Takes a command. Answers it, and says when to come back with [`Command::Expire`] if no other command does earlier; `None` if nothing
+/// is to be done.
 ///
 /// Costs the logarithm of the leases that the account remembers, and of each that ends now.
 pub fn apply(account: &mut Account, tier: &Tier, command: Command) -> (Outcome, Option<Millis>) {
@@ -123,9 +122,9 @@ pub fn apply(account: &mut Account, tier: &Tier, command: Command) -> (Outcome, 
 }
 
 impl Account {
-    /// The owner's clock was found to be ahead and was set back to this. All times move with it, as if it had never been: nothing is refilled
-    /// for time that passes again, and nothing stands still until then, as it would without this call. What small steps back and commands that overtake each other
-    /// need is nothing: those are taken as they are.
+    /// The owner's clock was found to be ahead and was set back to this. All times move with it, as if it had never been: nothing is
+    /// refilled for time that passes again, and nothing stands still until then, as it would without this call. What small steps back and
+    /// commands that overtake each other need is nothing: those are taken as they are.
     pub fn clock_set_back(&mut self, to: Millis) {
         let by = self.clock.saturating_sub(to);
         self.clock -= by;
@@ -140,11 +139,11 @@ impl Account {
         for lease in self.leases.values_mut() {
             lease.expires = lease.expires.saturating_sub(by);
         }
-        for closed in self.closed.values_mut() {
-            closed.at = closed.at.saturating_sub(by);
+        for (closed, _) in &mut self.closings {
+            *closed = closed.saturating_sub(by);
         }
         let open = self.leases.values_mut().map(|l| &mut l.counted);
-        for counted in open.chain(self.closed.values_mut().filter_map(|c| c.expired.as_mut())) {
+        for counted in open.chain(self.closed.values_mut().filter_map(|c| c.expired.as_deref_mut())) {
             for share in [&mut counted.of_input, &mut counted.of_output, &mut counted.of_budget] {
                 share.turn_back(by);
             }
@@ -177,7 +176,6 @@ impl Account {
     /// Finds what is in order of time from what is in order of name.
     fn index(&mut self) {
         self.expiries = self.leases.iter().map(|(id, lease)| (lease.expires, *id)).collect();
-        self.closings = self.closed.iter().map(|(id, closed)| (closed.at, *id)).collect();
     }
 
     fn pass(&mut self, tier: &Tier, at: Millis) {
@@ -194,10 +192,10 @@ impl Account {
             self.expiries.pop_first();
             if let Some(lease) = self.leases.remove(&id) {
                 // All that it took is what it may have used: nothing is to be counted.
-                self.close(id, Closed { at: now, first: Some(lease.first), expired: Some(lease.counted) });
+                self.close(id, Closed { first: Some(lease.first), expired: Some(Box::new(lease.counted)) });
             }
         }
-        while let Some(&(closed, _)) = self.closings.first()
+        while let Some(&(closed, _)) = self.closings.front()
             && closed.saturating_add(GRACE) <= now
         {
             self.forget();
@@ -208,12 +206,12 @@ impl Account {
         match self.expiries.first() {
             Some(&(expires, _)) => Some(expires),
             // All closed ones at once. While leases are open, any command sees to them.
-            None => self.closings.last().map(|&(closed, _)| closed.saturating_add(GRACE)),
+            None => self.closings.back().map(|&(closed, _)| closed.saturating_add(GRACE)),
         }
     }
 
     fn close(&mut self, id: LeaseId, closed: Closed) {
-        self.closings.insert((closed.at, id));
+        self.closings.push_back((self.clock, id));
         self.closed.insert(id, closed);
         if self.closings.len() > MOST_CLOSED {
             self.forget();
@@ -221,13 +219,14 @@ impl Account {
     }
 
     fn forget(&mut self) {
-        if let Some((at, id)) = self.closings.pop_first() {
+        if let Some((at, id)) = self.closings.pop_front() {
             self.closed.remove(&id);
             self.forgotten = self.forgotten.max(Some(at));
         }
     }
 
-    /// Whether a command from then may be about a lease that was forgotten. Whatever was said of a lease was said before it closed, or is said again.
+    /// Whether a command from then may be about a lease that was forgotten. Whatever was said of a lease was said before it closed, or is
+    /// said again.
     fn late(&self, at: Millis) -> bool {
         self.forgotten.is_some_and(|forgotten| at <= forgotten)
     }
@@ -332,14 +331,14 @@ impl Account {
         if let Some(mut lease) = self.leases.remove(&id) {
             self.expiries.remove(&(lease.expires, id));
             lease.counted.settle(&mut self.buckets, total);
-            self.close(id, Closed { at: self.clock, first: Some(lease.first), expired: None });
+            self.close(id, Closed { first: Some(lease.first), expired: None });
         } else if let Some(closed) = self.closed.get_mut(&id) {
             if let Some(mut counted) = closed.expired.take() {
                 counted.settle(&mut self.buckets, total);
             }
         } else if !self.late(at) {
             // Whoever gave up before an answer came has used nothing. Should its `Open` still be on the way, it must not be granted.
-            self.close(id, Closed { at: self.clock, first: None, expired: None });
+            self.close(id, Closed { first: None, expired: None });
         }
         Outcome::Closed { levels: self.levels() }
     }
@@ -367,7 +366,7 @@ impl TryFrom<Stored> for Account {
     type Error = String;
 
     fn try_from(stored: Stored) -> Result<Account, String> {
-        let Stored { clock, buckets, leases, closed, forgotten } = stored;
+        let Stored { clock, buckets, leases, closed, closings, forgotten } = stored;
         for (name, bucket) in [("requests", &buckets.requests), ("input", &buckets.input), ("output", &buckets.output)] {
             if bucket.as_ref().is_some_and(|b| !b.sound()) {
                 return Err(format!("{name}: the level is above what the bucket holds, or past 2^53; this journal was not written here"));
@@ -376,12 +375,16 @@ impl TryFrom<Stored> for Account {
         if clock > FAR || buckets.budget.as_ref().is_some_and(|b| !b.sound()) {
             return Err("clock, budget: past 2^53; this journal was not written here".to_owned());
         }
-        let counted = leases.values().map(|l| &l.counted).chain(closed.values().filter_map(|c| c.expired.as_ref()));
+        let counted = leases.values().map(|l| &l.counted).chain(closed.values().filter_map(|c| c.expired.as_deref()));
         if counted.into_iter().any(|c| c.input > MOST || c.output > MOST) || leases.values().any(|l| l.expires > FAR || l.wanted > 2 * MOST)
         {
             return Err("leases: a number is past 2^53; this journal was not written here".to_owned());
         }
-        let mut account = Account { clock, buckets, leases, closed, forgotten, ..Account::default() };
+        let known: BTreeSet<LeaseId> = closings.iter().map(|&(_, id)| id).collect();
+        if !closings.iter().is_sorted_by_key(|c| c.0) || closings.len() != closed.len() || !known.iter().eq(closed.keys()) {
+            return Err("closings: not the closed leases in order; this journal was not written here".to_owned());
+        }
+        let mut account = Account { clock, buckets, leases, closed, closings, forgotten, ..Account::default() };
         account.index();
         Ok(account)
     }

@@ -1,7 +1,8 @@
 //! Token buckets and budgets, exact in integers.
 //!
-//! A bucket counts in *parts*, of which a token has 60,000, one for each millisecond of a minute. So a limit of `n` tokens a minute brings exactly `n` parts
-//! a millisecond: there is no division in a refill, nothing is rounded, and ten refills of a millisecond are one of ten.
+//! A bucket counts in *parts*, of which a token has 60,000, one for each millisecond of a minute. So a limit of `n` tokens a minute
+//! brings exactly `n` parts a millisecond: there is no division in a refill, nothing is rounded, and ten refills of a millisecond are one
+//! of ten.
 
 use serde::{Deserialize, Serialize};
 
@@ -91,8 +92,8 @@ impl Limit {
     }
 }
 
-/// Tokens for a period of time, which begins anew at every multiple of its length since 1970: 86,400,000 is the day in UTC. What is not used is lost, what was
-/// used beyond it is taken from the next.
+/// Tokens for a period of time, which begins anew at every multiple of its length since 1970: 86,400,000 is the day in UTC. What is not
+/// used is lost, what was used beyond it is taken from the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BudgetForm", into = "BudgetForm")]
 pub struct Budget {
@@ -133,7 +134,7 @@ impl Budget {
 }
 
 /// How full something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Level {
     /// The base: what comes in a minute, or in a budget's period.
     pub limit: u64,
@@ -158,8 +159,8 @@ impl Bucket {
         Bucket { level: parts(limit.capacity), limit, since: at }
     }
 
-    /// Lets time pass in the bucket of a limit, which may have changed at any moment since it was last looked at. Only what both the old and the new limit would have
-    /// brought is there, so a change mints nothing.
+    /// Lets time pass in the bucket of a limit, which may have changed at any moment since it was last looked at. Only what both the old
+    /// and the new limit would have brought is there, so a change mints nothing.
     pub(super) fn pass(bucket: &mut Option<Bucket>, limit: Option<Limit>, now: Millis, passed: Millis) {
         let Some(limit) = limit else {
             *bucket = None;
@@ -316,8 +317,8 @@ impl Spending {
     }
 }
 
-/// What a lease took from one bucket, or in one period of a budget. Only so much can it give back there: a bucket that begins anew, full, and a new period owe nothing
-/// to what was taken from those before.
+/// What a lease took from one bucket, or in one period of a budget. Only so much can it give back there: a bucket that begins anew, full,
+/// and a new period owe nothing to what was taken from those before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Share {
     since: Millis,

@@ -1,13 +1,17 @@
 //! What is left, as headers and errors say it.
 
 use firecrest_contract::error::{ApiError, ErrorKind};
+use serde::{Deserialize, Serialize};
 
 use super::bucket::Level;
 use super::time::{Millis, rfc3339, span};
 use super::{Bound, Outcome};
 
+/// What a caller is told to wait, at most, for others of its own requests to end. Milliseconds.
+const SOON: Millis = 2_000;
+
 /// What is left of each limit that there is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Levels {
     /// As of when.
     pub at: Millis,
@@ -94,7 +98,8 @@ impl Bound {
 }
 
 impl Outcome {
-    /// What a caller is told that may not start: 429 with the wait, 402 if its budget is spent, 400 if what it asks for can never be. `None` if it may.
+    /// What a caller is told that may not start: 429 with the wait, 402 if its budget is spent, 400 if what it asks for can never be.
+    /// `None` if it may.
     pub fn error(&self) -> Option<ApiError> {
         match *self {
             Outcome::Denied { retry_at, bound: Bound::Budget, levels } => {
@@ -103,7 +108,11 @@ impl Outcome {
                 Some(ApiError::new(ErrorKind::Billing, message).code("enforced_spend_limit_reached").should_retry(false))
             }
             Outcome::Denied { retry_at, bound, levels } => {
-                let wait = retry_at.saturating_sub(levels.at);
+                let mut wait = retry_at.saturating_sub(levels.at);
+                if bound == Bound::Concurrent {
+                    // That is when the next lease expires if nothing is heard of it. Most settle long before.
+                    wait = wait.min(SOON);
+                }
                 let message = format!("this key's limit of {} is reached; try again in {}", bound.name(), span(wait));
                 Some(ApiError::new(ErrorKind::RateLimit, message).retry_after_ms(wait))
             }

@@ -1,16 +1,21 @@
 //! What a caller may use: requests, input tokens and output tokens a minute, requests at once, and a budget.
 //!
-//! [`apply`] is the only code that touches an [`Account`], and each account has one owner that calls it: an actor, a cell in a browser, a Durable Object. Nothing
-//! waits in between, so nothing races. All that is decided follows from the account, the [`Tier`] and the [`Command`], times included.
+//! [`apply`] is the only code that touches an [`Account`], and each account has one owner that calls it: an actor, a cell in a browser, a
+//! Durable Object. Nothing waits in between, so nothing races. All that is decided follows from the account, the [`Tier`] and the
+//! [`Command`], times included.
 //!
-//! - A request takes a *lease*. Its input is taken whole, its output in quanta that it asks for as it streams. What was taken and not used is given back when it
-//!   settles; what was used and not taken becomes debt: a bucket goes below 0, and nothing new is admitted until that is repaid.
-//! - Commands may be lost, come twice or in another order. Totals and sequence numbers make each count once. A closed lease is remembered for [`GRACE`], or shorter if
-//!   [`MOST_CLOSED`] of them come sooner; after that, commands from before it closed are known by their time and change nothing. So a command that is sent again
-//!   must be the same command, [`Command::at`] included. Only [`Command::Request`] has no identity, and counts each time.
-//! - A lease ends at its expiry if nothing is heard of it. All that it took stays taken: what it last reported and what it might have used since. If it
-//!   settles after that, within the grace, its totals count.
+//! - A request takes a *lease*. Its input is taken whole, its output in quanta that it asks for as it streams. What was taken and not
+//!   used is given back when it settles; what was used and not taken becomes debt: a bucket goes below 0, and nothing new is admitted
+//!   until that is repaid.
+//! - Commands may be lost, come twice or in another order. Totals and sequence numbers make each count once. A closed lease is remembered
+//!   for [`GRACE`], or shorter if [`MOST_CLOSED`] of them come sooner; after that, commands from before it closed are known by their time
+//!   and change nothing. So a command that is sent again must be the same command, [`Command::at`] included. Only [`Command::Request`]
+//!   has no identity, and counts each time.
+//! - A lease ends at its expiry if nothing is heard of it. All that it took stays taken: what it last reported and what it might have
+//!   used since. If it settles after that, within the grace, its totals count.
 //! - Time only moves forward. A command from before the last one is taken as if it came at the same time ([`Account::clock_set_back`]).
+//! - All kinds of work are told in these commands. What generates nothing (embeddings) opens with no output and settles; counting tokens
+//!   is a request and no lease; a batch is one request, and a lease for each of its items.
 //! - A tier may change between any two commands. Buckets keep their levels; what a change would mint is never there.
 //!
 //! ```
@@ -117,11 +122,27 @@ pub struct Price {
 pub enum Exactness {
     /// Counted with the model's own tokenizer.
     Exact,
-    /// Never too low: a token is at least a byte. It may be several times too high, so a prompt that is priced above a bucket's capacity may still fit. It takes the
-    /// whole bucket, and what it turns out to have used beyond that is debt.
+    /// Never too low: a token is at least a byte. It may be several times too high, so a prompt that is priced above a bucket's capacity
+    /// may still fit. It takes the whole bucket, and what it turns out to have used beyond that is debt.
     UpperBound,
     /// A guess: images, system texts that an upstream hides. What it falls short of is debt.
     Estimate,
+}
+
+/// Tokens of output that an answer is leased at a time. Fewer would cost more commands, more would be held from others for nothing.
+pub const QUANTUM: u64 = 256;
+
+/// The output that a request is to hold: a [`QUANTUM`] for each of its answers, but no more than each may yet have by `max_tokens` and by
+/// the context.
+///
+/// ```
+/// use firecrest_policy::limits::quantum;
+/// assert_eq!(quantum(Some(4_096), Some(100_000), 1), 256);
+/// assert_eq!(quantum(Some(50), None, 4), 200);
+/// assert_eq!(quantum(None, Some(7), 1), 7);
+/// ```
+pub fn quantum(max_tokens_left: Option<u64>, context_left: Option<u64>, answers: u32) -> u64 {
+    QUANTUM.min(max_tokens_left.unwrap_or(QUANTUM)).min(context_left.unwrap_or(QUANTUM)) * u64::from(answers)
 }
 
 /// What a request used.
@@ -159,7 +180,7 @@ pub enum Command {
         expires: Millis,
         /// What it will take.
         price: Price,
-        /// The first quantum: the smallest of 256, `max_tokens` and what the context has room for, times the number of answers. 0 where none is generated.
+        /// The first [`quantum`]; 0 where nothing is generated.
         output: u64,
     },
     /// A lease is alive, and may want more output.
@@ -207,11 +228,13 @@ impl Command {
 }
 
 /// What the owner answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// Go on.
     Granted {
-        /// Tokens of output that the lease may reach in all, from its beginning. An old answer that comes late says less, never more, than holds.
+        /// Tokens of output that the lease may reach in all, from its beginning. An old answer that comes late says less, never more,
+        /// than holds.
         output: u64,
         /// What is left.
         levels: Levels,
@@ -247,7 +270,8 @@ pub enum Outcome {
 }
 
 /// What bounds a caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Bound {
     /// [`Tier::requests`].
     Requests,

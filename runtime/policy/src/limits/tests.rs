@@ -59,7 +59,8 @@ fn commands() -> impl Strategy<Value = Command> {
     let expires = || prop_oneof![4 => 0..40_000u64, 1 => 0..5_000_000u64];
     prop_oneof![
         2 => Just(Command::Request { at: 0 }),
-        4 => (lease(), expires(), price, tokens()).prop_map(|(lease, expires, price, output)| Command::Open { at: 0, lease, expires, price, output }),
+        4 => (lease(), expires(), price, tokens())
+            .prop_map(|(lease, expires, price, output)| Command::Open { at: 0, lease, expires, price, output }),
         4 => (lease(), 0..4u64, expires(), tally(), tokens())
             .prop_map(|(lease, seq, expires, so_far, more)| Command::Extend { at: 0, lease, seq, expires, so_far, more }),
         2 => (lease(), tally()).prop_map(|(lease, total)| Command::Settle { at: 0, lease, total }),
@@ -144,8 +145,9 @@ proptest! {
                         };
                         apply(&mut after.clone(), tier, again).0
                     };
-                    assert!(matches!(again(retry_at - 1), Outcome::Denied { retry_at: r, .. } if r == retry_at), "{:?}", again(retry_at - 1));
-                    assert!(matches!(again(retry_at), Outcome::Granted { .. }), "{:?}", again(retry_at));
+                    let (early, then) = (again(retry_at - 1), again(retry_at));
+                    assert!(matches!(early, Outcome::Denied { retry_at: r, .. } if r == retry_at), "{early:?}");
+                    assert!(matches!(then, Outcome::Granted { .. }), "{then:?}");
                 }
                 Outcome::Wait { .. } => {
                     let Command::Extend { lease, seq, so_far, more, .. } = command else { panic!("only an Extend waits") };
@@ -208,7 +210,9 @@ proptest! {
             assert_eq!(read, *before);
             let text = serde_json::to_string(&command).expect("JSON");
             let command: Command = serde_json::from_str(&text).expect("a command");
-            assert_eq!(apply(&mut read, tier, command).0, *outcome);
+            let text = serde_json::to_string(outcome).expect("JSON");
+            let answered: Outcome = serde_json::from_str(&text).expect("an outcome");
+            assert_eq!((apply(&mut read, tier, command).0, answered), (*outcome, *outcome));
             assert_eq!(read, *after);
         });
     }

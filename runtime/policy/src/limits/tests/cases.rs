@@ -124,6 +124,7 @@ fn places_come_free_as_leases_end() {
     assert!(matches!(apply(&mut account, &tier, at(4)).0, Outcome::Granted { .. }));
     let (outcome, _) = apply(&mut account, &tier, at(9));
     assert!(matches!(outcome, Outcome::Denied { retry_at, bound: Bound::Concurrent, .. } if retry_at == NOW + 4_000));
+    assert_eq!(outcome.error().and_then(|e| e.retry_after_ms), Some(2_000));
     // Under a tier for one, both have to end.
     let tier = Tier { concurrent: std::num::NonZeroU32::new(1), ..Tier::default() };
     let (outcome, _) = apply(&mut account, &tier, at(9));
@@ -147,6 +148,12 @@ fn a_budget_that_is_spent() {
     let tier = Tier { budget: Budget::new(2_000, day).ok(), ..Tier::default() };
     assert!(matches!(apply(&mut account, &tier, open(2, 100, 0)).0, Outcome::Granted { .. }));
     assert_eq!(account.levels().budget.map(|l| l.remaining), Some(400));
+    // Nobody knows when in the night the next change came: the day brought what both would have.
+    let tier = Tier { budget: Budget::new(3_000, day).ok(), ..Tier::default() };
+    apply(&mut account, &tier, Command::Settle { at: NOW, lease: LeaseId(2), total: Tally { input: Some(3_700), output: 0 } });
+    let tier = Tier { budget: Budget::new(5_000, day).ok(), ..Tier::default() };
+    apply(&mut account, &tier, Command::Expire { at: day });
+    assert_eq!(account.levels().budget.map(|l| l.remaining), Some(5_000 - (5_200 - 3_000)));
 }
 
 /// A limit that is raised after a long silence is not raised for that silence; one that is lowered holds at once.
@@ -283,7 +290,8 @@ fn headers() {
 #[test]
 fn tiers_are_read_from_configuration() {
     let tier: Tier = toml::from_str(
-        "requests = { per_minute = 60 }\noutput = { per_minute = 100, capacity = 500 }\nconcurrent = 4\nbudget = { tokens = 9, period_ms = 1000 }",
+        "requests = { per_minute = 60 }\noutput = { per_minute = 100, capacity = 500 }\nconcurrent = 4\n\
+         budget = { tokens = 9, period_ms = 1000 }",
     )
     .expect("a tier");
     assert_eq!(tier.output, Some(limit(100, 500)));
@@ -304,12 +312,14 @@ fn tiers_are_read_from_configuration() {
 fn a_journal_that_was_tampered_with() {
     let mut account = Account::default();
     apply(&mut account, &input_only(1_000), open(1, 10, 1));
+    apply(&mut account, &input_only(1_000), Command::Settle { at: NOW, lease: LeaseId(2), total: Tally::default() });
     let written = serde_json::to_string(&account).expect("JSON");
     for (from, to) in [
         ("59400000", "60000001"),
         ("59400000", "-9007199254740993"),
         ("00000001\"", "0000001\""),
         ("\"clock\":1000000", "\"clock\":9007199254740993"),
+        ("\"closings\":[[1000000,", "\"closings\":[[1000000,\"00000000000000000000000000000003\"],[1000000,"),
     ] {
         assert!(written.contains(from), "{written}");
         serde_json::from_str::<Account>(&written.replace(from, to)).expect_err("an account");

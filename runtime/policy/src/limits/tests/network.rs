@@ -76,7 +76,8 @@ impl Caller {
     }
 }
 
-/// Lets the callers go on for so many turns, then until all have settled, and delivers what strayed once more. After each delivery, `check` sees the account and the callers.
+/// Lets the callers go on for so many turns, then until all have settled, and delivers what strayed once more. After each delivery,
+/// `check` sees the account and the callers.
 fn play(
     account: &mut Account,
     tier: &Tier,
@@ -178,10 +179,13 @@ proptest! {
         sums_are_exact(count, turns, seed);
     }
 
-    /// Under a tight tier: no bucket above its capacity; no debt of output, nor of input where prices are no lower than what is used; otherwise at most what the leases
-    /// open by then were priced too low.
+    /// Under a tight tier: no bucket above its capacity; no debt of output, nor of input where prices are no lower than what is used;
+    /// otherwise at most what the leases open by then were priced too low.
     #[test]
-    fn debt_is_bounded(count in 1..12u64, turns in 0..400u64, seed: u64, exact: bool, rate in 10_000..200_000u64, capacity in 500..3_000u64) {
+    fn debt_is_bounded(
+        (count, turns, seed, exact) in (1..12u64, 0..400u64, any::<u64>(), any::<bool>()),
+        (rate, capacity) in (10_000..200_000u64, 500..3_000u64),
+    ) {
         let tight = limit(rate, capacity);
         let tier = Tier { input: Some(tight), output: Some(tight), ..Tier::default() };
         let mut account = Account::default();
@@ -194,7 +198,8 @@ proptest! {
             assert!(input <= brim && output <= brim);
             assert!(output >= 0, "{output}");
             if input >= 0 {
-                // Each might yet turn out to be longer than was said. The ones that settled can't; this counts all, as a caller may not know of its grant.
+                // Each might yet turn out to be longer than was said. The ones that settled can't; this counts all, as a caller may not
+                // know of its grant.
                 exposed = callers.iter().filter(|c| !c.settled).map(|c| c.short() as i64 * 60_000).sum();
             }
             assert!(input >= -exposed, "{input} {exposed}");
