@@ -113,7 +113,10 @@ fn errors_name_the_leaf() {
         (json!({ "thinking": { "type": "enabled", "budget_tokens": 2000, "display": "some" } }), "thinking.display: unknown variant"),
         (json!({ "thinking": { "budget_tokens": 2000 } }), "thinking.type: field required"),
         (json!({ "metadata": { "user_id": "x".repeat(257) } }), "metadata.user_id: must have at most 256 characters"),
-        (json!({ "output_config": { "format": { "type": "json_schema", "schema": "{}" } } }), "output_config.format.schema: invalid type"),
+        (
+            json!({ "output_config": { "format": { "type": "json_schema", "schema": "{}" } } }),
+            "output_config.format.schema: expected an object, found a string",
+        ),
         (
             json!({ "output_format": { "type": "json_schema", "schema": {} }, "output_config": { "format": { "type": "json_schema", "schema": {} } } }),
             "output_format: is an older name",
@@ -235,7 +238,7 @@ fn wrong_conversations_are_refused_at_the_leaf() {
         ),
         (
             json!([user, assistant(json!([{ "type": "tool_use", "id": "a", "name": "t", "input": [] }]))]),
-            "messages.1.content.0.input: invalid",
+            "messages.1.content.0.input: expected an object, found an array",
         ),
         (json!([{ "role": "system", "content": [call("a")] }, user]), "messages.0.content.0.type: only `text` blocks"),
         (json!([{ "role": "user", "content": "q", "clear_at": "never" }]), "messages.0.clear_at: is only permitted on `system`"),

@@ -25,6 +25,7 @@ pub const FIELDS: &[Field] = &[
     field("messages.*.content.*{image}.source{file}", Refuse, ""),
     field("messages.*.content.*{image}.source{file}.file_id", Refuse, ""),
     field("messages.*.content.*{image}.source{*}", Forward, ""),
+    field("messages.*.content.*{image}.transformations", Refuse, ""),
     field("messages.*.content.*{image}.cache_control", Refuse, ""),
     field("messages.*.content.*{document}", Native, "400 in `assistant` messages of version 2026-10-21"),
     field("messages.*.content.*{document}.source", Native, ""),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::blocks::CacheControl;
-use super::read::{given, whole_or_null};
+use super::read::{given, object, whole_or_null};
 use crate::leaf::{self, Unknown, tagged};
 
 /// A tool. Tools that the service would have to run are kept whole.
@@ -82,6 +82,7 @@ pub struct CustomTool {
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub description: Option<String>,
     /// The JSON Schema of its arguments, of type `object`.
+    #[serde(deserialize_with = "object")]
     pub input_schema: Map<String, Value>,
     /// Whether arguments that break the schema must be impossible.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
