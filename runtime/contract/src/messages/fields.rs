@@ -144,7 +144,7 @@ pub const FIELDS: &[Field] = &[
     field("top_p", Native, "0 to 1; 400 under version 2026-10-21 unless the service is relaxed"),
     field("top_k", Native, "400 under version 2026-10-21 unless the service is relaxed"),
     field("metadata", Native, ""),
-    field("metadata.user_id", Native, "at most 256 characters"),
+    field("metadata.user_id", Native, "at most 512 characters"),
     field("service_tier", Native, "chooses the lane"),
     field("cache_control", Native, "a breakpoint at the last block that can have one"),
     field("diagnostics", Native, "answered with `diagnostics.cache_miss_reason`"),

@@ -366,7 +366,7 @@ pub enum Effort {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(expecting = "an object")]
 pub struct Metadata {
-    /// Who the caller asks for: an opaque name, at most 256 characters.
+    /// Who the caller asks for: an opaque name, at most 512 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
     /// Members that are not named here.
