@@ -39,7 +39,7 @@ mod table {
                     Some(tags) => tags.as_array().expect("tags").iter().collect(),
                     None => vec![&tag["const"]],
                 });
-                let arms: Vec<String> = tags.iter().map(|tag| format!("{path}{{{}}}", tag.as_str().expect("a tag"))).collect();
+                let arms: Vec<String> = tags.iter().filter_map(|tag| tag.as_str()).map(|tag| format!("{path}{{{tag}}}")).collect();
                 self.paths.extend(arms.iter().cloned());
                 if arm.pointer("/properties/type/not").is_some() {
                     self.paths.push(format!("{path}{{*}}"));

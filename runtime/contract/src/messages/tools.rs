@@ -57,7 +57,7 @@ impl schemars::JsonSchema for ToolParam {
         let custom = generator.subschema_for::<CustomTool>();
         let client = generator.subschema_for::<ClientTool>();
         schemars::json_schema!({ "anyOf": [
-            { "allOf": [custom, { "properties": { "type": { "const": "custom" } } }] },
+            { "allOf": [custom, { "properties": { "type": { "enum": ["custom", null] } } }] },
             { "allOf": [client, { "properties": { "type": { "enum": known } } }] },
             {
                 "type": "object", "required": ["type"], "properties": { "type": { "type": "string", "not": { "enum": not } } },
