@@ -1,9 +1,9 @@
 //! What the messages of a request are made of.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::read::given;
+use super::read::{given, object};
 use crate::leaf::{Unknown, either, tagged};
 
 either! {
@@ -101,6 +101,9 @@ pub struct TextParam {
 pub struct ImageParam {
     /// Where it is.
     pub source: ImageSource,
+    /// What to do to it first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transformations: Option<Value>,
     /// The prompt up to here is worth keeping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_control: Option<CacheControl>,
@@ -336,7 +339,8 @@ pub struct ToolUseParam {
     /// The tool.
     pub name: String,
     /// Its arguments, an object.
-    pub input: serde_json::Map<String, Value>,
+    #[serde(deserialize_with = "object")]
+    pub input: Map<String, Value>,
     /// The prompt up to here is worth keeping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_control: Option<CacheControl>,

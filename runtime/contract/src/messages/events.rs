@@ -94,12 +94,15 @@ pub struct InputJsonDelta {
 }
 
 /// Thoughts, to append.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(expecting = "an object")]
 pub struct ThinkingDelta {
     /// The thoughts.
     pub thinking: String,
+    /// Tokens of thoughts that are left out of the answer. In the beta's shape only, where it is `null`.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub estimated_tokens: Option<Value>,
 }
 
 /// The signature of thoughts.

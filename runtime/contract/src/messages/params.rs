@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::blocks::{CacheControl, ContentParam, TextBlockParam};
-use super::read::{given, whole, whole_or_null};
+use super::read::{given, object, whole, whole_or_null};
 use super::tools::{ToolChoiceParam, ToolParam};
 use crate::leaf::{Unknown, either, tagged};
 
@@ -337,6 +337,7 @@ tagged! {
 #[serde(expecting = "an object")]
 pub struct JsonSchemaFormat {
     /// The schema.
+    #[serde(deserialize_with = "object")]
     pub schema: Map<String, Value>,
     /// Members that are not named here.
     #[serde(flatten)]
@@ -365,7 +366,7 @@ pub enum Effort {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(expecting = "an object")]
 pub struct Metadata {
-    /// Who the caller asks for: an opaque name, at most 256 characters.
+    /// Who the caller asks for: an opaque name, at most 512 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
     /// Members that are not named here.

@@ -3,10 +3,21 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+use serde_json::{Map, Value};
+
+use crate::leaf::kind_of;
 
 /// For a field that may be left out, but whose `null` is not its absence: it is wrong, or, where `T` takes it, a value.
 pub(super) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// An object whose members are the caller's own.
+pub(super) fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Object(members) => Ok(members),
+        other => Err(D::Error::custom(format_args!("expected an object, found {}", kind_of(&other)))),
+    }
 }
 
 /// A whole number. `5.0` is one too: JSON knows one kind of number, and so do many who write it.

@@ -39,7 +39,7 @@ mod table {
                     Some(tags) => tags.as_array().expect("tags").iter().collect(),
                     None => vec![&tag["const"]],
                 });
-                let arms: Vec<String> = tags.iter().map(|tag| format!("{path}{{{}}}", tag.as_str().expect("a tag"))).collect();
+                let arms: Vec<String> = tags.iter().filter_map(|tag| tag.as_str()).map(|tag| format!("{path}{{{tag}}}")).collect();
                 self.paths.extend(arms.iter().cloned());
                 if arm.pointer("/properties/type/not").is_some() {
                     self.paths.push(format!("{path}{{*}}"));
@@ -87,5 +87,37 @@ mod table {
         assert!(required("ErrorBody").contains(&"request_id"));
         assert!(required("TextBlock").contains(&"citations"));
         assert_eq!(required("MessageCreateParams"), ["model", "messages", "max_tokens"]);
+    }
+
+    #[test]
+    fn references_lead_to_components() {
+        fn check(value: &Value, components: &Map<String, Value>) {
+            match value {
+                Value::Object(members) => {
+                    if let Some(reference) = members.get("$ref") {
+                        let name = reference.as_str().and_then(|reference| reference.strip_prefix("#/components/schemas/"));
+                        assert!(name.is_some_and(|name| components.contains_key(name)), "{reference}");
+                    }
+                    members.values().for_each(|value| check(value, components));
+                }
+                Value::Array(items) => items.iter().for_each(|value| check(value, components)),
+                _ => {}
+            }
+        }
+        let components = schemas();
+        components.values().for_each(|schema| check(schema, &components));
+        let roots = [
+            "MessageCreateParams",
+            "CountTokensParams",
+            "Message",
+            "StreamEvent",
+            "TokensCount",
+            "ModelPage",
+            "RateLimitPage",
+            "ErrorBody",
+        ];
+        for name in roots {
+            assert!(components.contains_key(name), "{name}");
+        }
     }
 }

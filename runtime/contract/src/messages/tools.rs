@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::blocks::CacheControl;
-use super::read::{given, whole_or_null};
+use super::read::{given, object, whole_or_null};
 use crate::leaf::{self, Unknown, tagged};
 
 /// A tool. Tools that the service would have to run are kept whole.
@@ -57,7 +57,7 @@ impl schemars::JsonSchema for ToolParam {
         let custom = generator.subschema_for::<CustomTool>();
         let client = generator.subschema_for::<ClientTool>();
         schemars::json_schema!({ "anyOf": [
-            { "allOf": [custom, { "properties": { "type": { "const": "custom" } } }] },
+            { "allOf": [custom, { "properties": { "type": { "enum": ["custom", null] } } }] },
             { "allOf": [client, { "properties": { "type": { "enum": known } } }] },
             {
                 "type": "object", "required": ["type"], "properties": { "type": { "type": "string", "not": { "enum": not } } },
@@ -82,6 +82,7 @@ pub struct CustomTool {
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub description: Option<String>,
     /// The JSON Schema of its arguments, of type `object`.
+    #[serde(deserialize_with = "object")]
     pub input_schema: Map<String, Value>,
     /// Whether arguments that break the schema must be impossible.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]

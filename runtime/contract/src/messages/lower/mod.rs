@@ -23,6 +23,8 @@ const MESSAGES: usize = 100_000;
 const BREAKPOINTS: usize = 4;
 /// The smallest `budget_tokens`.
 const BUDGET: u32 = 1024;
+/// Characters of `metadata.user_id` at most.
+const USER: usize = 512;
 /// Entries of [`Ask::beyond`] of either sort at most: one is enough to refuse a request, and a body may hold millions.
 const BEYOND: usize = 64;
 
@@ -405,8 +407,8 @@ impl Seen {
     fn user(&mut self, metadata: Option<Metadata>) -> Result<Option<String>, ApiError> {
         let Some(metadata) = metadata else { return Ok(None) };
         let at = At::field("metadata");
-        if metadata.user_id.as_ref().is_some_and(|user| user.chars().count() > 256) {
-            return Err(at.key("user_id").invalid("must have at most 256 characters"));
+        if metadata.user_id.as_ref().is_some_and(|user| user.chars().count() > USER) {
+            return Err(at.key("user_id").invalid(format_args!("must have at most {USER} characters")));
         }
         self.unknown(&at, metadata.unknown);
         Ok(metadata.user_id)

@@ -126,21 +126,17 @@ impl Stream {
         let start = StreamEvent::BlockStart(BlockStart { index: self.index, content_block });
         frame("content_block_start", out, |out| value(&start, out));
 
-        let (tag, member) = match kind {
-            Kind::Text => ("text_delta", "text"),
-            Kind::Thinking => ("thinking_delta", "thinking"),
-            Kind::ToolUse => ("input_json_delta", "partial_json"),
+        // Everything of a delta but its text, which is all that differs from one to the next of a block.
+        let delta = match kind {
+            Kind::Text => r#""type":"text_delta","text":"#,
+            Kind::Thinking if self.shape.beta => r#""type":"thinking_delta","estimated_tokens":null,"thinking":"#,
+            Kind::Thinking => r#""type":"thinking_delta","thinking":"#,
+            Kind::ToolUse => r#""type":"input_json_delta","partial_json":"#,
         };
-        self.prefix.clear();
-        self.delta_prefix(tag, member);
-    }
-
-    /// Everything of a delta but its text, which is all that differs from one to the next of a block.
-    fn delta_prefix(&mut self, tag: &str, member: &str) {
-        begin("content_block_delta", &mut self.prefix);
         let index = self.index;
-        let text = format!(r#"{{"type":"content_block_delta","index":{index},"delta":{{"type":"{tag}","{member}":""#);
-        self.prefix.extend_from_slice(text.as_bytes());
+        self.prefix.clear();
+        begin("content_block_delta", &mut self.prefix);
+        self.prefix.extend_from_slice(format!(r#"{{"type":"content_block_delta","index":{index},"delta":{{{delta}""#).as_bytes());
     }
 
     fn delta(&mut self, kind: Kind, text: &str, out: &mut Vec<u8>) {
