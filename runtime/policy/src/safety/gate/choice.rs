@@ -326,7 +326,10 @@ impl Choice {
         }
         if let Some(classifier) = court.classifier.as_deref_mut() {
             let exchange = Exchange { direction: Direction::Output, medium: Medium::Arguments, question: &court.options.question };
-            let text = [name].into_iter().chain(strings.iter().map(String::as_str)).collect::<Vec<_>>().join("\n");
+            // What is no JSON may say something outside strings.
+            let bare = serde_json::from_str::<serde::de::IgnoredAny>(arguments).is_err();
+            let text = [name].into_iter().chain(strings.iter().map(String::as_str)).chain(bare.then_some(arguments)).collect::<Vec<_>>();
+            let text = text.join("\n");
             let findings = scores(court.policy, exchange, &text, classifier);
             self.told(court, findings)?;
         }
