@@ -445,7 +445,8 @@ impl Choice {
                         self.queue.push_front(Item::Text { medium, text, start, units });
                         return;
                     }
-                    let rest = text.split_off(usize::try_from(until - start).unwrap_or(text.len()).min(text.len()));
+                    let leaving = usize::try_from(until - start).unwrap_or(usize::MAX);
+                    let rest = text.split_off(text.floor_char_boundary(leaving));
                     let done = rest.is_empty() && units.is_empty();
                     self.show(court);
                     self.held = self.held.saturating_sub(weight(&text, &logprobs));

@@ -4,7 +4,7 @@ use aho_corasick::automaton::StateID as LiteralState;
 use regex_automata::util::primitives::StateID;
 
 use super::literals::{BORDER, Literals, in_word};
-use super::{Matcher, Severity};
+use super::{Matcher, Pattern};
 use crate::safety::normalise::{Normaliser, Spot};
 
 /// A match. All there are come, also those that lie in or overlap others, each when it is certain.
@@ -124,7 +124,7 @@ impl Scan {
         &self,
         matcher: &Matcher,
         mut live: Vec<Live>,
-        step: impl Fn(&super::Pattern, StateID) -> StateID,
+        step: impl Fn(&Pattern, StateID) -> StateID,
         hits: &mut Vec<Hit>,
     ) -> Vec<Live> {
         live.retain_mut(|one| {
@@ -133,10 +133,9 @@ impl Scan {
             if !entry.pattern.special(one.state) {
                 return true;
             }
-            if entry.pattern.ended(one.state) {
-                if entry.check.accepts(|| self.since(one.start).iter().map(|(byte, ..)| *byte).collect()) {
-                    hits.push(self.hit(entry.rule, one.start));
-                }
+            let text = || self.since(one.start).iter().map(|(byte, ..)| *byte).collect();
+            if entry.pattern.ended(one.state) && entry.check.accepts(text) {
+                hits.push(self.hit(entry.rule, one.start));
             }
             !entry.pattern.dead(one.state)
         });
@@ -177,22 +176,24 @@ impl Scan {
     pub(crate) fn held(&self, matcher: &Matcher) -> Option<u64> {
         let blocks = |one: &&Live| matcher.patterns.get(usize::from(one.entry)).is_none_or(|entry| entry.blocks);
         let live = self.live.iter().filter(blocks).map(|one| one.start).min();
-        self.raw(live, self.blocked, &matcher.blocked)
+        // Marks that are not in order yet matter where a match goes on with them, or, of a strange rule, begins.
+        let marks = || self.normaliser.marks().find(|mark| matcher.may_begin(mark.char)).and(self.normaliser.pending());
+        self.raw(live, self.blocked, &matcher.blocked).or_else(marks)
     }
 
     /// The first raw byte that may belong to any match that is not complete.
     pub(crate) fn pending(&self, matcher: &Matcher) -> Option<u64> {
         let live = self.live.iter().map(|one| one.start).min();
+        let blocked = self.raw(live, self.blocked, &matcher.blocked);
         let flagged = self.raw(live, self.flagged, &matcher.flagged);
-        self.held(matcher).into_iter().chain(flagged).min()
+        blocked.into_iter().chain(flagged).chain(self.normaliser.pending()).min()
     }
 
     fn raw(&self, live: Option<u64>, state: LiteralState, literals: &Option<Literals>) -> Option<u64> {
         let alive = literals.as_ref().map_or(0, |literals| literals.alive(state));
         let literal = (alive > 0).then(|| self.length.saturating_sub(alive));
-        let first = live.into_iter().chain(literal).min();
-        let spot = first.and_then(|first| self.since(first).first()).map(|(_, start, _)| *start);
-        spot.into_iter().chain(self.normaliser.pending()).min()
+        let first = live.into_iter().chain(literal).min()?;
+        self.since(first).first().map(|(_, start, _)| *start)
     }
 }
 
@@ -305,7 +306,7 @@ mod tests {
                 let so_far = &text[..at];
                 let held = scan.held(matcher).unwrap_or(at as u64);
                 for hit in all.iter().filter(|hit| hit.end > at as u64) {
-                    prop_assert!(held <= hit.start.max(0).min(at as u64), "`{}` is held from {} of {:?}", so_far, held, hit);
+                    prop_assert!(held <= hit.start.min(at as u64), "`{}` is held from {} of {:?}", so_far, held, hit);
                 }
                 // Until the first match: what is held behind one is of no use.
                 if hits.is_empty() && held < at as u64 {
