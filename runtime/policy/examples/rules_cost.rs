@@ -42,7 +42,11 @@ fn delay(policy: &Arc<Policy>, text: &str) -> (usize, usize, usize) {
     gate.push(Unjudged::new(Event::Start { usage: Usage::default() }));
     gate.push(Unjudged::new(Event::Open { choice: 0, block: Block::Text }));
     let (mut came, mut left, mut pieces, mut late, mut longest) = (0, 0, 0, 0, 0);
-    for piece in text.split_inclusive(' ') {
+    // Tokens begin with their space, so that a word's end is open.
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let (piece, behind) = rest.split_at(rest[first.len_utf8()..].find(' ').map_or(rest.len(), |at| first.len_utf8() + at));
+        rest = behind;
         came += piece.len();
         let out = gate.push(Unjudged::new(Event::Text { choice: 0, text: piece.to_owned(), logprobs: Vec::new() }));
         for judged in out {
