@@ -8,6 +8,7 @@ use std::sync::Arc;
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::{Block, Event, Finish, Usage};
 use firecrest_policy::safety::classifier::{Classifier, ClassifierFault, Exchange, Medium, Scores};
+use firecrest_policy::safety::decision::By;
 use firecrest_policy::safety::gate::{Gate, GateOptions, Unjudged};
 use firecrest_policy::safety::rules::Policy;
 
@@ -204,7 +205,9 @@ fn ten_thousand_requests_with_a_fault() {
     let policy = Arc::new(Policy::load([RULES]).expect("rules"));
     let mut refusals = 0;
     let mut faults = 0;
-    for seed in 0..10_000 {
+    let mut struck = [0; 5];
+    // Not every draw's fault comes to pass.
+    for seed in 0..14_000 {
         let mut draw = Draw(seed);
         let stride = *draw.of(&[0, 1, 5, 64]);
         let stage = draw.below(5);
@@ -231,7 +234,7 @@ fn ten_thousand_requests_with_a_fault() {
             1 => hang = Some(at),
             // The classifier, at some call: below.
             2 | 3 => {}
-            // Nothing but what is said.
+            // The classifier, at a word that one answer says.
             _ => {}
         }
         let shown = Rc::new(RefCell::new(Shown::default()));
@@ -253,6 +256,7 @@ fn ten_thousand_requests_with_a_fault() {
         refusals += out.iter().filter(|event| matches!(event, Event::Finish { reason: Finish::Refusal(_), .. })).count();
         faults += out.iter().filter(|event| matches!(event, Event::Fault(_))).count();
         let shown = shown.borrow();
+        let mut disturbed = 0;
         for choice in 0..choices {
             let texts = left(&out, choice);
             for medium in [Medium::Text, Medium::Thinking, Medium::Arguments] {
@@ -278,17 +282,29 @@ fn ten_thousand_requests_with_a_fault() {
                     _ => assert!(all.is_empty() || scored(&all), "{medium:?} unscored\n{context}"),
                 }
             }
-            // Neighbours of an answer that is refused for what it says are whole, unless the fault was everybody's.
-            if stage == 4 && choice > 0 {
+            // Where the backend works, an answer that is not refused is whole, whatever befell its neighbours.
+            if stage >= 2 {
                 let sent = left(&events, choice);
                 let of = |medium| sent.iter().filter(|(of, _)| *of == medium).map(|(_, text)| text.as_str()).collect::<String>();
+                let said = [Medium::Text, Medium::Thinking].map(of);
                 let harmless =
-                    !sent.iter().any(|(_, text)| is_unsafe(text)) && !is_unsafe(&of(Medium::Text)) && !is_unsafe(&of(Medium::Thinking));
-                if harmless {
+                    !sent.iter().any(|(_, text)| is_unsafe(text) || text.contains("poison")) && !said.iter().any(|text| is_unsafe(text));
+                if !gate.refused(choice) {
                     assert_eq!(texts, sent, "choice {choice}\n{context}");
+                } else if harmless {
+                    disturbed += 1;
                 }
             }
         }
+        // One call of the classifier failed, so one answer at most is refused that is harmless; and none where none failed.
+        let fired = stage == 2 || stage == 3;
+        assert!(disturbed <= usize::from(fired), "{disturbed} harmless answers were refused\n{context}");
+        struck[stage as usize] += usize::from(match stage {
+            0 | 1 => true,
+            _ => gate.findings().iter().any(|(_, finding)| !matches!(finding.by, By::Rule(_))),
+        });
     }
+    eprintln!("{refusals} refusals, {faults} faults; by stage, requests in which the fault came to pass: {struck:?}");
+    assert!(struck.iter().sum::<usize>() >= 10_000 && struck.iter().all(|n| *n > 300), "{struck:?}");
     assert!(refusals > 2000 && faults > 500, "{refusals} refusals and {faults} faults: the test tests little");
 }
