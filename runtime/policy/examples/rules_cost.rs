@@ -36,11 +36,36 @@ fn gate(policy: &Arc<Policy>, text: &str) -> usize {
     events + gate.push(Unjudged::new(Event::Close { choice: 0 })).len()
 }
 
+/// How many pieces of a token's size leave later than they come, and by how many bytes at most.
+fn delay(policy: &Arc<Policy>, text: &str) -> (usize, usize, usize) {
+    let mut gate = Gate::new(policy.clone(), GateOptions::default());
+    gate.push(Unjudged::new(Event::Start { usage: Usage::default() }));
+    gate.push(Unjudged::new(Event::Open { choice: 0, block: Block::Text }));
+    let (mut came, mut left, mut pieces, mut late, mut longest) = (0, 0, 0, 0, 0);
+    // Tokens begin with their space, so that a word's end is open.
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let (piece, behind) = rest.split_at(rest[first.len_utf8()..].find(' ').map_or(rest.len(), |at| first.len_utf8() + at));
+        rest = behind;
+        came += piece.len();
+        let out = gate.push(Unjudged::new(Event::Text { choice: 0, text: piece.to_owned(), logprobs: Vec::new() }));
+        for judged in out {
+            if let Event::Text { text, .. } = judged.event() {
+                left += text.len();
+            }
+        }
+        pieces += 1;
+        late += usize::from(left < came);
+        longest = longest.max(came - left);
+    }
+    (pieces, late, longest)
+}
+
 fn show(name: &str, policy: &Arc<Policy>, text: &str) {
     let parts = (text.len() as f64 / KB4 as f64).max(f64::MIN_POSITIVE);
     let ms = |took: Duration| took.as_secs_f64() * 1e3 / parts;
-    let whole = |direction| best(|| drop(judge_text(policy, direction, text, None)));
-    let streamed = best(|| drop(gate(policy, text)));
+    let whole = |direction| best(|| assert!(!judge_text(policy, direction, text, None).decision.blocks()));
+    let streamed = best(|| assert!(gate(policy, text) > 0));
     println!(
         "{name:24} input {:.3}  output {:.3}  gate, 4 bytes a piece {:.3}   ({} kB)",
         ms(whole(Direction::Input)),
@@ -66,7 +91,11 @@ fn main() {
     let paths: Vec<String> = std::env::args().skip(1).collect();
     for path in &paths {
         match std::fs::read_to_string(path) {
-            Ok(text) => show(path.rsplit('/').next().unwrap_or(path), &policy, &text),
+            Ok(text) => {
+                show(path.rsplit('/').next().unwrap_or(path), &policy, &text);
+                let (pieces, late, longest) = delay(&policy, &text);
+                println!("    of {pieces} words {late} wait for what follows, {longest} bytes at most");
+            }
             Err(error) => eprintln!("{path}: {error}"),
         }
     }

@@ -285,6 +285,27 @@ fn only_what_may_match_waits() {
 }
 
 #[test]
+fn marks_of_other_scripts_do_not_wait() {
+    let policy = Arc::new(Policy::standard().expect("rules"));
+    for piece in ["\u{5e9}\u{5c1}\u{5b8}", "\u{645}\u{651}\u{64e}", "\u{928}\u{93f}\u{94d}", "\u{e01}\u{e33}\u{e48}", "\u{304c}"] {
+        let out = steps(&policy, &GateOptions::default(), [START, open(Block::Text), text(piece)]);
+        assert_eq!(said(&out.concat()), piece);
+    }
+    // But where they are in a match, or begin one.
+    let marked = rules(
+        "kind = 'literal'\nany = ['a \u{5e9}\u{5b8}\u{5c1}\u{5dc}', '\u{5b8}\u{5d0}']\nexamples = ['a \u{5e9}\u{5c1}\u{5b8}\u{5dc}']",
+    );
+    for (raw, before) in [("b a \u{5e9}\u{5c1}\u{5b8}\u{5dc}", "b "), ("\u{5e9}\u{5b8}\u{5d0}b", "\u{5e9}")] {
+        for cut in (1..raw.len()).filter(|cut| raw.is_char_boundary(*cut)) {
+            let (a, b) = raw.split_at(cut);
+            let out = pass(&marked, &GateOptions::default(), [START, open(Block::Text), text(a), text(b), CLOSE, DONE, END]);
+            refusal(&out);
+            assert_eq!(said(&out), before, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
 fn a_violation_ends_the_answer_and_nothing_else() {
     let events = vec![
         START,

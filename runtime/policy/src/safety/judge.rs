@@ -1,5 +1,6 @@
 //! Judging whole texts: what is asked, and what is shown to a moderation or an embedding.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use firecrest_contract::ask::{Ask, Content, Role};
@@ -132,21 +133,21 @@ fn reborrow<'a>(classifier: &'a mut Option<&mut dyn Classifier>) -> Option<&'a m
 }
 
 /// The texts of a part.
-fn texts(content: &Content) -> Vec<(Medium, String)> {
+fn texts(content: &Content) -> Vec<(Medium, Cow<'_, str>)> {
     match content {
-        Content::Text(text) => vec![(Medium::Text, text.clone())],
-        Content::Thinking { text, .. } => vec![(Medium::Thinking, text.clone())],
+        Content::Text(text) => vec![(Medium::Text, text.into())],
+        Content::Thinking { text, .. } => vec![(Medium::Thinking, text.into())],
         Content::Document { title, context, text } => {
-            [title.as_ref(), context.as_ref(), Some(text)].into_iter().flatten().map(|text| (Medium::Text, text.clone())).collect()
+            [title.as_ref(), context.as_ref(), Some(text)].into_iter().flatten().map(|text| (Medium::Text, text.into())).collect()
         }
         Content::ToolUse { name, input, .. } => {
             let mut strings = vec![name.clone()];
             value_strings(input, &mut strings);
             // What a model reads is the JSON's text, where numbers stand too.
             strings.push(input.to_string());
-            strings.into_iter().map(|text| (Medium::Arguments, text)).collect()
+            strings.into_iter().map(|text| (Medium::Arguments, text.into())).collect()
         }
-        Content::ToolResult { text, .. } => vec![(Medium::Text, text.clone())],
+        Content::ToolResult { text, .. } => vec![(Medium::Text, text.into())],
         Content::Beyond => Vec::new(),
     }
 }

@@ -326,7 +326,10 @@ impl Choice {
         }
         if let Some(classifier) = court.classifier.as_deref_mut() {
             let exchange = Exchange { direction: Direction::Output, medium: Medium::Arguments, question: &court.options.question };
-            let text = [name].into_iter().chain(strings.iter().map(String::as_str)).collect::<Vec<_>>().join("\n");
+            // What is no JSON may say something outside strings.
+            let bare = serde_json::from_str::<serde::de::IgnoredAny>(arguments).is_err();
+            let text = [name].into_iter().chain(strings.iter().map(String::as_str)).chain(bare.then_some(arguments)).collect::<Vec<_>>();
+            let text = text.join("\n");
             let findings = scores(court.policy, exchange, &text, classifier);
             self.told(court, findings)?;
         }
@@ -442,7 +445,8 @@ impl Choice {
                         self.queue.push_front(Item::Text { medium, text, start, units });
                         return;
                     }
-                    let rest = text.split_off(usize::try_from(until - start).unwrap_or(text.len()).min(text.len()));
+                    let leaving = usize::try_from(until - start).unwrap_or(usize::MAX);
+                    let rest = text.split_off(text.floor_char_boundary(leaving));
                     let done = rest.is_empty() && units.is_empty();
                     self.show(court);
                     self.held = self.held.saturating_sub(weight(&text, &logprobs));

@@ -57,6 +57,7 @@
 mod choice;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use choice::{Choice, Court, State};
@@ -141,7 +142,8 @@ pub struct Gate {
     policy: Arc<Policy>,
     options: GateOptions,
     classifier: Option<Box<dyn Classifier>>,
-    choices: Vec<Choice>,
+    /// Those of which anything came.
+    choices: BTreeMap<u32, Choice>,
     findings: Vec<(u32, Finding)>,
     started: bool,
     over: bool,
@@ -160,7 +162,7 @@ impl std::fmt::Debug for Gate {
 impl Gate {
     /// A gate for one request's answers, by rules alone.
     pub fn new(policy: Arc<Policy>, options: GateOptions) -> Gate {
-        Gate { policy, options, classifier: None, choices: Vec::new(), findings: Vec::new(), started: false, over: false }
+        Gate { policy, options, classifier: None, choices: BTreeMap::new(), findings: Vec::new(), started: false, over: false }
     }
 
     /// Also by a classifier. To be said before the first event.
@@ -199,8 +201,7 @@ impl Gate {
             }
             _ if !self.started => return Err("something came before its beginning"),
             Event::End { .. } => {
-                let ended = self.choices.iter().filter(|choice| choice.state() != State::Going).count();
-                if ended != self.options.choices.max(1) as usize {
+                if !self.all_ended() {
                     return Err("it ended before each of its answers had");
                 }
                 self.over = true;
@@ -215,17 +216,18 @@ impl Gate {
             | Event::Close { choice }
             | Event::Finish { choice, .. } => *choice,
         };
-        self.made();
+        if choice >= self.options.choices.max(1) {
+            return Err("there is an answer that was not asked for");
+        }
         let Gate { policy, options, classifier, choices, findings, .. } = self;
-        let choice = choices.get_mut(choice as usize).ok_or("there is an answer that was not asked for")?;
+        let choice = choices.entry(choice).or_insert_with(|| Choice::new(choice, options));
         let mut court = Court { policy, options, classifier: classifier.as_deref_mut(), findings, out };
         choice.push(&mut court, event)
     }
 
-    fn made(&mut self) {
-        if self.choices.is_empty() {
-            self.choices = (0..self.options.choices.max(1)).map(|number| Choice::new(number, &self.options)).collect();
-        }
+    fn all_ended(&self) -> bool {
+        let ended = self.choices.values().filter(|choice| choice.state() != State::Going).count();
+        ended == self.options.choices.max(1) as usize
     }
 
     /// Ends every answer that goes on with a refusal: something that judges hangs, or has too much to do. `why` is shown to the caller. The
@@ -239,23 +241,22 @@ impl Gate {
             self.started = true;
             out.push(Judged(Event::Start { usage: Usage::default() }));
         }
-        self.made();
         let Gate { policy, options, classifier, choices, findings, .. } = self;
         let mut court = Court { policy, options, classifier: classifier.as_deref_mut(), findings, out: &mut out };
-        for choice in choices {
-            choice.fail(&mut court, why);
+        for number in 0..options.choices.max(1) {
+            choices.entry(number).or_insert_with(|| Choice::new(number, options)).fail(&mut court, why);
         }
         out
     }
 
     /// Whether an answer was refused: a backend need not go on with it.
     pub fn refused(&self, choice: u32) -> bool {
-        self.choices.get(choice as usize).is_some_and(|choice| choice.state() == State::Refused)
+        self.choices.get(&choice).is_some_and(|choice| choice.state() == State::Refused)
     }
 
     /// Whether no answer goes on.
     pub fn settled(&self) -> bool {
-        self.over || (!self.choices.is_empty() && self.choices.iter().all(|choice| choice.state() != State::Going))
+        self.over || self.all_ended()
     }
 
     /// What was found so far, by answer, for the audit: of each rule the first match.

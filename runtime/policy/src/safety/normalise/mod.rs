@@ -107,6 +107,11 @@ impl Normaliser {
     pub fn pending(&self) -> Option<u64> {
         self.marks.iter().map(|(_, spot)| spot.start).min()
     }
+
+    /// The marks that did not come out yet.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = &Spot> {
+        self.marks.iter().map(|(_, spot)| spot)
+    }
 }
 
 /// A whole text, normalised.

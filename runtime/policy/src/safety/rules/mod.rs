@@ -173,6 +173,17 @@ struct Entry {
 }
 
 impl Matcher {
+    /// Whether a match of a rule that blocks may begin with a character that is no word's.
+    fn may_begin(&self, c: char) -> bool {
+        let mut bytes = [0; 4];
+        let Some(first) = c.encode_utf8(&mut bytes).bytes().next() else { return false };
+        let patterns = self.begin.iter().filter_map(|of| of.get(usize::from(first))).flatten();
+        let mut entries = patterns.filter_map(|(entry, _)| self.patterns.get(usize::from(*entry)));
+        let literal = |literals: &Literals| literals.alive(literals.step(literals.start(), first)) > 0;
+        entries.any(|entry| entry.blocks) || self.blocked.as_ref().is_some_and(literal)
+    }
+
+    /// What follows from a match of a rule.
     pub(crate) fn severity(&self, rule: usize) -> Severity {
         self.severities.get(rule).copied().unwrap_or_default()
     }

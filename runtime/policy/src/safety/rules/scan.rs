@@ -4,7 +4,7 @@ use aho_corasick::automaton::StateID as LiteralState;
 use regex_automata::util::primitives::StateID;
 
 use super::literals::{BORDER, Literals, in_word};
-use super::{Matcher, Severity};
+use super::{Matcher, Pattern};
 use crate::safety::normalise::{Normaliser, Spot};
 
 /// A match. All there are come, also those that lie in or overlap others, each when it is certain.
@@ -124,7 +124,7 @@ impl Scan {
         &self,
         matcher: &Matcher,
         mut live: Vec<Live>,
-        step: impl Fn(&super::Pattern, StateID) -> StateID,
+        step: impl Fn(&Pattern, StateID) -> StateID,
         hits: &mut Vec<Hit>,
     ) -> Vec<Live> {
         live.retain_mut(|one| {
@@ -133,10 +133,9 @@ impl Scan {
             if !entry.pattern.special(one.state) {
                 return true;
             }
-            if entry.pattern.ended(one.state) {
-                if entry.check.accepts(|| self.since(one.start).iter().map(|(byte, ..)| *byte).collect()) {
-                    hits.push(self.hit(entry.rule, one.start));
-                }
+            let text = || self.since(one.start).iter().map(|(byte, ..)| *byte).collect();
+            if entry.pattern.ended(one.state) && entry.check.accepts(text) {
+                hits.push(self.hit(entry.rule, one.start));
             }
             !entry.pattern.dead(one.state)
         });
@@ -177,22 +176,24 @@ impl Scan {
     pub(crate) fn held(&self, matcher: &Matcher) -> Option<u64> {
         let blocks = |one: &&Live| matcher.patterns.get(usize::from(one.entry)).is_none_or(|entry| entry.blocks);
         let live = self.live.iter().filter(blocks).map(|one| one.start).min();
-        self.raw(live, self.blocked, &matcher.blocked)
+        // Marks that are not in order yet matter where a match goes on with them, or, of a strange rule, begins.
+        let marks = || self.normaliser.marks().find(|mark| matcher.may_begin(mark.char)).and(self.normaliser.pending());
+        self.raw(live, self.blocked, &matcher.blocked).or_else(marks)
     }
 
     /// The first raw byte that may belong to any match that is not complete.
     pub(crate) fn pending(&self, matcher: &Matcher) -> Option<u64> {
         let live = self.live.iter().map(|one| one.start).min();
+        let blocked = self.raw(live, self.blocked, &matcher.blocked);
         let flagged = self.raw(live, self.flagged, &matcher.flagged);
-        self.held(matcher).into_iter().chain(flagged).min()
+        blocked.into_iter().chain(flagged).chain(self.normaliser.pending()).min()
     }
 
     fn raw(&self, live: Option<u64>, state: LiteralState, literals: &Option<Literals>) -> Option<u64> {
         let alive = literals.as_ref().map_or(0, |literals| literals.alive(state));
         let literal = (alive > 0).then(|| self.length.saturating_sub(alive));
-        let first = live.into_iter().chain(literal).min();
-        let spot = first.and_then(|first| self.since(first).first()).map(|(_, start, _)| *start);
-        spot.into_iter().chain(self.normaliser.pending()).min()
+        let first = live.into_iter().chain(literal).min()?;
+        self.since(first).first().map(|(_, start, _)| *start)
     }
 }
 
@@ -212,6 +213,115 @@ impl Found {
             if self.seen.get_mut(hit.rule).is_some_and(|seen| !std::mem::replace(seen, true)) {
                 self.hits.push(hit);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::safety::rules::{Direction, Policy};
+
+    /// Searches, each with a border before, what matches by the `regex` crate, and a border behind.
+    const SEARCHES: [(&str, bool, &str, bool); 7] = [
+        ("kind = 'regex'\nany = ['\\ba[b1]{1,2}\\b']", true, "a[b1]{1,2}", true),
+        ("kind = 'regex'\nany = ['b-?1']", false, "b-?1", false),
+        ("kind = 'regex'\nany = ['1-\\b', 'aaa']", false, "aaa", false),
+        ("kind = 'literal'\nany = ['b', 'b-a']", true, "b|b-a", true),
+        ("kind = 'literal'\nany = ['ab', 'b11']\nwords = false", false, "ab|b11", false),
+        ("kind = 'literal'\nany = ['-b']", false, "-b", true),
+        ("kind = 'regex'\nany = ['-{1,3}\\ba']", false, "-{1,3}a", false),
+    ];
+
+    fn policy() -> Policy {
+        let mut text = "format = 1\nrevision = ''\n[[category]]\nid = 'c'\nabout = ''\n".to_owned();
+        for (number, (search, ..)) in SEARCHES.iter().enumerate() {
+            let example = ["ab", "b1", "aaa", "b", "ab", "-b", "-a"][number];
+            text +=
+                &format!("[[rule]]\nid = 'r{number}'\ncategory = 'c'\nabout = ''\noutput = 'block'\n{search}\nexamples = ['{example}']\n");
+        }
+        Policy::load([text.as_str()]).expect("rules")
+    }
+
+    fn word(text: &str, at: Option<usize>) -> bool {
+        at.and_then(|at| text.as_bytes().get(at)).is_some_and(|b| in_word(*b))
+    }
+
+    fn border(text: &str, at: usize) -> bool {
+        word(text, at.checked_sub(1)) != word(text, Some(at))
+    }
+
+    /// Every match, by trying every part of the text.
+    fn expected(text: &str) -> BTreeSet<Hit> {
+        let mut hits = BTreeSet::new();
+        for (rule, (_, before, core, behind)) in SEARCHES.iter().enumerate() {
+            let core = regex::Regex::new(&format!("^(?:{core})$")).expect("a pattern");
+            for start in 0..text.len() {
+                for end in start + 1..=text.len().min(start + 4) {
+                    // A border is asked for only where a word's byte stands at the edge.
+                    let free = |asked: bool, edge: usize, at: usize| !asked || !word(text, Some(edge)) || border(text, at);
+                    if core.is_match(&text[start..end]) && free(*before, start, start) && free(*behind, end - 1, end) {
+                        hits.insert(Hit { rule, start: start as u64, end: end as u64 });
+                    }
+                    if rule == 2 && &text[start..end] == "1-" && word(text, Some(end)) {
+                        hits.insert(Hit { rule, start: start as u64, end: end as u64 });
+                    }
+                }
+            }
+        }
+        hits
+    }
+
+    /// Every text of up to so many characters.
+    fn endings(length: usize) -> Vec<String> {
+        let mut all = vec![String::new()];
+        let mut from = 0;
+        for _ in 0..length {
+            let until = all.len();
+            for at in from..until {
+                for c in "ab1-".chars() {
+                    all.push(format!("{}{c}", all[at]));
+                }
+            }
+            from = until;
+        }
+        all
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        /// All matches are found, and at each byte exactly so much is held as may still be one's.
+        #[test]
+        fn as_trying_everything(text in "[ab1-]{0,12}") {
+            let policy = policy();
+            let matcher = policy.matcher(Direction::Output);
+            let endings = endings(4);
+            let all = expected(&text);
+            let (mut scan, mut hits) = (Scan::new(matcher), Vec::new());
+            for (at, c) in text.char_indices() {
+                let so_far = &text[..at];
+                let held = scan.held(matcher).unwrap_or(at as u64);
+                for hit in all.iter().filter(|hit| hit.end > at as u64) {
+                    prop_assert!(held <= hit.start.min(at as u64), "`{}` is held from {} of {:?}", so_far, held, hit);
+                }
+                // Until the first match: what is held behind one is of no use.
+                if hits.is_empty() && held < at as u64 {
+                    let may = endings.iter().any(|ending| {
+                        expected(&format!("{so_far}{ending}")).iter().any(|hit| hit.start == held && hit.end >= at as u64)
+                    });
+                    prop_assert!(may, "`{}` is held from {} for nothing", so_far, held);
+                }
+                scan.push(matcher, c, at as u64, at as u64 + 1, &mut hits);
+            }
+            let mut would = hits.clone();
+            scan.would_end(matcher, &mut would);
+            scan.finish(matcher, &mut hits);
+            prop_assert_eq!(&would, &hits);
+            prop_assert_eq!(hits.into_iter().collect::<BTreeSet<_>>(), all);
         }
     }
 }
