@@ -22,8 +22,10 @@
 //! ```
 
 mod device;
+mod engine_thread;
 mod sources;
 
 pub use device::{BackendKind, Device};
+pub use engine_thread::EngineThread;
 pub use firecrest_engine as engine;
 pub use sources::{EMBEDDED, open, open_adapter, sources};

@@ -58,13 +58,13 @@ pub fn hold(ask: &Ask, format: &ToolFormat, thoughts: Option<&Thoughts>, vocabul
     let strict = offered.iter().any(|(_, tool)| tool.strict);
     match answer {
         None if tools.is_empty() => Ok(Hold::default()),
-        None if forced => Ok(writer.from_start(thoughts, &tools, "calls", None)),
-        Some(answer) if tools.is_empty() => Ok(writer.from_start(thoughts, &[], "answer", Some(&answer))),
-        Some(answer) if forced => Ok(writer.from_start(thoughts, &tools, "calls", Some(&answer))),
-        Some(answer) => Ok(writer.from_start(thoughts, &tools, "calls | answer", Some(&answer))),
+        None if forced => Ok(writer.throughout(thoughts, &tools, "calls", None)),
+        Some(answer) if tools.is_empty() => Ok(writer.throughout(thoughts, &[], "answer", Some(&answer))),
+        Some(answer) if forced => Ok(writer.throughout(thoughts, &tools, "calls", Some(&answer))),
+        Some(answer) => Ok(writer.throughout(thoughts, &tools, "calls | answer", Some(&answer))),
         // Only a grammar that also holds prose can keep an answer from beginning with a call that breaks its schema.
-        None if format.bare && strict => Ok(writer.from_start(thoughts, &tools, "calls | prose", None)),
-        None => Ok(writer.from_trigger(&tools)),
+        None if format.bare && strict => Ok(writer.throughout(thoughts, &tools, "calls | prose", None)),
+        None => Ok(writer.behind_trigger(&tools)),
     }
 }
 
@@ -126,7 +126,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// A grammar for the whole answer, or for what follows the thoughts.
-    fn from_start(mut self, thoughts: Option<&Thoughts>, tools: &[(&str, Value)], what: &str, answer: Option<&Value>) -> Hold {
+    fn throughout(mut self, thoughts: Option<&Thoughts>, tools: &[(&str, Value)], what: &str, answer: Option<&Value>) -> Hold {
         let end = match thoughts {
             // What was triggered is free again behind the grammar, and nothing more is wanted.
             Some(_) => format!(" {}", self.end()),
@@ -162,7 +162,7 @@ impl Writer<'_> {
     }
 
     /// A grammar for what follows where a call opens.
-    fn from_trigger(mut self, tools: &[(&str, Value)]) -> Hold {
+    fn behind_trigger(mut self, tools: &[(&str, Value)]) -> Hold {
         if self.format.bare && (self.vocabulary.control)(self.format.open).is_none() {
             // Such a model only knows calls in place of answers, and text may begin like one.
             return Hold::default();
