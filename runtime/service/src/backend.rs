@@ -98,7 +98,8 @@ pub trait Backend {
     /// An ask that it can't serve, as [`Backend::check`], or whose prompt is longer than the context.
     async fn price(&self, ask: &Ask) -> Result<Price, ApiError>;
 
-    /// Begins to answer. Ready once the backend is committed, or has refused; the first event may come later.
+    /// Begins to answer. Ready once the first event is there, so that whatever fails before it is an error here and another backend may be asked; until
+    /// then dropping the future cancels.
     ///
     /// # Errors
     /// Nothing was produced.

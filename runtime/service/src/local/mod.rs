@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use firecrest_contract::ask::{Ask, Content, Role, Thinking, ToolChoice};
 use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::event::Event;
 use firecrest_engine::engine::{AdapterId, Engine, Generate, Pin, Priority, Request, Sampling, Sharing, Work};
 use firecrest_engine::text::{TokenKind, Tokenizer, WallTime};
 use firecrest_engine::{Error, ErrorCode};
@@ -176,7 +177,7 @@ impl<P: EnginePort> Local<P> {
         format.chain(thoughts).filter(|mark| !mark.is_empty()).collect()
     }
 
-    /// Submits every sequence of an ask.
+    /// Submits every sequence of an ask, and waits for the first to begin.
     async fn begin(&self, ask: &Rc<Ask>, grant: &Grant) -> Result<Answer, StartError> {
         self.check(ask).map_err(StartError::Refused)?;
         let prompts = self.prompts(ask).map_err(StartError::Refused)?;
@@ -232,7 +233,15 @@ impl<P: EnginePort> Local<P> {
             }
             answer.prompts.push(Asked { tokens: prompt.ids.len() as u32, breakpoints, usage: None });
         }
-        Ok(answer)
+        // What fails before the first token fails here, so that somebody else may be asked.
+        match answer.next().await {
+            Some(Event::Fault(error)) => Err(StartError::Before { retry: error.should_retry == Some(true), error }),
+            Some(first) => {
+                answer.queue.push_front(first);
+                Ok(answer)
+            }
+            None => Err(StartError::Before { error: ApiError::new(ErrorKind::Api, "the model said nothing"), retry: false }),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use firecrest_contract::ask::{Ask, Format, Tool, ToolChoice};
+use firecrest_contract::ask::{Ask, Dialect, Format, Tool, ToolChoice};
 use firecrest_contract::error::ApiError;
 use firecrest_engine::grammar::{Constraint, Grammar, Trigger, check};
 use serde_json::{Map, Value, json};
@@ -36,13 +36,14 @@ pub fn holds_from_start(ask: &Ask) -> bool {
 /// # Errors
 /// A schema that can't be compiled, with its leaf; a choice of a tool that is not there; what a format can't hold to.
 pub fn hold(ask: &Ask, format: &ToolFormat, thoughts: Option<&Thoughts>, vocabulary: &Vocabulary<'_>) -> Result<Hold, ApiError> {
+    let leaves = Leaves(ask.dialect);
     let writer = Writer { format, vocabulary, parallel: ask.parallel_tools, text: String::new() };
     let offered: Vec<(usize, &Tool)> = match &ask.tool_choice {
         ToolChoice::None => Vec::new(),
         ToolChoice::Tool(name) => {
             let chosen: Vec<_> = ask.tools.iter().enumerate().filter(|(_, tool)| tool.name == *name).collect();
             if chosen.is_empty() {
-                return Err(ApiError::invalid("tool_choice.name", format!("{name:?} is not among the tools")));
+                return Err(ApiError::invalid(leaves.choice(), format!("{name:?} is not among the tools")));
             }
             chosen
         }
@@ -51,9 +52,9 @@ pub fn hold(ask: &Ask, format: &ToolFormat, thoughts: Option<&Thoughts>, vocabul
     if offered.is_empty() && ask.tool_choice == ToolChoice::Any {
         return Err(ApiError::invalid("tool_choice", "a tool must be called, but none is given"));
     }
-    let answer = ask.format.as_ref().map(answer_schema).transpose()?;
+    let answer = ask.format.as_ref().map(|format| answer_schema(format, &leaves)).transpose()?;
     let forced = matches!(ask.tool_choice, ToolChoice::Any | ToolChoice::Tool(_));
-    let arguments = offered.iter().map(|&(at, tool)| arguments_schema(at, tool, forced, format)).collect::<Result<Vec<_>, _>>()?;
+    let arguments = offered.iter().map(|&(at, tool)| arguments_schema(at, tool, forced, format, &leaves)).collect::<Result<Vec<_>, _>>()?;
     let tools: Vec<(&str, Value)> = offered.iter().map(|(_, tool)| tool.name.as_str()).zip(arguments).collect();
     let strict = offered.iter().any(|(_, tool)| tool.strict);
     match answer {
@@ -68,6 +69,39 @@ pub fn hold(ask: &Ask, format: &ToolFormat, thoughts: Option<&Thoughts>, vocabul
     }
 }
 
+/// Leaves of a body, as its dialect names them.
+struct Leaves(Dialect);
+
+impl Leaves {
+    fn schema(&self, at: usize) -> String {
+        match self.0 {
+            Dialect::Messages(_) => format!("tools.{at}.input_schema"),
+            Dialect::OpenAi => format!("tools.{at}.function.parameters"),
+        }
+    }
+
+    fn strict(&self, at: usize) -> String {
+        match self.0 {
+            Dialect::Messages(_) => format!("tools.{at}.strict"),
+            Dialect::OpenAi => format!("tools.{at}.function.strict"),
+        }
+    }
+
+    fn choice(&self) -> &'static str {
+        match self.0 {
+            Dialect::Messages(_) => "tool_choice.name",
+            Dialect::OpenAi => "tool_choice.function.name",
+        }
+    }
+
+    fn format(&self) -> &'static str {
+        match self.0 {
+            Dialect::Messages(_) => "output_config.format.schema",
+            Dialect::OpenAi => "response_format.json_schema.schema",
+        }
+    }
+}
+
 /// A schema whose JSON is spaced as models are trained to write it.
 fn spaced(schema: &Value) -> Value {
     let mut schema = match schema {
@@ -79,12 +113,12 @@ fn spaced(schema: &Value) -> Value {
     Value::Object(schema)
 }
 
-fn answer_schema(format: &Format) -> Result<Value, ApiError> {
-    let (schema, path) = match format {
-        Format::JsonSchema { schema, .. } => (schema.clone(), "output_config.format.schema"),
-        Format::JsonObject => (json!({ "type": "object" }), "output_config.format"),
+fn answer_schema(format: &Format, leaves: &Leaves) -> Result<Value, ApiError> {
+    let schema = match format {
+        Format::JsonSchema { schema, .. } => schema.clone(),
+        Format::JsonObject => json!({ "type": "object" }),
     };
-    check(&Grammar::JsonSchema(schema.clone())).map_err(|e| ApiError::invalid(path, e.message()))?;
+    check(&Grammar::JsonSchema(schema.clone())).map_err(|e| ApiError::invalid(leaves.format(), e.message()))?;
     Ok(match schema {
         // Compact: nobody was trained on this schema, and small models lose themselves in white space.
         Value::Object(mut members) => {
@@ -97,12 +131,12 @@ fn answer_schema(format: &Format) -> Result<Value, ApiError> {
 }
 
 /// What a tool's arguments are held to: its schema where it is strict or must be called, else any object.
-fn arguments_schema(at: usize, tool: &Tool, forced: bool, format: &ToolFormat) -> Result<Value, ApiError> {
+fn arguments_schema(at: usize, tool: &Tool, forced: bool, format: &ToolFormat, leaves: &Leaves) -> Result<Value, ApiError> {
     let any = || json!({ "type": "object" });
     if format.body == Body::Python {
         if tool.strict {
             let why = "this model writes calls in Python's syntax, which can't be held to a JSON Schema; leave strict out";
-            return Err(ApiError::invalid(format!("tools.{at}.strict"), why));
+            return Err(ApiError::invalid(leaves.strict(at), why));
         }
         return Ok(tool.schema.clone());
     }
@@ -112,7 +146,7 @@ fn arguments_schema(at: usize, tool: &Tool, forced: bool, format: &ToolFormat) -
     let schema = spaced(&tool.schema);
     match check(&Grammar::JsonSchema(schema.clone())) {
         Ok(()) => Ok(schema),
-        Err(e) if tool.strict => Err(ApiError::invalid(format!("tools.{at}.input_schema"), e.message())),
+        Err(e) if tool.strict => Err(ApiError::invalid(leaves.schema(at), e.message())),
         Err(_) => Ok(spaced(&any())),
     }
 }

@@ -165,6 +165,9 @@ fn errors_name_the_leaf() {
     strict.tools[1].schema = json!({"type": "object", "properties": {"a": {"type": "strung"}}});
     let message = wrong(&strict, &LLAMA);
     assert!(message.starts_with("tools.1.input_schema: the JSON schema at "), "{message}");
+    strict.dialect = firecrest_contract::ask::Dialect::OpenAi;
+    assert!(wrong(&strict, &LLAMA).starts_with("tools.1.function.parameters: "));
+    strict.dialect = ask(ToolChoice::Auto, true, true).dialect;
     let mut loose = strict.clone();
     loose.tools.iter_mut().for_each(|tool| tool.strict = false);
     loose.tool_choice = ToolChoice::Any;
