@@ -25,7 +25,7 @@ use futures_util::StreamExt;
 
 use crate::backend::{Backend, Events, Exactness, Grant, Price, StartError};
 use crate::prompt::{Prompt, Prompter, refused};
-use crate::tools::grammar::{Hold, Vocabulary, hold, holds_from_start};
+use crate::tools::grammar::{Hold, Schemas, Vocabulary, hold, holds_from_start};
 use crate::tools::{Body, GENERIC, Parser, Reading, ToolFormat};
 use answer::{AHEAD, Answer, Asked, Choice};
 use decode::Decoder;
@@ -68,6 +68,7 @@ pub struct Local<P> {
     context: u32,
     lent: Lent,
     adapter: Option<AdapterId>,
+    schemas: Schemas,
     /// Prompts made last, oldest first: an ask is priced, and then begun.
     recent: RefCell<VecDeque<(Ask, Rc<Vec<Prompt>>)>>,
 }
@@ -85,7 +86,7 @@ impl<P: EnginePort> Local<P> {
     /// A chat template that does not compile.
     pub fn new(port: P, facts: &ModelFacts, lent: Lent) -> Result<Local<P>, Error> {
         let prompter = Prompter::new(facts.tokenizer.clone(), facts.template.as_deref())?;
-        Ok(Local { port, prompter, context: facts.context, lent, adapter: None, recent: RefCell::default() })
+        Ok(Local { port, prompter, context: facts.context, lent, adapter: None, schemas: Schemas::default(), recent: RefCell::default() })
     }
 
     /// With this LoRA adapter.
@@ -132,7 +133,7 @@ impl<P: EnginePort> Local<P> {
         }
         let tokenizer = self.prompter.tokenizer();
         let control = |text: &str| self.control(text);
-        let vocabulary = Vocabulary { control: &control, ends: tokenizer.end_of_generation() };
+        let vocabulary = Vocabulary { control: &control, ends: tokenizer.end_of_generation(), schemas: &self.schemas };
         hold(ask, self.format(), prompt.and_then(|prompt| prompt.thinks), &vocabulary)
     }
 
@@ -331,7 +332,12 @@ fn start_error(ask: &Ask, error: &Error) -> StartError {
         ErrorCode::Request | ErrorCode::Unsupported | ErrorCode::UnknownAdapter | ErrorCode::Template => {
             let message = error.message();
             let fields = ["temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "stop"];
-            let default = if ask.raw.is_empty() { "messages" } else { "prompt" };
+            // Schemas were checked one by one; all of them together may still be too much.
+            let default = match (ask.raw.is_empty(), ask.tools.is_empty()) {
+                (true, false) if message.contains("grammar") => "tools",
+                (true, _) => "messages",
+                (false, _) => "prompt",
+            };
             let path = fields.into_iter().find(|field| message.contains(field)).unwrap_or(default);
             StartError::Refused(refused(path, error))
         }

@@ -1,10 +1,12 @@
 //! What a model is held to: calls of tools, and answers of a form.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use firecrest_contract::ask::{Ask, Dialect, Format, Tool, ToolChoice};
 use firecrest_contract::error::ApiError;
-use firecrest_engine::grammar::{Constraint, Grammar, Trigger, check};
+use firecrest_engine::grammar::{Checker, Constraint, Grammar, Trigger};
 use serde_json::{Map, Value, json};
 
 use super::{Body, Thoughts, ToolFormat};
@@ -15,6 +17,43 @@ pub struct Vocabulary<'a> {
     pub control: &'a dyn Fn(&str) -> Option<u32>,
     /// Tokens that end generation.
     pub ends: &'a [u32],
+    /// What is known of schemas.
+    pub schemas: &'a Schemas,
+}
+
+/// Says whether schemas compile, and remembers: an agent asks with the same tools again and again.
+#[derive(Default)]
+pub struct Schemas {
+    checker: RefCell<Option<Checker>>,
+    known: RefCell<HashMap<String, Result<(), String>>>,
+}
+
+/// Schemas that are remembered, and the bytes of one at most.
+const MOST_KNOWN: usize = 256;
+const LONGEST_KNOWN: usize = 16 << 10;
+
+impl Schemas {
+    /// Whether a schema compiles; why not where it doesn't.
+    fn check(&self, schema: &Value) -> Result<(), String> {
+        let text = schema.to_string();
+        if let Some(known) = self.known.borrow().get(&text) {
+            return known.clone();
+        }
+        let mut checker = self.checker.borrow_mut();
+        let checker = match &mut *checker {
+            Some(checker) => checker,
+            none => none.insert(Checker::new().map_err(|e| e.message().to_owned())?),
+        };
+        let outcome = checker.check(&Grammar::JsonSchema(schema.clone())).map_err(|e| e.message().to_owned());
+        let mut known = self.known.borrow_mut();
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        if text.len() <= LONGEST_KNOWN {
+            known.insert(text, outcome.clone());
+        }
+        outcome
+    }
 }
 
 /// What holds an answer to its form.
@@ -52,9 +91,12 @@ pub fn hold(ask: &Ask, format: &ToolFormat, thoughts: Option<&Thoughts>, vocabul
     if offered.is_empty() && ask.tool_choice == ToolChoice::Any {
         return Err(ApiError::invalid("tool_choice", "a tool must be called, but none is given"));
     }
-    let answer = ask.format.as_ref().map(|format| answer_schema(format, &leaves)).transpose()?;
+    let answer = ask.format.as_ref().map(|format| answer_schema(format, &leaves, vocabulary.schemas)).transpose()?;
     let forced = matches!(ask.tool_choice, ToolChoice::Any | ToolChoice::Tool(_));
-    let arguments = offered.iter().map(|&(at, tool)| arguments_schema(at, tool, forced, format, &leaves)).collect::<Result<Vec<_>, _>>()?;
+    let arguments = offered
+        .iter()
+        .map(|&(at, tool)| arguments_schema(at, tool, forced, format, &leaves, vocabulary.schemas))
+        .collect::<Result<Vec<_>, _>>()?;
     let tools: Vec<(&str, Value)> = offered.iter().map(|(_, tool)| tool.name.as_str()).zip(arguments).collect();
     let strict = offered.iter().any(|(_, tool)| tool.strict);
     match answer {
@@ -113,12 +155,12 @@ fn spaced(schema: &Value) -> Value {
     Value::Object(schema)
 }
 
-fn answer_schema(format: &Format, leaves: &Leaves) -> Result<Value, ApiError> {
+fn answer_schema(format: &Format, leaves: &Leaves, schemas: &Schemas) -> Result<Value, ApiError> {
     let schema = match format {
         Format::JsonSchema { schema, .. } => schema.clone(),
         Format::JsonObject => json!({ "type": "object" }),
     };
-    check(&Grammar::JsonSchema(schema.clone())).map_err(|e| ApiError::invalid(leaves.format(), e.message()))?;
+    schemas.check(&schema).map_err(|why| ApiError::invalid(leaves.format(), why))?;
     Ok(match schema {
         // Compact: nobody was trained on this schema, and small models lose themselves in white space.
         Value::Object(mut members) => {
@@ -131,7 +173,14 @@ fn answer_schema(format: &Format, leaves: &Leaves) -> Result<Value, ApiError> {
 }
 
 /// What a tool's arguments are held to: its schema where it is strict or must be called, else any object.
-fn arguments_schema(at: usize, tool: &Tool, forced: bool, format: &ToolFormat, leaves: &Leaves) -> Result<Value, ApiError> {
+fn arguments_schema(
+    at: usize,
+    tool: &Tool,
+    forced: bool,
+    format: &ToolFormat,
+    leaves: &Leaves,
+    schemas: &Schemas,
+) -> Result<Value, ApiError> {
     let any = || json!({ "type": "object" });
     if format.body == Body::Python {
         if tool.strict {
@@ -144,9 +193,9 @@ fn arguments_schema(at: usize, tool: &Tool, forced: bool, format: &ToolFormat, l
         return Ok(spaced(&any()));
     }
     let schema = spaced(&tool.schema);
-    match check(&Grammar::JsonSchema(schema.clone())) {
+    match schemas.check(&schema) {
         Ok(()) => Ok(schema),
-        Err(e) if tool.strict => Err(ApiError::invalid(leaves.schema(at), e.message())),
+        Err(why) if tool.strict => Err(ApiError::invalid(leaves.schema(at), why)),
         Err(_) => Ok(spaced(&any())),
     }
 }
