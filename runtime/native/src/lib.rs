@@ -23,9 +23,13 @@
 
 mod device;
 #[cfg(feature = "server")]
+mod engine_thread;
+#[cfg(feature = "server")]
 pub mod server;
 mod sources;
 
 pub use device::{BackendKind, Device};
+#[cfg(feature = "server")]
+pub use engine_thread::EngineThread;
 pub use firecrest_engine as engine;
 pub use sources::{EMBEDDED, open, open_adapter, sources};

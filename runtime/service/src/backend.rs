@@ -90,7 +90,8 @@ pub trait Backend {
     /// As [`Backend::embed_price`]; what the engine failed with.
     async fn embed(&self, ask: EmbedAsk, lane: u8) -> Result<Embedded, ApiError>;
 
-    /// Begins to answer. Ready once the backend is committed, or has refused; the first event may come later.
+    /// Begins to answer. Ready once the first event is there, so that whatever fails before it is an error here and another backend may be asked; until
+    /// then dropping the future cancels.
     ///
     /// # Errors
     /// Nothing was produced.

@@ -129,16 +129,29 @@ impl Compiler {
     }
 }
 
-/// Whether a grammar compiles, told without a model: by a vocabulary of single bytes.
-///
-/// # Errors
-/// A grammar that does not: the message names the place. Numbered tokens (`<[7]>`) can't be told so.
-pub fn check(grammar: &Grammar) -> Result<()> {
-    let environment = ApproximateTokEnv::single_byte_env();
-    let mut factory = ParserFactory::new_simple(&environment).map_err(|e| Error::internal(format!("grammars of bytes: {e:#}")))?;
-    factory.quiet();
-    factory.limits_mut().verbose_errors = false;
-    Compiler { factory, environment, compiled: Vec::new() }.compile_grammar(grammar).map(drop)
+/// Says whether grammars compile, without a model: by a vocabulary of single bytes.
+pub struct Checker(Compiler);
+
+impl Checker {
+    /// For any number of grammars; dear to make.
+    ///
+    /// # Errors
+    /// A fault of ours.
+    pub fn new() -> Result<Checker> {
+        let environment = ApproximateTokEnv::single_byte_env();
+        let mut factory = ParserFactory::new_simple(&environment).map_err(|e| Error::internal(format!("grammars of bytes: {e:#}")))?;
+        factory.quiet();
+        factory.limits_mut().verbose_errors = false;
+        Ok(Checker(Compiler { factory, environment, compiled: Vec::new() }))
+    }
+
+    /// Whether a grammar compiles.
+    ///
+    /// # Errors
+    /// One that does not: the message names the place. Numbered tokens (`<[7]>`) can't be told so.
+    pub fn check(&self, grammar: &Grammar) -> Result<()> {
+        self.0.compile_grammar(grammar).map(drop)
+    }
 }
 
 fn json_schema(schema: &Value) -> TopLevelGrammar {

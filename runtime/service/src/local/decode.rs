@@ -75,3 +75,44 @@ impl Decoder {
         raw
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use firecrest_engine::file::ModelFile;
+    use firecrest_engine::text::EncodeOptions;
+
+    use super::*;
+
+    #[test]
+    fn marks_stand_where_they_came_and_stops_cut_across_them() {
+        let source = firecrest_weights::MemorySource::new("chat", firecrest_models::CHAT);
+        let file = pollster::block_on(ModelFile::open(vec![Box::new(source)])).expect("a GGUF file");
+        let tokenizer = Tokenizer::from_file(&file).expect("a tokenizer").expect("one with text");
+        let control = |id: &u32| tokenizer.token_kind(*id) == Some(TokenKind::Control);
+        let controls: Vec<u32> = (0..tokenizer.vocab_size() as u32).filter(control).take(2).collect();
+        let [mark, other] = controls[..] else { panic!("two control tokens") };
+        let name: &'static str = Box::leak(tokenizer.token_text(mark).expect("a name").to_owned().into_boxed_str());
+        let ids = |text: &str| tokenizer.encode(text, EncodeOptions::default()).expect("ids");
+        let tokens = [ids("the fo"), vec![other, mark], ids("x ran"), vec![mark], ids("é")].concat();
+        let read = |stop: &str, ends: bool| {
+            let stops: Vec<String> = [stop].into_iter().filter(|stop| !stop.is_empty()).map(str::to_owned).collect();
+            let mut decoder = Decoder::new(&tokenizer, &ids("before "), &stops, vec![name]);
+            let mut raw = String::new();
+            let mut bytes = 0;
+            for &id in &tokens {
+                let (text, stands_for) = decoder.push(id);
+                raw.push_str(&text);
+                bytes += stands_for;
+            }
+            raw.push_str(&decoder.finish(ends));
+            (raw, bytes)
+        };
+        let whole = format!("the fo{name}x ran{name}é");
+        assert_eq!(read("", false), (whole.clone(), whole.len()));
+        // A stop that might be beginning holds what follows back, and lets it go in order.
+        assert_eq!(read("foy", false).0, whole);
+        assert_eq!(read("éx", false).0, whole);
+        let (stopped, _) = read("ané", true);
+        assert_eq!(stopped, format!("the fo{name}x r"));
+    }
+}

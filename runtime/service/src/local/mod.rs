@@ -18,6 +18,7 @@ use std::time::Duration;
 use firecrest_contract::ask::{Ask, Content, Role, Thinking, ToolChoice};
 use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::event::Event;
 use firecrest_engine::engine::{AdapterId, Engine, Generate, Pin, Priority, Request, Sampling, Sharing, Work};
 use firecrest_engine::text::{TokenKind, Tokenizer, WallTime};
 use firecrest_engine::{Error, ErrorCode};
@@ -26,7 +27,7 @@ use futures_util::StreamExt;
 
 use crate::backend::{Backend, Events, Exactness, Grant, Price, StartError};
 use crate::prompt::{Prompt, Prompter, refused};
-use crate::tools::grammar::{Hold, Vocabulary, hold, holds_from_start};
+use crate::tools::grammar::{Hold, Schemas, Vocabulary, hold, holds_from_start};
 use crate::tools::{Body, GENERIC, Parser, Reading, ToolFormat};
 use answer::{AHEAD, Answer, Asked, Choice};
 use decode::Decoder;
@@ -69,6 +70,7 @@ pub struct Local<P> {
     context: u32,
     lent: Lent,
     adapter: Option<AdapterId>,
+    schemas: Schemas,
     /// Prompts made last, oldest first: an ask is priced, and then begun.
     recent: RefCell<VecDeque<(Ask, Rc<Vec<Prompt>>)>>,
 }
@@ -86,7 +88,7 @@ impl<P: EnginePort> Local<P> {
     /// A chat template that does not compile.
     pub fn new(port: P, facts: &ModelFacts, lent: Lent) -> Result<Local<P>, Error> {
         let prompter = Prompter::new(facts.tokenizer.clone(), facts.template.as_deref())?;
-        Ok(Local { port, prompter, context: facts.context, lent, adapter: None, recent: RefCell::default() })
+        Ok(Local { port, prompter, context: facts.context, lent, adapter: None, schemas: Schemas::default(), recent: RefCell::default() })
     }
 
     /// With this LoRA adapter.
@@ -133,7 +135,7 @@ impl<P: EnginePort> Local<P> {
         }
         let tokenizer = self.prompter.tokenizer();
         let control = |text: &str| self.control(text);
-        let vocabulary = Vocabulary { control: &control, ends: tokenizer.end_of_generation() };
+        let vocabulary = Vocabulary { control: &control, ends: tokenizer.end_of_generation(), schemas: &self.schemas };
         hold(ask, self.format(), prompt.and_then(|prompt| prompt.thinks), &vocabulary)
     }
 
@@ -178,7 +180,7 @@ impl<P: EnginePort> Local<P> {
         format.chain(thoughts).filter(|mark| !mark.is_empty()).collect()
     }
 
-    /// Submits every sequence of an ask.
+    /// Submits every sequence of an ask, and waits for the first to begin.
     async fn begin(&self, ask: &Rc<Ask>, grant: &Grant) -> Result<Answer, StartError> {
         self.check(ask).map_err(StartError::Refused)?;
         let prompts = self.prompts(ask).map_err(StartError::Refused)?;
@@ -234,7 +236,15 @@ impl<P: EnginePort> Local<P> {
             }
             answer.prompts.push(Asked { tokens: prompt.ids.len() as u32, breakpoints, usage: None });
         }
-        Ok(answer)
+        // What fails before the first token fails here, so that somebody else may be asked.
+        match answer.next().await {
+            Some(Event::Fault(error)) => Err(StartError::Before { retry: error.should_retry == Some(true), error }),
+            Some(first) => {
+                answer.queue.push_front(first);
+                Ok(answer)
+            }
+            None => Err(StartError::Before { error: ApiError::new(ErrorKind::Api, "the model said nothing"), retry: false }),
+        }
     }
 }
 
@@ -332,7 +342,12 @@ fn start_error(ask: &Ask, error: &Error) -> StartError {
         ErrorCode::Request | ErrorCode::Unsupported | ErrorCode::UnknownAdapter | ErrorCode::Template => {
             let message = error.message();
             let fields = ["temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "stop"];
-            let default = if ask.raw.is_empty() { "messages" } else { "prompt" };
+            // Schemas were checked one by one; all of them together may still be too much.
+            let default = match (ask.raw.is_empty(), ask.tools.is_empty()) {
+                (true, false) if message.contains("grammar") => "tools",
+                (true, _) => "messages",
+                (false, _) => "prompt",
+            };
             let path = fields.into_iter().find(|field| message.contains(field)).unwrap_or(default);
             StartError::Refused(refused(path, error))
         }

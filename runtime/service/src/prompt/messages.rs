@@ -86,7 +86,7 @@ impl Messages<'_> {
                 Content::Thinking { text, .. } => thoughts.push((self.guard)(text)),
                 Content::ToolUse { id, name, input } if self.traits.format.in_template => {
                     let guarded = guarded(input, self.guard);
-                    let arguments = if self.traits.arguments_as_text { Value::from(guarded.to_string()) } else { guarded };
+                    let arguments = if self.traits.arguments_as_text { Value::from(python_json(&guarded)) } else { guarded };
                     calls.push(json!({ "id": self.id(id), "type": "function", "function": { "name": name, "arguments": arguments } }));
                 }
                 Content::ToolUse { name, input, .. } => {

@@ -10,14 +10,15 @@ use firecrest_contract::event::{Event, Finish};
 use firecrest_contract::leaf::parse;
 use firecrest_contract::{messages, openai};
 use firecrest_policy::limits::Price;
-use firecrest_policy::safety::gate::{Gate, GateOptions, Judged};
+use firecrest_policy::safety::gate::{Gate, GateOptions, Judged, Unjudged};
 use firecrest_policy::safety::judge::judge_input;
-use futures_util::future::select;
+use futures_util::future::{Either, select};
+use futures_util::{FutureExt, stream};
 use http::StatusCode;
 
 use super::{Exchange, Outcomes, Service, response, text};
 use crate::answer::Answer;
-use crate::backend::{Backend, Grant, StartError};
+use crate::backend::{Backend, Events, Grant, StartError};
 use crate::body::Body;
 use crate::encode::{self, Encoder, Head};
 use crate::host::{Host, Principal};
@@ -141,23 +142,29 @@ impl<H: Host> Service<H> {
             namespace: principal.namespace.clone(),
             pin_quota: principal.pin_quota,
         };
-        let since = self.host.monotonic();
-        let events = backend.start(Rc::new(ask), grant).await.map_err(|error| match error {
-            StartError::Refused(error) | StartError::Before { error, .. } => error,
-            StartError::Busy { retry_after } => {
-                let wait = (retry_after.as_millis() as u64).max(1);
-                let message = format!("too many requests are waiting; try again in {wait} ms");
-                ApiError::new(ErrorKind::Overloaded, message).retry_after_ms(wait)
-            }
-        })?;
-        exchange.ledger.waited_since(since);
         let keep = lease.keep(price, self.options.when_dry, u64::from(answers));
-        let ledger = exchange.ledger.clone();
-        let answer = Answer::new(events, gate, keep, Some(lease), ledger, Some(backend));
+        let begun = {
+            let backend = Rc::clone(&backend);
+            async move { backend.start(Rc::new(ask), grant).await }
+        };
+        let since = self.host.monotonic();
+        // The headers of a stream wait for its first event, but not for ever: what fails later is told in the stream.
+        let patience = async {
+            match &encoder {
+                Encoder::Stream(_) => self.host.sleep(self.options.head_after).await,
+                Encoder::Whole(_) => std::future::pending().await,
+            }
+        };
+        let events: Events = match select(Box::pin(begun), pin!(patience)).await {
+            Either::Left((begun, _)) => begun.map_err(start_error)?,
+            Either::Right((_, begun)) => Box::pin(begun.map(later).flatten_stream()),
+        };
+        exchange.ledger.waited_since(since);
+        let answer = Answer::new(events, gate, keep, Some(lease), exchange.ledger.clone(), Some(backend));
         self.tell(answer, encoder).await
     }
 
-    /// Waits for the first event, or not much longer, and makes the body.
+    /// Makes the body, of the first event on if there is one by now.
     async fn tell(&self, mut answer: Answer<H>, encoder: Encoder) -> Outcomes {
         let encoder = match encoder {
             Encoder::Whole(encoder) => {
@@ -167,13 +174,29 @@ impl<H: Host> Service<H> {
             Encoder::Stream(encoder) => encoder,
         };
         let mut first = Vec::new();
-        select(pin!(answer.next(&mut first)), pin!(self.host.sleep(self.options.head_after))).await;
+        let _ = answer.next(&mut first).now_or_never();
         if let Some(Event::Fault(error)) = first.first().map(Judged::event) {
             return Err(error.clone());
         }
         let pieces = answer.stream(Rc::clone(&self.host), encoder, first, self.options.quiet);
         Ok(response(StatusCode::OK, "text/event-stream", Body::stream(pieces)))
     }
+}
+
+/// What a caller is told whose answer was not begun.
+fn start_error(error: StartError) -> ApiError {
+    match error {
+        StartError::Refused(error) | StartError::Before { error, .. } => error,
+        StartError::Busy { retry_after } => {
+            let wait = (retry_after.as_millis() as u64).max(1);
+            ApiError::new(ErrorKind::Overloaded, format!("too many requests are waiting; try again in {wait} ms")).retry_after_ms(wait)
+        }
+    }
+}
+
+/// An answer that is begun behind its headers.
+fn later(begun: Result<Events, StartError>) -> Events {
+    begun.unwrap_or_else(|error| Box::pin(stream::iter([Unjudged::new(Event::Fault(start_error(error)))])))
 }
 
 /// A key says how urgent its requests may be; a request may ask for less.

@@ -1,10 +1,12 @@
 //! What a model is held to: calls of tools, and answers of a form.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt::Write;
 
-use firecrest_contract::ask::{Ask, Format, Tool, ToolChoice};
+use firecrest_contract::ask::{Ask, Dialect, Format, Tool, ToolChoice};
 use firecrest_contract::error::ApiError;
-use firecrest_engine::grammar::{Constraint, Grammar, Trigger, check};
+use firecrest_engine::grammar::{Checker, Constraint, Grammar, Trigger};
 use serde_json::{Map, Value, json};
 
 use super::{Body, Thoughts, ToolFormat};
@@ -15,6 +17,43 @@ pub struct Vocabulary<'a> {
     pub control: &'a dyn Fn(&str) -> Option<u32>,
     /// Tokens that end generation.
     pub ends: &'a [u32],
+    /// What is known of schemas.
+    pub schemas: &'a Schemas,
+}
+
+/// Says whether schemas compile, and remembers: an agent asks with the same tools again and again.
+#[derive(Default)]
+pub struct Schemas {
+    checker: RefCell<Option<Checker>>,
+    known: RefCell<HashMap<String, Result<(), String>>>,
+}
+
+/// Schemas that are remembered, and the bytes of one at most.
+const MOST_KNOWN: usize = 256;
+const LONGEST_KNOWN: usize = 16 << 10;
+
+impl Schemas {
+    /// Whether a schema compiles; why not where it doesn't.
+    fn check(&self, schema: &Value) -> Result<(), String> {
+        let text = schema.to_string();
+        if let Some(known) = self.known.borrow().get(&text) {
+            return known.clone();
+        }
+        let mut checker = self.checker.borrow_mut();
+        let checker = match &mut *checker {
+            Some(checker) => checker,
+            none => none.insert(Checker::new().map_err(|e| e.message().to_owned())?),
+        };
+        let outcome = checker.check(&Grammar::JsonSchema(schema.clone())).map_err(|e| e.message().to_owned());
+        let mut known = self.known.borrow_mut();
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        if text.len() <= LONGEST_KNOWN {
+            known.insert(text, outcome.clone());
+        }
+        outcome
+    }
 }
 
 /// What holds an answer to its form.
@@ -36,13 +75,14 @@ pub fn holds_from_start(ask: &Ask) -> bool {
 /// # Errors
 /// A schema that can't be compiled, with its leaf; a choice of a tool that is not there; what a format can't hold to.
 pub fn hold(ask: &Ask, format: &ToolFormat, thoughts: Option<&Thoughts>, vocabulary: &Vocabulary<'_>) -> Result<Hold, ApiError> {
+    let leaves = Leaves(ask.dialect);
     let writer = Writer { format, vocabulary, parallel: ask.parallel_tools, text: String::new() };
     let offered: Vec<(usize, &Tool)> = match &ask.tool_choice {
         ToolChoice::None => Vec::new(),
         ToolChoice::Tool(name) => {
             let chosen: Vec<_> = ask.tools.iter().enumerate().filter(|(_, tool)| tool.name == *name).collect();
             if chosen.is_empty() {
-                return Err(ApiError::invalid("tool_choice.name", format!("{name:?} is not among the tools")));
+                return Err(ApiError::invalid(leaves.choice(), format!("{name:?} is not among the tools")));
             }
             chosen
         }
@@ -51,20 +91,56 @@ pub fn hold(ask: &Ask, format: &ToolFormat, thoughts: Option<&Thoughts>, vocabul
     if offered.is_empty() && ask.tool_choice == ToolChoice::Any {
         return Err(ApiError::invalid("tool_choice", "a tool must be called, but none is given"));
     }
-    let answer = ask.format.as_ref().map(answer_schema).transpose()?;
+    let answer = ask.format.as_ref().map(|format| answer_schema(format, &leaves, vocabulary.schemas)).transpose()?;
     let forced = matches!(ask.tool_choice, ToolChoice::Any | ToolChoice::Tool(_));
-    let arguments = offered.iter().map(|&(at, tool)| arguments_schema(at, tool, forced, format)).collect::<Result<Vec<_>, _>>()?;
+    let arguments = offered
+        .iter()
+        .map(|&(at, tool)| arguments_schema(at, tool, forced, format, &leaves, vocabulary.schemas))
+        .collect::<Result<Vec<_>, _>>()?;
     let tools: Vec<(&str, Value)> = offered.iter().map(|(_, tool)| tool.name.as_str()).zip(arguments).collect();
     let strict = offered.iter().any(|(_, tool)| tool.strict);
     match answer {
         None if tools.is_empty() => Ok(Hold::default()),
-        None if forced => Ok(writer.from_start(thoughts, &tools, "calls", None)),
-        Some(answer) if tools.is_empty() => Ok(writer.from_start(thoughts, &[], "answer", Some(&answer))),
-        Some(answer) if forced => Ok(writer.from_start(thoughts, &tools, "calls", Some(&answer))),
-        Some(answer) => Ok(writer.from_start(thoughts, &tools, "calls | answer", Some(&answer))),
+        None if forced => Ok(writer.throughout(thoughts, &tools, "calls", None)),
+        Some(answer) if tools.is_empty() => Ok(writer.throughout(thoughts, &[], "answer", Some(&answer))),
+        Some(answer) if forced => Ok(writer.throughout(thoughts, &tools, "calls", Some(&answer))),
+        Some(answer) => Ok(writer.throughout(thoughts, &tools, "calls | answer", Some(&answer))),
         // Only a grammar that also holds prose can keep an answer from beginning with a call that breaks its schema.
-        None if format.bare && strict => Ok(writer.from_start(thoughts, &tools, "calls | prose", None)),
-        None => Ok(writer.from_trigger(&tools)),
+        None if format.bare && strict => Ok(writer.throughout(thoughts, &tools, "calls | prose", None)),
+        None => Ok(writer.behind_trigger(&tools)),
+    }
+}
+
+/// Leaves of a body, as its dialect names them.
+struct Leaves(Dialect);
+
+impl Leaves {
+    fn schema(&self, at: usize) -> String {
+        match self.0 {
+            Dialect::Messages(_) => format!("tools.{at}.input_schema"),
+            Dialect::OpenAi => format!("tools.{at}.function.parameters"),
+        }
+    }
+
+    fn strict(&self, at: usize) -> String {
+        match self.0 {
+            Dialect::Messages(_) => format!("tools.{at}.strict"),
+            Dialect::OpenAi => format!("tools.{at}.function.strict"),
+        }
+    }
+
+    fn choice(&self) -> &'static str {
+        match self.0 {
+            Dialect::Messages(_) => "tool_choice.name",
+            Dialect::OpenAi => "tool_choice.function.name",
+        }
+    }
+
+    fn format(&self) -> &'static str {
+        match self.0 {
+            Dialect::Messages(_) => "output_config.format.schema",
+            Dialect::OpenAi => "response_format.json_schema.schema",
+        }
     }
 }
 
@@ -79,12 +155,12 @@ fn spaced(schema: &Value) -> Value {
     Value::Object(schema)
 }
 
-fn answer_schema(format: &Format) -> Result<Value, ApiError> {
-    let (schema, path) = match format {
-        Format::JsonSchema { schema, .. } => (schema.clone(), "output_config.format.schema"),
-        Format::JsonObject => (json!({ "type": "object" }), "output_config.format"),
+fn answer_schema(format: &Format, leaves: &Leaves, schemas: &Schemas) -> Result<Value, ApiError> {
+    let schema = match format {
+        Format::JsonSchema { schema, .. } => schema.clone(),
+        Format::JsonObject => json!({ "type": "object" }),
     };
-    check(&Grammar::JsonSchema(schema.clone())).map_err(|e| ApiError::invalid(path, e.message()))?;
+    schemas.check(&schema).map_err(|why| ApiError::invalid(leaves.format(), why))?;
     Ok(match schema {
         // Compact: nobody was trained on this schema, and small models lose themselves in white space.
         Value::Object(mut members) => {
@@ -97,12 +173,19 @@ fn answer_schema(format: &Format) -> Result<Value, ApiError> {
 }
 
 /// What a tool's arguments are held to: its schema where it is strict or must be called, else any object.
-fn arguments_schema(at: usize, tool: &Tool, forced: bool, format: &ToolFormat) -> Result<Value, ApiError> {
+fn arguments_schema(
+    at: usize,
+    tool: &Tool,
+    forced: bool,
+    format: &ToolFormat,
+    leaves: &Leaves,
+    schemas: &Schemas,
+) -> Result<Value, ApiError> {
     let any = || json!({ "type": "object" });
     if format.body == Body::Python {
         if tool.strict {
             let why = "this model writes calls in Python's syntax, which can't be held to a JSON Schema; leave strict out";
-            return Err(ApiError::invalid(format!("tools.{at}.strict"), why));
+            return Err(ApiError::invalid(leaves.strict(at), why));
         }
         return Ok(tool.schema.clone());
     }
@@ -110,9 +193,9 @@ fn arguments_schema(at: usize, tool: &Tool, forced: bool, format: &ToolFormat) -
         return Ok(spaced(&any()));
     }
     let schema = spaced(&tool.schema);
-    match check(&Grammar::JsonSchema(schema.clone())) {
+    match schemas.check(&schema) {
         Ok(()) => Ok(schema),
-        Err(e) if tool.strict => Err(ApiError::invalid(format!("tools.{at}.input_schema"), e.message())),
+        Err(why) if tool.strict => Err(ApiError::invalid(leaves.schema(at), why)),
         Err(_) => Ok(spaced(&any())),
     }
 }
@@ -126,7 +209,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// A grammar for the whole answer, or for what follows the thoughts.
-    fn from_start(mut self, thoughts: Option<&Thoughts>, tools: &[(&str, Value)], what: &str, answer: Option<&Value>) -> Hold {
+    fn throughout(mut self, thoughts: Option<&Thoughts>, tools: &[(&str, Value)], what: &str, answer: Option<&Value>) -> Hold {
         let end = match thoughts {
             // What was triggered is free again behind the grammar, and nothing more is wanted.
             Some(_) => format!(" {}", self.end()),
@@ -162,7 +245,7 @@ impl Writer<'_> {
     }
 
     /// A grammar for what follows where a call opens.
-    fn from_trigger(mut self, tools: &[(&str, Value)]) -> Hold {
+    fn behind_trigger(mut self, tools: &[(&str, Value)]) -> Hold {
         if self.format.bare && (self.vocabulary.control)(self.format.open).is_none() {
             // Such a model only knows calls in place of answers, and text may begin like one.
             return Hold::default();

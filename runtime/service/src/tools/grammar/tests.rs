@@ -82,7 +82,7 @@ fn read(format: &'static ToolFormat, hold: &Hold, text: &str, ended: bool) -> Ve
 fn whatever_is_sampled_parses() {
     let tokenizer = tokenizer();
     let mut compiler = Compiler::new(&tokenizer, tokenizer.vocab_size() as u32).expect("a compiler");
-    let vocabulary = Vocabulary { control: &|_| None, ends: tokenizer.end_of_generation() };
+    let vocabulary = Vocabulary { control: &|_| None, ends: tokenizer.end_of_generation(), schemas: &Schemas::default() };
     let mut whole = 0;
     for format in FORMATS {
         for (choice, strict) in
@@ -122,7 +122,7 @@ fn whatever_is_sampled_parses() {
 fn answers_keep_their_form() {
     let tokenizer = tokenizer();
     let mut compiler = Compiler::new(&tokenizer, tokenizer.vocab_size() as u32).expect("a compiler");
-    let vocabulary = Vocabulary { control: &|_| None, ends: tokenizer.end_of_generation() };
+    let vocabulary = Vocabulary { control: &|_| None, ends: tokenizer.end_of_generation(), schemas: &Schemas::default() };
     let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": false});
     let mut ask = ask(ToolChoice::Auto, false, true);
     ask.format = Some(Format::JsonSchema { name: None, schema });
@@ -148,7 +148,7 @@ fn control_tokens_are_named_by_their_number() {
     let tokenizer = tokenizer();
     let mut compiler = Compiler::new(&tokenizer, tokenizer.vocab_size() as u32).expect("a compiler");
     let end = tokenizer.eos().expect("an end");
-    let vocabulary = Vocabulary { control: &|_| Some(end), ends: tokenizer.end_of_generation() };
+    let vocabulary = Vocabulary { control: &|_| Some(end), ends: tokenizer.end_of_generation(), schemas: &Schemas::default() };
     for format in FORMATS {
         for choice in [ToolChoice::Any, ToolChoice::Auto] {
             let hold = hold(&ask(choice, false, true), format, None, &vocabulary).expect("a grammar");
@@ -159,12 +159,15 @@ fn control_tokens_are_named_by_their_number() {
 
 #[test]
 fn errors_name_the_leaf() {
-    let vocabulary = Vocabulary { control: &|_| None, ends: &[0] };
+    let vocabulary = Vocabulary { control: &|_| None, ends: &[0], schemas: &Schemas::default() };
     let wrong = |ask: &Ask, format| hold(ask, format, None, &vocabulary).expect_err("an error").message;
     let mut strict = ask(ToolChoice::Auto, true, true);
     strict.tools[1].schema = json!({"type": "object", "properties": {"a": {"type": "strung"}}});
     let message = wrong(&strict, &LLAMA);
     assert!(message.starts_with("tools.1.input_schema: the JSON schema at "), "{message}");
+    strict.dialect = firecrest_contract::ask::Dialect::OpenAi;
+    assert!(wrong(&strict, &LLAMA).starts_with("tools.1.function.parameters: "));
+    strict.dialect = ask(ToolChoice::Auto, true, true).dialect;
     let mut loose = strict.clone();
     loose.tools.iter_mut().for_each(|tool| tool.strict = false);
     loose.tool_choice = ToolChoice::Any;
