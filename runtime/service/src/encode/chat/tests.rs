@@ -199,6 +199,19 @@ fn refused_at_once() {
 }
 
 #[test]
+fn a_refused_call_is_not_told() {
+    let events = [
+        Event::Start { usage: Usage::default() },
+        Event::Open { choice: 0, block: Block::ToolUse { id: "c1".into(), name: "f".into() } },
+        Event::Arguments { choice: 0, json: "{}".into() },
+        Event::Finish { choice: 0, reason: refusal() },
+        Event::End { usage: Usage::default() },
+    ];
+    let (joined, _) = join(&streamed(&events, ONE), false);
+    assert_eq!((joined[&0].finish.as_deref(), joined[&0].calls.len()), (Some("content_filter"), 0));
+}
+
+#[test]
 fn a_fault_closes() {
     let fault = ApiError::new(ErrorKind::Overloaded, "too \"much\" to do").at("messages.0");
     let events = [
