@@ -13,3 +13,5 @@ pub mod leaf;
 pub mod messages;
 pub mod moderation;
 pub mod openai;
+#[cfg(feature = "schema")]
+pub mod schema;

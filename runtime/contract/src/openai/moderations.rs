@@ -16,6 +16,7 @@ pub const MOST_INPUTS: usize = 1024;
 /// What is sent to `/v1/moderations`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ModerationsRequest"))]
 pub struct Request {
     /// What is to be judged.
     pub input: Input,
@@ -29,6 +30,7 @@ pub struct Request {
 
 either! {
     /// What is to be judged.
+    #[cfg_attr(feature = "schema", schemars(rename = "ModerationsInput"))]
     pub enum Input {
         /// One text.
         String => Text(String),
@@ -40,6 +42,7 @@ either! {
 
 either! {
     /// A member of a list.
+    #[cfg_attr(feature = "schema", schemars(rename = "ModerationsInputPart"))]
     pub enum InputPart {
         /// A text by itself.
         String => Text(String),
@@ -51,7 +54,7 @@ either! {
 
 tagged! {
     /// A part of one input. Images (`image_url`) have no neutral form.
-    pub enum TypedPart {
+    pub enum TypedPart named "ModerationsTypedPart" {
         /// Text.
         "text" => Text(chat::TextPart),
     }
@@ -211,6 +214,7 @@ pub struct ModerateRequest {
 words! {
     /// Whose text it is.
     #[derive(Default)]
+    #[cfg_attr(feature = "schema", schemars(rename = "ModerationsSide"))]
     pub enum Side {
         /// Who asks.
         #[default]
