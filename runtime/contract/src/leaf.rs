@@ -134,7 +134,8 @@ pub fn untagged<T: DeserializeOwned, E: serde::de::Error>(value: Value) -> Resul
     part(Value::Object(members))
 }
 
-/// Declares a union decided by `type`. What no arm names is kept whole in `Other`, for a backend that may know it.
+/// Declares a union decided by `type`. What no arm names is kept whole in `Other`, for a backend that may know it. Types of two dialects may have one
+/// name in Rust: `pub enum Tool named "ChatTool"` gives its schema another.
 ///
 /// ```ignore
 /// tagged! {
@@ -146,7 +147,7 @@ pub fn untagged<T: DeserializeOwned, E: serde::de::Error>(value: Value) -> Resul
 /// }
 /// ```
 macro_rules! tagged {
-    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$arm_meta:meta])* $tag:literal => $arm:ident($content:ty),)* }) => {
+    ($(#[$meta:meta])* pub enum $name:ident $(named $schema:literal)? { $($(#[$arm_meta:meta])* $tag:literal => $arm:ident($content:ty),)* }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
         pub enum $name {
@@ -193,7 +194,12 @@ macro_rules! tagged {
         #[cfg(feature = "schema")]
         impl schemars::JsonSchema for $name {
             fn schema_name() -> std::borrow::Cow<'static, str> {
-                stringify!($name).into()
+                // The first: its name among all dialects' schemas, else its own.
+                [$($schema,)? stringify!($name)][0].into()
+            }
+
+            fn schema_id() -> std::borrow::Cow<'static, str> {
+                concat!(module_path!(), "::", stringify!($name)).into()
             }
 
             fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -230,10 +236,10 @@ pub(crate) use tagged;
 /// ```
 macro_rules! either {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$arm_meta:meta])* $shape:ident => $arm:ident($content:ty),)* } expected $expected:literal) => {
-        $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, serde::Serialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(untagged)]
+        $(#[$meta])*
         pub enum $name {
             $($(#[$arm_meta])* $arm($content),)*
         }
@@ -262,7 +268,7 @@ mod tests {
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-    pub struct Words {
+    struct Words {
         text: String,
         #[serde(flatten)]
         unknown: Unknown,

@@ -29,6 +29,8 @@ pub struct Moderation {
 pub struct Category {
     /// As the policy's file names it.
     pub name: String,
+    /// The category of OpenAI's moderation that it is, where the policy's file says so: `violence/graphic`.
+    pub openai: Option<String>,
     /// From 0 (nothing of it) to 1.
     pub score: f32,
     /// Whether that is more than the policy bears.

@@ -16,6 +16,7 @@ pub const MOST_CHOICES: usize = 2048;
 /// What is sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "CompletionsRequest"))]
 pub struct Request {
     /// The model.
     pub model: String,
@@ -153,6 +154,7 @@ impl Request {
 /// What is answered, and each chunk of a stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "CompletionsCompletion"))]
 pub struct Completion {
     /// `cmpl-…`.
     pub id: String,
@@ -172,6 +174,7 @@ pub struct Completion {
 /// One answer, or a piece of one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "CompletionsChoice"))]
 pub struct Choice {
     /// Which: `n` of the first prompt, then `n` of the second, from 0.
     pub index: u32,
@@ -186,6 +189,7 @@ pub struct Choice {
 /// Of tokens, in lists side by side.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "CompletionsLogprobs"))]
 pub struct Logprobs {
     /// Tokens as text.
     pub tokens: Vec<String>,

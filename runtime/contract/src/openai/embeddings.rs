@@ -16,6 +16,7 @@ pub const MOST_INPUTS: usize = 2048;
 /// What is sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "EmbeddingsRequest"))]
 pub struct Request {
     /// What becomes vectors: at most 2,048 texts, none of them empty.
     pub input: Input,
@@ -38,6 +39,7 @@ pub struct Request {
 words! {
     /// How vectors are written.
     #[derive(Default)]
+    #[cfg_attr(feature = "schema", schemars(rename = "EmbeddingsEncoding"))]
     pub enum Encoding {
         /// An array of numbers.
         #[default]
@@ -91,6 +93,7 @@ pub struct Embedding {
 /// A vector as it is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "EmbeddingsVector"))]
 #[serde(untagged)]
 pub enum Vector {
     /// Its numbers.

@@ -7,6 +7,7 @@ use crate::error::{ApiError, ErrorKind};
 /// An error's body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "OpenAiErrorBody"))]
 pub struct ErrorBody {
     /// What is wrong.
     pub error: ErrorObject,
@@ -15,6 +16,7 @@ pub struct ErrorBody {
 /// What is wrong. Every member is always there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "OpenAiErrorObject"))]
 pub struct ErrorObject {
     /// For people.
     pub message: String,

@@ -11,6 +11,7 @@ use crate::error::ApiError;
 /// A text, texts, token ids or lists of token ids. Read as it comes: a list of ids takes four bytes each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "OpenAiInput"))]
 #[serde(untagged)]
 pub enum Input {
     /// One text.

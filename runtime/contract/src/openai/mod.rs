@@ -15,9 +15,9 @@ use crate::leaf::{Unknown, either};
 /// Declares an enum of words. Derived, a number in its place is a syntax error to `serde_json`, which has no leaf.
 macro_rules! words {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$arm_meta:meta])* $word:literal => $arm:ident,)* }) => {
-        $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        $(#[$meta])*
         pub enum $name {
             $($(#[$arm_meta])* #[serde(rename = $word)] $arm,)*
         }
@@ -55,6 +55,7 @@ use beyond::Beyonds;
 
 either! {
     /// Texts that end an answer.
+    #[cfg_attr(feature = "schema", schemars(rename = "OpenAiStop"))]
     pub enum Stop {
         /// One.
         String => Text(String),
@@ -67,6 +68,7 @@ either! {
 /// How a stream is sent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "OpenAiStreamOptions"))]
 pub struct StreamOptions {
     /// Whether a last chunk without choices says what it took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,6 +95,7 @@ impl StreamOptions {
 
 words! {
     /// How much the model thinks before it answers.
+    #[cfg_attr(feature = "schema", schemars(rename = "OpenAiEffort"))]
     pub enum Effort {
         /// Not at all.
         "none" => None,
@@ -139,25 +142,25 @@ fn tier(name: Option<&str>, beyond: &mut Beyonds) -> ServiceTier {
     }
 }
 
-/// The JSON Schemas of every request and answer here, by name, and what they refer to.
+/// The schemas of everything that goes over the wire here, by name.
 #[cfg(feature = "schema")]
-pub fn schemas() -> Vec<(&'static str, schemars::Schema)> {
-    vec![
-        ("openai.chat.Request", schemars::schema_for!(chat::Request)),
-        ("openai.chat.Completion", schemars::schema_for!(chat::Completion)),
-        ("openai.chat.Chunk", schemars::schema_for!(chat::Chunk)),
-        ("openai.responses.Request", schemars::schema_for!(responses::Request)),
-        ("openai.responses.Response", schemars::schema_for!(responses::Response)),
-        ("openai.completions.Request", schemars::schema_for!(completions::Request)),
-        ("openai.completions.Completion", schemars::schema_for!(completions::Completion)),
-        ("openai.embeddings.Request", schemars::schema_for!(embeddings::Request)),
-        ("openai.embeddings.Embeddings", schemars::schema_for!(embeddings::Embeddings)),
-        ("openai.moderations.Request", schemars::schema_for!(moderations::Request)),
-        ("openai.moderations.Moderations", schemars::schema_for!(moderations::Moderations)),
-        ("openai.moderations.ModerateRequest", schemars::schema_for!(moderations::ModerateRequest)),
-        ("openai.moderations.Moderate", schemars::schema_for!(moderations::Moderate)),
-        ("openai.models.Model", schemars::schema_for!(models::Model)),
-        ("openai.models.Models", schemars::schema_for!(models::Models)),
-        ("openai.error.ErrorBody", schemars::schema_for!(error::ErrorBody)),
-    ]
+pub fn schemas() -> serde_json::Map<String, serde_json::Value> {
+    crate::schema::Components::new()
+        .request::<chat::Request>()
+        .request::<responses::Request>()
+        .request::<completions::Request>()
+        .request::<embeddings::Request>()
+        .request::<moderations::Request>()
+        .request::<moderations::ModerateRequest>()
+        .response::<chat::Completion>()
+        .response::<chat::Chunk>()
+        .response::<responses::Response>()
+        .response::<completions::Completion>()
+        .response::<embeddings::Embeddings>()
+        .response::<moderations::Moderations>()
+        .response::<moderations::Moderate>()
+        .response::<models::Model>()
+        .response::<models::Models>()
+        .response::<error::ErrorBody>()
+        .finish()
 }

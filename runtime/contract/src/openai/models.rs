@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A model that can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "OpenAiModel"))]
 pub struct Model {
     /// Its name, as requests give it.
     pub id: String,
@@ -26,6 +27,7 @@ impl Model {
 /// All of them, on one page.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "OpenAiModels"))]
 pub struct Models {
     /// Always `list`.
     pub object: String,

@@ -16,6 +16,7 @@ pub const MOST_INPUTS: usize = 1024;
 /// What is sent to `/v1/moderations`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ModerationsRequest"))]
 pub struct Request {
     /// What is to be judged.
     pub input: Input,
@@ -29,6 +30,7 @@ pub struct Request {
 
 either! {
     /// What is to be judged.
+    #[cfg_attr(feature = "schema", schemars(rename = "ModerationsInput"))]
     pub enum Input {
         /// One text.
         String => Text(String),
@@ -40,6 +42,7 @@ either! {
 
 either! {
     /// A member of a list.
+    #[cfg_attr(feature = "schema", schemars(rename = "ModerationsInputPart"))]
     pub enum InputPart {
         /// A text by itself.
         String => Text(String),
@@ -51,7 +54,7 @@ either! {
 
 tagged! {
     /// A part of one input. Images (`image_url`) have no neutral form.
-    pub enum TypedPart {
+    pub enum TypedPart named "ModerationsTypedPart" {
         /// Text.
         "text" => Text(chat::TextPart),
     }
@@ -105,8 +108,8 @@ fn inputs(list: Vec<InputPart>, beyond: &mut Beyonds) -> Result<Vec<Vec<Turn>>, 
     Ok(if strings { texts } else { vec![vec![Turn { role: Role::User, parts }]] })
 }
 
-/// OpenAI's categories, and the names under which a policy may have them. A policy's name counts for every category that lists it, and for the one that is
-/// called like it (`_`, `-`, `/` and blanks count as the same).
+/// OpenAI's categories, and the names under which a policy may have them that does not say itself which of OpenAI's each is. Such a name counts for every
+/// category that lists it, and for the one that is called like it (`_`, `-`, `/`, `.` and blanks count as the same).
 pub const CATEGORIES: [(&str, &[&str]); 13] = [
     ("harassment", &["abuse", "bullying", "insult", "insults", "toxicity", "toxic"]),
     ("harassment/threatening", &["threat", "threats"]),
@@ -171,7 +174,10 @@ impl From<&Moderation> for ModerationResult {
             category_applied_input_types: Map::new(),
         };
         for (name, ours) in CATEGORIES {
-            let of = judged.categories.iter().filter(|c| alike(&c.name, name) || ours.iter().any(|our| alike(&c.name, our)));
+            let of = judged.categories.iter().filter(|c| match &c.openai {
+                Some(said) => said == name,
+                None => alike(&c.name, name) || ours.iter().any(|our| alike(&c.name, our)),
+            });
             let (mut flagged, mut score, mut looked) = (false, 0.0_f64, Vec::new());
             for category in of {
                 flagged |= category.flagged;
@@ -211,6 +217,7 @@ pub struct ModerateRequest {
 words! {
     /// Whose text it is.
     #[derive(Default)]
+    #[cfg_attr(feature = "schema", schemars(rename = "ModerationsSide"))]
     pub enum Side {
         /// Who asks.
         #[default]
@@ -308,9 +315,15 @@ mod tests {
 
     #[test]
     fn categories() {
-        let category = |name: &str, score, flagged| Category { name: name.into(), score, flagged };
+        let category = |name: &str, score, flagged| Category { name: name.into(), openai: None, score, flagged };
+        let said = Category { openai: Some("illicit/violent".into()), ..category("weapons", 0.125, false) };
         let judged = Moderation {
-            categories: vec![category("Self-Harm", 0.25, false), category("self_harm/intent", 0.75, true), category("csam", 0.5, false)],
+            categories: vec![
+                category("Self-Harm", 0.25, false),
+                category("self_harm/intent", 0.75, true),
+                category("csam", 0.5, false),
+                said,
+            ],
             decision: Decision::Block,
             rule: Some("self-harm-1".into()),
         };
@@ -321,6 +334,10 @@ mod tests {
         assert_eq!(result.category_scores["self-harm/intent"], 0.75);
         assert_eq!((result.categories["self-harm/intent"].clone(), result.categories["self-harm"].clone()), (true.into(), false.into()));
         assert_eq!(result.category_scores["sexual/minors"], 0.5);
+        assert_eq!(
+            (result.category_scores["illicit/violent"].clone(), result.category_scores["illicit"].clone()),
+            (0.125.into(), 0.0.into())
+        );
         assert_eq!(result.category_applied_input_types["hate"], serde_json::json!([]));
         let ours = serde_json::to_value(Moderate::new("1", "m".into(), &judged)).expect("JSON");
         assert_eq!(

@@ -300,7 +300,7 @@ impl Building {
         for of in logprobs {
             self.logprobs.tokens.push(token(&of.token));
             self.logprobs.token_logprobs.push(finite(of.logprob));
-            self.tops.push(of.top.iter().map(|(top, logprob)| (token(top), Value::from(finite(*logprob)))).collect());
+            self.tops.push(of.top.iter().map(|(top, logprob)| (token(top), Value::from(json::short(*logprob)))).collect());
         }
     }
 

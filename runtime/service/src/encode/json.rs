@@ -74,9 +74,16 @@ pub(super) fn finite(logprob: f32) -> f32 {
     if logprob.is_finite() { logprob } else { NEVER }
 }
 
+/// The same number with as few digits as name it: 32-bit 0.1 is told as 0.1.
+pub(super) fn short(number: f32) -> f64 {
+    let number = finite(number);
+    format!("{number:?}").parse().unwrap_or_else(|_| f64::from(number))
+}
+
 /// Writes a logarithm of probability, so that reading it gives the same 32-bit number.
 pub(super) fn logprob(number: f32, out: &mut Vec<u8>) {
-    let _ = write!(out, "{}", finite(number));
+    // `Debug` always has a point or an exponent: what is a float stays one.
+    let _ = write!(out, "{:?}", finite(number));
 }
 
 fn token(token: &TokenText, logprob_of: f32, out: &mut Vec<u8>) {
@@ -137,7 +144,7 @@ mod tests {
         );
         assert_eq!(
             String::from_utf8_lossy(&out),
-            "{\"token\":\"\u{fffd}a\",\"logprob\":-9999,\"bytes\":[255,97],\"top_logprobs\":[{\"token\":\"\",\"logprob\":-0.5,\"bytes\":[]}]}"
+            "{\"token\":\"\u{fffd}a\",\"logprob\":-9999.0,\"bytes\":[255,97],\"top_logprobs\":[{\"token\":\"\",\"logprob\":-0.5,\"bytes\":[]}]}"
         );
     }
 

@@ -1,5 +1,7 @@
 //! Judged events to bytes, a dialect each. Nothing else makes a body, and nothing but [`Judged`] goes in.
 
+#[cfg(test)]
+mod arbitrary;
 pub mod chat;
 pub mod completions;
 mod encoder;

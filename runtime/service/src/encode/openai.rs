@@ -125,11 +125,11 @@ impl Order {
             Event::Thinking { .. } | Event::Signature { .. } => *open == Some(Kind::Thinking),
             Event::Arguments { .. } => *open == Some(Kind::ToolUse),
             Event::Close { .. } => open.take().is_some(),
-            Event::Finish { .. } => {
-                *open = None;
+            // What is not safe may end in the middle of a block; nothing else does.
+            Event::Finish { reason, .. } => {
                 *finished = true;
                 self.finished += 1;
-                true
+                open.take().is_none() || matches!(reason, Finish::Refusal(_))
             }
             Event::Start { .. } | Event::End { .. } | Event::Fault(_) => false,
         };

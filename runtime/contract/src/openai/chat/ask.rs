@@ -160,19 +160,21 @@ fn choose(
         Some(ToolChoice::Mode(mode)) => by_mode(mode, &tools, "tool_choice")?,
         Some(ToolChoice::Of(ChoiceOf::Function(named))) => {
             beyond.unknown("tool_choice", &named.unknown);
-            known(&tools, &named.function.name, "tool_choice.function.name")?;
+            let is_known = tools.iter().any(|tool| tool.name == named.function.name);
+            known(is_known, &named.function.name, "tool_choice.function.name")?;
             ask::ToolChoice::Tool(named.function.name)
         }
         Some(ToolChoice::Of(ChoiceOf::Allowed(allowed))) => {
             beyond.unknown("tool_choice", &allowed.unknown);
             let AllowedTools { mode, tools: some, unknown } = allowed.allowed_tools;
             beyond.unknown("tool_choice.allowed_tools", &unknown);
+            let all: HashSet<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
             let mut names = HashSet::new();
             for (index, tool) in some.into_iter().enumerate() {
                 let path = format!("tool_choice.allowed_tools.tools.{index}");
                 match tool {
                     ChoiceOf::Function(named) => {
-                        known(&tools, &named.function.name, &format!("{path}.function.name"))?;
+                        known(all.contains(named.function.name.as_str()), &named.function.name, &format!("{path}.function.name"))?;
                         names.insert(named.function.name);
                     }
                     other => beyond.refuse(path + ".type", format!("only functions can be called here, not `{}`", short(other.tag()))),
@@ -200,8 +202,8 @@ pub(in crate::openai) fn by_mode(mode: Mode, tools: &[ask::Tool], path: &str) ->
 }
 
 /// Refuses a name that no tool has.
-pub(in crate::openai) fn known(tools: &[ask::Tool], name: &str, path: &str) -> Result<(), ApiError> {
-    if tools.iter().any(|tool| tool.name == name) {
+pub(in crate::openai) fn known(is_known: bool, name: &str, path: &str) -> Result<(), ApiError> {
+    if is_known {
         return Ok(());
     }
     Err(ApiError::invalid(path, format_args!("no tool is called {:?}; give a name that `tools` has", short(name))))

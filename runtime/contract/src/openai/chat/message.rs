@@ -24,6 +24,7 @@ pub enum Message {
 
 words! {
     /// Sides, as messages name them.
+    #[cfg_attr(feature = "schema", schemars(rename = "ChatRole"))]
     pub enum Role {
         /// Who runs the model.
         "system" => System,
@@ -88,7 +89,7 @@ impl Serialize for Message {
 #[cfg(feature = "schema")]
 impl schemars::JsonSchema for Message {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Message".into()
+        "ChatMessage".into()
     }
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -110,6 +111,7 @@ impl schemars::JsonSchema for Message {
 /// What the system's, the developer's or the user's side said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatTextMessage"))]
 pub struct TextMessage {
     /// Its text.
     pub content: Content,
@@ -124,6 +126,7 @@ pub struct TextMessage {
 /// What the model said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatAssistantMessage"))]
 pub struct AssistantMessage {
     /// Its text; none where it only called tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,6 +160,7 @@ pub struct AssistantMessage {
 /// What a tool gave back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatToolMessage"))]
 pub struct ToolMessage {
     /// As text.
     pub content: Content,
@@ -170,6 +174,7 @@ pub struct ToolMessage {
 /// What a function gave back, before there were tools.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatFunctionMessage"))]
 pub struct FunctionMessage {
     /// As text, if there is any.
     pub content: Option<String>,
@@ -182,6 +187,7 @@ pub struct FunctionMessage {
 
 either! {
     /// What was said.
+    #[cfg_attr(feature = "schema", schemars(rename = "ChatContent"))]
     pub enum Content {
         /// Short for one part of text.
         String => Text(String),
@@ -193,7 +199,7 @@ either! {
 
 tagged! {
     /// A part of a message. Images (`image_url`), sound (`input_audio`) and files (`file`) have no neutral form, and are kept as they came.
-    pub enum ContentPart {
+    pub enum ContentPart named "ChatContentPart" {
         /// Text.
         "text" => Text(TextPart),
         /// What the model said instead of an answer.
@@ -204,6 +210,7 @@ tagged! {
 /// Text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatTextPart"))]
 pub struct TextPart {
     /// The text.
     pub text: String,
@@ -218,6 +225,7 @@ pub struct TextPart {
 /// What the model said instead of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatRefusalPart"))]
 pub struct RefusalPart {
     /// As text.
     pub refusal: String,
@@ -228,7 +236,7 @@ pub struct RefusalPart {
 
 tagged! {
     /// A tool that was called. Calls of custom tools have no neutral form.
-    pub enum Call {
+    pub enum Call named "ChatCall" {
         /// A function.
         "function" => Function(FunctionCall),
     }
@@ -237,6 +245,7 @@ tagged! {
 /// A function that was called.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatFunctionCall"))]
 pub struct FunctionCall {
     /// By which its result names it.
     pub id: String,
@@ -250,6 +259,7 @@ pub struct FunctionCall {
 /// Which function was called, and with what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatCalled"))]
 pub struct Called {
     /// The function.
     pub name: String,

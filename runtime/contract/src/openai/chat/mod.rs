@@ -22,6 +22,7 @@ pub use reply::{
 /// What is sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatRequest"))]
 pub struct Request {
     /// The conversation so far.
     pub messages: Vec<Message>,
@@ -142,7 +143,7 @@ pub struct Request {
 
 tagged! {
     /// A tool. Custom tools (free text instead of JSON) have no neutral form.
-    pub enum Tool {
+    pub enum Tool named "ChatTool" {
         /// A function with a JSON Schema.
         "function" => Function(FunctionTool),
     }
@@ -151,6 +152,7 @@ tagged! {
 /// A function.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatFunctionTool"))]
 pub struct FunctionTool {
     /// The function.
     pub function: Function,
@@ -162,6 +164,7 @@ pub struct FunctionTool {
 /// What a function is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatFunction"))]
 pub struct Function {
     /// Its name, 1 to 128 of `[a-zA-Z0-9_-]`.
     pub name: String,
@@ -181,6 +184,7 @@ pub struct Function {
 
 either! {
     /// Which tools must be called.
+    #[cfg_attr(feature = "schema", schemars(rename = "ChatToolChoice"))]
     pub enum ToolChoice {
         /// None, some, at least one.
         String => Mode(Mode),
@@ -192,6 +196,7 @@ either! {
 
 words! {
     /// Whether tools are called.
+    #[cfg_attr(feature = "schema", schemars(rename = "ChatMode"))]
     pub enum Mode {
         /// Not at all.
         "none" => None,
@@ -204,7 +209,7 @@ words! {
 
 tagged! {
     /// A tool that must be called, or tools of which one may.
-    pub enum ChoiceOf {
+    pub enum ChoiceOf named "ChatChoiceOf" {
         /// This function.
         "function" => Function(NamedChoice),
         /// Of these.
@@ -215,6 +220,7 @@ tagged! {
 /// A function by its name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatNamedChoice"))]
 pub struct NamedChoice {
     /// Which.
     pub function: Named,
@@ -226,6 +232,7 @@ pub struct NamedChoice {
 /// A name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatNamed"))]
 pub struct Named {
     /// As `tools` has it.
     pub name: String,
@@ -234,6 +241,7 @@ pub struct Named {
 /// A choice among some of the tools.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatAllowedChoice"))]
 pub struct AllowedChoice {
     /// The choice.
     pub allowed_tools: AllowedTools,
@@ -245,6 +253,7 @@ pub struct AllowedChoice {
 /// Some of the tools. The others are left out of the prompt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatAllowedTools"))]
 pub struct AllowedTools {
     /// `auto` or `required`.
     pub mode: Mode,
@@ -257,7 +266,7 @@ pub struct AllowedTools {
 
 tagged! {
     /// What an answer must be.
-    pub enum ResponseFormat {
+    pub enum ResponseFormat named "ChatResponseFormat" {
         /// Anything.
         "text" => Text(Empty),
         /// A JSON object.
@@ -270,6 +279,7 @@ tagged! {
 /// Nothing more to say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatEmpty"))]
 pub struct Empty {
     /// Other members.
     #[serde(flatten)]
@@ -279,6 +289,7 @@ pub struct Empty {
 /// JSON of a schema.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatSchemaFormat"))]
 pub struct SchemaFormat {
     /// The schema and its name.
     pub json_schema: NamedSchema,
@@ -290,6 +301,7 @@ pub struct SchemaFormat {
 /// A schema with its name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatNamedSchema"))]
 pub struct NamedSchema {
     /// What the caller calls it.
     pub name: String,

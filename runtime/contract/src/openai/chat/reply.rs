@@ -7,6 +7,7 @@ use crate::event;
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatCompletion"))]
 pub struct Completion {
     /// `chatcmpl-…`.
     pub id: String,
@@ -32,6 +33,7 @@ pub struct Completion {
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatChoice"))]
 pub struct Choice {
     /// Which, from 0.
     pub index: u32,
@@ -46,6 +48,7 @@ pub struct Choice {
 /// What was said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatReply"))]
 pub struct Reply {
     /// Always `assistant`.
     pub role: String,
@@ -65,6 +68,7 @@ pub struct Reply {
 /// A tool to run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatReplyCall"))]
 pub struct ReplyCall {
     /// By which the result names it.
     pub id: String,
@@ -77,6 +81,7 @@ pub struct ReplyCall {
 /// Which function to run, and with what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatReplyFunction"))]
 pub struct ReplyFunction {
     /// The function.
     pub name: String,
@@ -87,6 +92,7 @@ pub struct ReplyFunction {
 /// A piece of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatChunk"))]
 pub struct Chunk {
     /// `chatcmpl-…`, the same in all of them.
     pub id: String,
@@ -112,6 +118,7 @@ pub struct Chunk {
 /// A piece of one answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatChunkChoice"))]
 pub struct ChunkChoice {
     /// Which, from 0.
     pub index: u32,
@@ -127,6 +134,7 @@ pub struct ChunkChoice {
 /// What is to be appended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatDelta"))]
 pub struct Delta {
     /// `assistant`, in the first piece.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,6 +156,7 @@ pub struct Delta {
 /// A piece of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatDeltaCall"))]
 pub struct DeltaCall {
     /// Which call of the answer, from 0.
     pub index: u32,
@@ -165,6 +174,7 @@ pub struct DeltaCall {
 /// A piece of which function to run, and with what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatDeltaFunction"))]
 pub struct DeltaFunction {
     /// The function, in the call's first piece.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,6 +187,7 @@ pub struct DeltaFunction {
 /// Of tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatLogprobs"))]
 pub struct Logprobs {
     /// Of the text's.
     pub content: Option<Vec<TokenLogprob>>,
@@ -188,6 +199,7 @@ pub struct Logprobs {
 /// Of a token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatTokenLogprob"))]
 pub struct TokenLogprob {
     /// As text, with U+FFFD where its bytes are no text.
     pub token: String,
@@ -202,6 +214,7 @@ pub struct TokenLogprob {
 /// Of a token that might have been.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatTopLogprob"))]
 pub struct TopLogprob {
     /// As text.
     pub token: String,
@@ -214,6 +227,7 @@ pub struct TopLogprob {
 /// What it took, in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatUsage"))]
 pub struct Usage {
     /// Of the prompt, known ones included.
     pub prompt_tokens: u64,
@@ -232,6 +246,7 @@ pub struct Usage {
 /// Of the prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatPromptDetails"))]
 pub struct PromptDetails {
     /// Known already.
     #[serde(default)]
@@ -244,6 +259,7 @@ pub struct PromptDetails {
 /// Of what was generated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ChatCompletionDetails"))]
 pub struct CompletionDetails {
     /// Thought.
     #[serde(default)]

@@ -23,7 +23,7 @@ const MOST_ITEMS: usize = 100_000;
 pub struct Asked {
     /// What is asked of a backend.
     pub ask: Ask,
-    /// The response that this goes on from, where the request was not joined to it yet ([`Request::go_on`]).
+    /// The response that this goes on from. [`Request::go_on`] puts its items before the new ones; without that they are missing in the ask.
     pub previous: Option<String>,
     /// Whether the response is to be kept, so that another can go on from it.
     pub store: bool,
@@ -404,17 +404,18 @@ fn choose(
         Some(ToolChoice::Mode(mode)) => by_mode(mode, &tools, "tool_choice")?,
         Some(ToolChoice::Of(ChoiceOf::Function(named))) => {
             beyond.unknown("tool_choice", &named.unknown);
-            known(&tools, &named.name, "tool_choice.name")?;
+            known(tools.iter().any(|tool| tool.name == named.name), &named.name, "tool_choice.name")?;
             ask::ToolChoice::Tool(named.name)
         }
         Some(ToolChoice::Of(ChoiceOf::Allowed(AllowedTools { mode, tools: some, unknown }))) => {
             beyond.unknown("tool_choice", &unknown);
+            let all: HashSet<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
             let mut names = HashSet::new();
             for (index, tool) in some.into_iter().enumerate() {
                 let path = format!("tool_choice.tools.{index}");
                 match tool {
                     ChoiceOf::Function(named) => {
-                        known(&tools, &named.name, &format!("{path}.name"))?;
+                        known(all.contains(named.name.as_str()), &named.name, &format!("{path}.name"))?;
                         names.insert(named.name);
                     }
                     other => beyond.refuse(path + ".type", format!("only functions can be called here, not `{}`", short(other.tag()))),

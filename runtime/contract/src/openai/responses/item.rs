@@ -8,6 +8,7 @@ use crate::leaf::{self, Unknown, either, tagged};
 /// An item. A message may leave its `type` out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesItem"))]
 #[serde(transparent)]
 pub struct Item(pub TypedItem);
 
@@ -26,7 +27,7 @@ impl<'de> Deserialize<'de> for Item {
 
 tagged! {
     /// An item by its type. Items of tools that OpenAI runs itself have no neutral form, and are kept as they came.
-    pub enum TypedItem {
+    pub enum TypedItem named "ResponsesTypedItem" {
         /// What one side said.
         "message" => Message(MessageItem),
         /// What the model thought.
@@ -43,6 +44,7 @@ tagged! {
 /// What one side said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesMessageItem"))]
 pub struct MessageItem {
     /// Who.
     pub role: MessageRole,
@@ -64,6 +66,7 @@ pub struct MessageItem {
 
 words! {
     /// Sides.
+    #[cfg_attr(feature = "schema", schemars(rename = "ResponsesMessageRole"))]
     pub enum MessageRole {
         /// Who asks.
         "user" => User,
@@ -78,6 +81,7 @@ words! {
 
 either! {
     /// What was said.
+    #[cfg_attr(feature = "schema", schemars(rename = "ResponsesItemContent"))]
     pub enum ItemContent {
         /// Short for one part of text.
         String => Text(String),
@@ -89,7 +93,7 @@ either! {
 
 tagged! {
     /// A part of what was said. Images and files have no neutral form, and are kept as they came.
-    pub enum ItemPart {
+    pub enum ItemPart named "ResponsesItemPart" {
         /// Text that was sent.
         "input_text" => Input(TextPart),
         /// Text that was answered.
@@ -102,6 +106,7 @@ tagged! {
 /// Text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesTextPart"))]
 pub struct TextPart {
     /// The text.
     pub text: String,
@@ -122,6 +127,7 @@ pub struct TextPart {
 /// What the model thought.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesReasoningItem"))]
 pub struct ReasoningItem {
     /// Its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,6 +152,7 @@ pub struct ReasoningItem {
 /// A part of thoughts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesReasoningText"))]
 pub struct ReasoningText {
     /// `summary_text` or `reasoning_text`.
     pub r#type: String,
@@ -159,6 +166,7 @@ pub struct ReasoningText {
 /// A function that the model called.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesFunctionCallItem"))]
 pub struct FunctionCallItem {
     /// By which its output names it.
     pub call_id: String,
@@ -180,6 +188,7 @@ pub struct FunctionCallItem {
 /// What a function gave back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesFunctionOutputItem"))]
 pub struct FunctionOutputItem {
     /// Of which call.
     pub call_id: String,
@@ -202,6 +211,7 @@ pub struct FunctionOutputItem {
 /// An item that the service keeps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesItemReference"))]
 pub struct ItemReference {
     /// Its name.
     pub id: String,

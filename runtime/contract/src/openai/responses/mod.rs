@@ -21,6 +21,7 @@ pub use reply::{Incomplete, InputDetails, OutputDetails, OutputItem, OutputPart,
 /// What is sent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesRequest"))]
 pub struct Request {
     /// Who may be asked for what, upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,6 +132,7 @@ pub struct Request {
 
 either! {
     /// The conversation.
+    #[cfg_attr(feature = "schema", schemars(rename = "ResponsesInput"))]
     pub enum Input {
         /// Short for one message of the user.
         String => Text(String),
@@ -143,6 +145,7 @@ either! {
 /// How the model thinks first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesReasoning"))]
 pub struct Reasoning {
     /// How much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,6 +170,7 @@ pub struct Reasoning {
 /// What the text of the answer must be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesTextConfig"))]
 pub struct TextConfig {
     /// Its form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,7 +185,7 @@ pub struct TextConfig {
 
 tagged! {
     /// A form of text.
-    pub enum TextFormat {
+    pub enum TextFormat named "ResponsesTextFormat" {
         /// Anything.
         "text" => Text(Empty),
         /// A JSON object.
@@ -194,6 +198,7 @@ tagged! {
 /// JSON of a schema.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesSchemaFormat"))]
 pub struct SchemaFormat {
     /// What the caller calls it.
     pub name: String,
@@ -212,6 +217,7 @@ pub struct SchemaFormat {
 
 words! {
     /// What happens to a conversation that is too long.
+    #[cfg_attr(feature = "schema", schemars(rename = "ResponsesTruncation"))]
     pub enum Truncation {
         /// It is cut at its beginning. Not here.
         "auto" => Auto,
@@ -222,7 +228,7 @@ words! {
 
 tagged! {
     /// A tool. Tools that OpenAI runs itself have no neutral form.
-    pub enum Tool {
+    pub enum Tool named "ResponsesTool" {
         /// A function with a JSON Schema.
         "function" => Function(FunctionTool),
     }
@@ -231,6 +237,7 @@ tagged! {
 /// A function.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesFunctionTool"))]
 pub struct FunctionTool {
     /// Its name, 1 to 128 of `[a-zA-Z0-9_-]`.
     pub name: String,
@@ -250,6 +257,7 @@ pub struct FunctionTool {
 
 either! {
     /// Which tools must be called.
+    #[cfg_attr(feature = "schema", schemars(rename = "ResponsesToolChoice"))]
     pub enum ToolChoice {
         /// None, some, at least one.
         String => Mode(Mode),
@@ -261,7 +269,7 @@ either! {
 
 tagged! {
     /// A tool that must be called, or tools of which one may.
-    pub enum ChoiceOf {
+    pub enum ChoiceOf named "ResponsesChoiceOf" {
         /// This function.
         "function" => Function(NamedChoice),
         /// Of these.
@@ -272,6 +280,7 @@ tagged! {
 /// A function by its name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesNamedChoice"))]
 pub struct NamedChoice {
     /// As `tools` has it.
     pub name: String,
@@ -283,6 +292,7 @@ pub struct NamedChoice {
 /// Some of the tools. The others are left out of the prompt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesAllowedTools"))]
 pub struct AllowedTools {
     /// `auto` or `required`.
     pub mode: Mode,

@@ -48,6 +48,7 @@ pub struct ResponseError {
 /// Why a response is incomplete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesIncomplete"))]
 pub struct Incomplete {
     /// `max_output_tokens` or `content_filter`.
     pub reason: String,
@@ -56,6 +57,7 @@ pub struct Incomplete {
 /// What was said or done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesOutputItem"))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum OutputItem {
     /// Thoughts.
@@ -99,6 +101,7 @@ pub enum OutputItem {
 /// A part of thoughts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesSummaryPart"))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SummaryPart {
     /// Text.
@@ -111,6 +114,7 @@ pub enum SummaryPart {
 /// A part of what was said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesOutputPart"))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum OutputPart {
     /// Text.
@@ -132,6 +136,7 @@ pub enum OutputPart {
 /// What it took, in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesUsage"))]
 pub struct Usage {
     /// Of the prompt, known ones included.
     pub input_tokens: u64,
@@ -148,6 +153,7 @@ pub struct Usage {
 /// Of the prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesInputDetails"))]
 pub struct InputDetails {
     /// Known already.
     pub cached_tokens: u64,
@@ -158,6 +164,7 @@ pub struct InputDetails {
 /// Of what was generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ResponsesOutputDetails"))]
 pub struct OutputDetails {
     /// Thought.
     pub reasoning_tokens: u64,

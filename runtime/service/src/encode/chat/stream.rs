@@ -10,7 +10,7 @@ use firecrest_policy::safety::gate::Judged;
 use super::Shape;
 use crate::encode::Head;
 use crate::encode::json::{self, escape};
-use crate::encode::openai::{Kind, Order, PING, Step, error_frame, finish_reason, out_of_order, tier};
+use crate::encode::openai::{Order, PING, Step, error_frame, finish_reason, out_of_order, tier};
 
 /// Tells answers as they come.
 #[derive(Debug)]
@@ -25,11 +25,19 @@ pub struct Stream {
 /// How far an answer is told.
 #[derive(Debug, Default)]
 struct Choice {
-    /// Calls begun.
+    /// Calls told.
     calls: u64,
-    open: Option<Kind>,
-    /// Whether the open call has any arguments yet.
-    arguments: bool,
+    /// The call whose block is open.
+    call: Option<Call>,
+}
+
+/// A call that is not told yet.
+#[derive(Debug)]
+struct Call {
+    id: String,
+    name: String,
+    /// Escaped.
+    arguments: Vec<u8>,
 }
 
 impl Stream {
@@ -97,13 +105,12 @@ impl Stream {
                     self.end_piece(&[], out);
                 }
             }
-            Event::Arguments { choice, json } => self.arguments(*choice, json, out),
-            Event::Close { choice } => {
-                let Some(state) = self.choices.get_mut(choice) else { return };
-                if state.open.take() == Some(Kind::ToolUse) && !state.arguments {
-                    self.arguments(*choice, "{}", out);
+            Event::Arguments { choice, json } => {
+                if let Some(call) = self.choices.get_mut(choice).and_then(|state| state.call.as_mut()) {
+                    escape(json, &mut call.arguments);
                 }
             }
+            Event::Close { choice } => self.call(*choice, out),
             Event::Finish { choice, reason } => {
                 if !self.choices.contains_key(choice) {
                     self.role(*choice, false, out);
@@ -123,20 +130,34 @@ impl Stream {
         if !self.choices.contains_key(&choice) {
             self.role(choice, matches!(block, Block::ToolUse { .. }), out);
         }
-        let state = self.choices.entry(choice).or_default();
-        state.open = Some(Kind::of(block));
-        let Block::ToolUse { id, name } = block else { return };
+        if let Block::ToolUse { id, name } = block {
+            let call = Call { id: id.clone(), name: name.clone(), arguments: Vec::new() };
+            self.choices.entry(choice).or_default().call = Some(call);
+        }
+    }
+
+    /// Tells the call whose block closed, if it was one: what it is, then its arguments.
+    fn call(&mut self, choice: u32, out: &mut Vec<u8>) {
+        let Some(state) = self.choices.get_mut(&choice) else { return };
+        let Some(call) = state.call.take() else { return };
         let index = state.calls;
         state.calls += 1;
-        state.arguments = false;
         self.begin(choice, out);
         out.extend_from_slice(b"{\"tool_calls\":[{\"index\":");
         json::integer(index, out);
         out.extend_from_slice(b",\"id\":");
-        json::string(id, out);
+        json::string(&call.id, out);
         out.extend_from_slice(b",\"type\":\"function\",\"function\":{\"name\":");
-        json::string(name, out);
+        json::string(&call.name, out);
         out.extend_from_slice(b",\"arguments\":\"\"}}]}");
+        self.end_piece(&[], out);
+        self.begin(choice, out);
+        out.extend_from_slice(b"{\"tool_calls\":[{\"index\":");
+        json::integer(index, out);
+        out.extend_from_slice(b",\"function\":{\"arguments\":\"");
+        // A call without arguments has the empty object.
+        out.extend_from_slice(if call.arguments.is_empty() { b"{}" } else { &call.arguments });
+        out.extend_from_slice(b"\"}}]}");
         self.end_piece(&[], out);
     }
 
@@ -148,22 +169,6 @@ impl Stream {
         out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":");
         out.extend_from_slice(content);
         out.extend_from_slice(b",\"refusal\":null}");
-        self.end_piece(&[], out);
-    }
-
-    fn arguments(&mut self, choice: u32, json: &str, out: &mut Vec<u8>) {
-        let Some(state) = self.choices.get_mut(&choice) else { return };
-        if json.is_empty() {
-            return;
-        }
-        state.arguments = true;
-        let index = state.calls.saturating_sub(1);
-        self.begin(choice, out);
-        out.extend_from_slice(b"{\"tool_calls\":[{\"index\":");
-        json::integer(index, out);
-        out.extend_from_slice(b",\"function\":{\"arguments\":\"");
-        escape(json, out);
-        out.extend_from_slice(b"\"}}]}");
         self.end_piece(&[], out);
     }
 
