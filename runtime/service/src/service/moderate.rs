@@ -43,8 +43,12 @@ impl<H: Host> Service<H> {
 
     fn judge(&self, turns: &[Turn]) -> Moderation {
         let policy = &self.options.safety;
-        let name =
-            |category: &firecrest_policy::safety::rules::Category| Category { name: category.id.clone(), score: 0.0, flagged: false };
+        let name = |category: &firecrest_policy::safety::rules::Category| Category {
+            name: category.id.clone(),
+            openai: category.openai.clone(),
+            score: 0.0,
+            flagged: false,
+        };
         let mut categories: Vec<Category> = policy.categories().iter().map(name).collect();
         let mut gravest: Option<Verdict> = None;
         for turn in turns {
