@@ -7,7 +7,8 @@ use crate::ask::{Beyond, Turn};
 pub struct ModerateAsk {
     /// The model's name, as the caller says it. `None`: what the service judges with by itself.
     pub model: Option<String>,
-    /// Each is judged by itself and gets a [`Moderation`]. At least one. Text of the assistant's side is judged as output, other text as input.
+    /// Each is judged by itself and gets a [`Moderation`]. At least one. Text of the assistant's side is judged as output, other text as
+    /// input.
     pub inputs: Vec<Vec<Turn>>,
     /// What was asked beyond this form, by its path in the body.
     pub beyond: Vec<Beyond>,

@@ -1,7 +1,10 @@
-//! OpenAI's API: [`chat`] completions, [`responses`], [`completions`], [`embeddings`], [`moderations`], [`models`] and the [`error`] envelope.
+//! OpenAI's API: [`chat`] completions, [`responses`], [`completions`], [`embeddings`], [`moderations`], [`models`] and the [`error`]
+//! envelope.
 //!
-//! A body is read by [`crate::leaf::parse`] into a `Request`, which keeps what it does not name, and becomes a neutral request by `into_ask`: ranges are
-//! checked there, and what has no neutral form is listed with its path. An explicit `null` is the same as leaving a member out. Answers are written from
+//! A body is read by [`crate::leaf::parse`] into a `Request`, which keeps what it does not name, and becomes a neutral request by
+//! `into_ask`: ranges are
+//! checked there, and what has no neutral form is listed with its path. An explicit `null` is the same as leaving a member out. Answers are
+//! written from
 //! events by the service; their types here are what OpenAPI and tests go by.
 //!
 //! Beyond OpenAI's own: `top_k` is read where `top_p` is, and thoughts are `reasoning_content` beside `content`, as other servers of

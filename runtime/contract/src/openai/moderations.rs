@@ -108,7 +108,8 @@ fn inputs(list: Vec<InputPart>, beyond: &mut Beyonds) -> Result<Vec<Vec<Turn>>, 
     Ok(if strings { texts } else { vec![vec![Turn { role: Role::User, parts }]] })
 }
 
-/// OpenAI's categories, and the names under which a policy may have them that does not say itself which of OpenAI's each is. Such a name counts for every
+/// OpenAI's categories, and the names under which a policy may have them that does not say itself which of OpenAI's each is. Such a name
+/// counts for every
 /// category that lists it, and for the one that is called like it (`_`, `-`, `/`, `.` and blanks count as the same).
 pub const CATEGORIES: [(&str, &[&str]); 13] = [
     ("harassment", &["abuse", "bullying", "insult", "insults", "toxicity", "toxic"]),

@@ -17,7 +17,8 @@ fn folder() -> Option<PathBuf> {
     found
 }
 
-/// The bodies of a cassette, request and answer by turns. Its YAML is written by a machine: a body is a quoted string of JSON's kind or an indented block.
+/// The bodies of a cassette, request and answer by turns. Its YAML is written by a machine: a body is a quoted string of JSON's kind or an
+/// indented block.
 fn bodies(text: &str) -> Vec<String> {
     let mut list = Vec::new();
     let mut lines = text.lines().peekable();

@@ -1,6 +1,7 @@
 //! Judged events as text completions: [`Whole`] as one body of JSON, [`Stream`] as chunks.
 //!
-//! Raw text has no thoughts and calls no tools: blocks of these kinds are passed over. What was not safe to say ends with `content_filter`; told whole,
+//! Raw text has no thoughts and calls no tools: blocks of these kinds are passed over. What was not safe to say ends with `content_filter`;
+//! told whole,
 //! nothing of that answer is said.
 
 use std::collections::BTreeMap;
@@ -93,7 +94,8 @@ impl Stream {
         self.take(event.event(), out);
     }
 
-    /// Writes that it can't go on, where something other than the backend is why: a deadline, a lost connection. Nothing once the end was told.
+    /// Writes that it can't go on, where something other than the backend is why: a deadline, a lost connection. Nothing once the end was
+    /// told.
     pub fn fault(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         if !self.order.is_done() {
             self.order.finish();

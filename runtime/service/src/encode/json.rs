@@ -4,7 +4,8 @@ use std::io::Write;
 
 use firecrest_contract::event::{TokenLogprob, TokenText};
 
-/// What a byte of a text becomes between the quotes of a JSON string: 0 itself, [`NUMBER`] an escape by number, [`WIDE`] perhaps the beginning of a
+/// What a byte of a text becomes between the quotes of a JSON string: 0 itself, [`NUMBER`] an escape by number, [`WIDE`] perhaps the
+/// beginning of a
 /// line break beyond ASCII, else `\` and this.
 const ESCAPES: [u8; 256] = {
     let mut table = [0; 256];
@@ -25,7 +26,8 @@ const ESCAPES: [u8; 256] = {
 const NUMBER: u8 = 1;
 const WIDE: u8 = 2;
 
-/// Line breaks beyond ASCII: U+0085, U+2028, U+2029. Readers that split text by every line break there is (Python's `splitlines`) would cut a frame there.
+/// Line breaks beyond ASCII: U+0085, U+2028, U+2029. Readers that split text by every line break there is (Python's `splitlines`) would cut
+/// a frame there.
 const BREAKS: [(&[u8], &[u8]); 3] = [(b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029")];
 
 /// Writes a text as it stands between the quotes of a JSON string.

@@ -149,7 +149,8 @@ fn read_tools(tools: Vec<Tool>, beyond: &mut Beyonds) -> Result<Vec<ask::Tool>, 
     Ok(list)
 }
 
-/// The tools that stay and which of them must be called. Tools that a choice does not allow are left out of the prompt, so they can't be called.
+/// The tools that stay and which of them must be called. Tools that a choice does not allow are left out of the prompt, so they can't be
+/// called.
 fn choose(
     mut tools: Vec<ask::Tool>,
     choice: Option<ToolChoice>,

@@ -23,7 +23,8 @@ const MOST_ITEMS: usize = 100_000;
 pub struct Asked {
     /// What is asked of a backend.
     pub ask: Ask,
-    /// The response that this goes on from. [`Request::go_on`] puts its items before the new ones; without that they are missing in the ask.
+    /// The response that this goes on from. [`Request::go_on`] puts its items before the new ones; without that they are missing in the
+    /// ask.
     pub previous: Option<String>,
     /// Whether the response is to be kept, so that another can go on from it.
     pub store: bool,
@@ -393,7 +394,8 @@ fn read_tools(tools: Vec<Tool>, beyond: &mut Beyonds) -> Result<Vec<ask::Tool>, 
     Ok(list)
 }
 
-/// The tools that stay and which of them must be called. Tools that a choice does not allow are left out of the prompt, so they can't be called.
+/// The tools that stay and which of them must be called. Tools that a choice does not allow are left out of the prompt, so they can't be
+/// called.
 fn choose(
     mut tools: Vec<ask::Tool>,
     choice: Option<ToolChoice>,

@@ -1,10 +1,13 @@
 //! Judged events as chat completions: [`Whole`] as one body of JSON, [`Stream`] as chunks.
 //!
-//! Thoughts are `reasoning_content`, beside `content`: OpenAI tells none, and this is what other servers of open models and their clients have.
-//! Signatures of thoughts have no place here. What was not safe to say ends with `content_filter` and an empty delta; told whole, nothing of
+//! Thoughts are `reasoning_content`, beside `content`: OpenAI tells none, and this is what other servers of open models and their clients
+//! have.
+//! Signatures of thoughts have no place here. What was not safe to say ends with `content_filter` and an empty delta; told whole, nothing
+//! of
 //! that answer is said.
 //!
-//! Chunks have no mark at a call's end: clients run a call as soon as its arguments are an object's JSON, or when the stream ends, whatever the reason.
+//! Chunks have no mark at a call's end: clients run a call as soon as its arguments are an object's JSON, or when the stream ends, whatever
+//! the reason.
 //! So a call is told when its block closes, and one that was refused before is not told at all.
 
 mod stream;

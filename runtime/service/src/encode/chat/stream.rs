@@ -60,7 +60,8 @@ impl Stream {
         self.take(event.event(), out);
     }
 
-    /// Writes that it can't go on, where something other than the backend is why: a deadline, a lost connection. Nothing once the end was told.
+    /// Writes that it can't go on, where something other than the backend is why: a deadline, a lost connection. Nothing once the end was
+    /// told.
     pub fn fault(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         if !self.order.is_done() {
             self.order.finish();

@@ -1,9 +1,11 @@
 //! Judged events as a response: [`Whole`] as one body of JSON, [`Stream`] as its events.
 //!
-//! Each block is an item of the output: text a message with one part, thoughts a reasoning item whose summary they are (with their signature as
+//! Each block is an item of the output: text a message with one part, thoughts a reasoning item whose summary they are (with their
+//! signature as
 //! `encrypted_content`), a call a function call. This dialect has one answer; events of others are passed over.
 //!
-//! What was not safe to say leaves the response `incomplete`, with `content_filter` as the reason. Where nothing was said before, and always where it is told
+//! What was not safe to say leaves the response `incomplete`, with `content_filter` as the reason. Where nothing was said before, and
+//! always where it is told
 //! whole, the output is one message with the refusal. A call that was not finished then is never told as done, so nobody runs it.
 
 mod stream;

@@ -13,7 +13,8 @@ use crate::encode::openai::{Kind, Order, PING, Step, nullable, out_of_order, tie
 
 /// Tells a response as it comes.
 ///
-/// Events that end an item repeat it whole, and the last event repeats all items, so a response is kept until its end, escaped once. An item is ended
+/// Events that end an item repeat it whole, and the last event repeats all items, so a response is kept until its end, escaped once. An
+/// item is ended
 /// when what comes behind it is known: the last one may be incomplete.
 #[derive(Debug)]
 pub struct Stream {
@@ -146,7 +147,8 @@ impl Stream {
         self.take(event.event(), out);
     }
 
-    /// Writes that it can't go on, where something other than the backend is why: a deadline, a lost connection. Nothing once the end was told.
+    /// Writes that it can't go on, where something other than the backend is why: a deadline, a lost connection. Nothing once the end was
+    /// told.
     pub fn fault(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         if !self.order.is_done() {
             self.order.finish();
