@@ -72,6 +72,9 @@ pub trait Backend {
     /// The first leaf that it can't serve, and why.
     fn check(&self, ask: &Ask) -> Result<(), ApiError>;
 
+    /// What token ids spell, control tokens included: what is judged where a prompt comes as ids.
+    fn spelled(&self, ids: &[u32]) -> String;
+
     /// What an ask takes.
     ///
     /// # Errors

@@ -227,6 +227,11 @@ impl Backend for Scripted {
         }
     }
 
+    fn spelled(&self, ids: &[u32]) -> String {
+        // A script has no vocabulary.
+        ids.iter().map(|id| format!("{id} ")).collect()
+    }
+
     async fn price(&self, ask: &Ask) -> Result<Price, ApiError> {
         self.check(ask)?;
         let input = prompt_words(ask);

@@ -8,7 +8,7 @@ use firecrest_contract::error::ApiError;
 use firecrest_policy::limits::Price;
 use firecrest_service::backend::{Backend, Events, Grant, StartError};
 use firecrest_service::local::Local;
-use firecrest_service::local::driver::Handle;
+use firecrest_service::local::Handle;
 
 pub use firecrest_service::scripted::Scripted;
 
@@ -25,6 +25,13 @@ impl Backend for AnyBackend {
         match self {
             AnyBackend::Local(local) => local.check(ask),
             AnyBackend::Scripted(scripted) => scripted.check(ask),
+        }
+    }
+
+    fn spelled(&self, ids: &[u32]) -> String {
+        match self {
+            AnyBackend::Local(local) => local.spelled(ids),
+            AnyBackend::Scripted(scripted) => scripted.spelled(ids),
         }
     }
 

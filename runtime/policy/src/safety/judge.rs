@@ -7,7 +7,7 @@ use firecrest_contract::ask::{Ask, Content, Role};
 use serde_json::Value;
 
 use super::classifier::{Classifier, Exchange, Medium, windows};
-use super::decision::{Decision, Finding, Verdict, decide, matched, scored};
+use super::decision::{Action, By, Decision, Finding, Verdict, decide, matched, scored};
 use super::normalise::tagged;
 use super::rules::{Direction, Found, Policy, Scan};
 
@@ -68,6 +68,8 @@ pub enum Place {
     },
     /// A tool's declaration.
     Tool(usize),
+    /// A prompt without turns.
+    Prompt(usize),
 }
 
 impl fmt::Display for Place {
@@ -76,6 +78,7 @@ impl fmt::Display for Place {
             Place::System { part } => write!(f, "system.{part}"),
             Place::Turn { turn, part } => write!(f, "messages.{turn}.content.{part}"),
             Place::Tool(tool) => write!(f, "tools.{tool}"),
+            Place::Prompt(prompt) => write!(f, "prompt.{prompt}"),
         }
     }
 }
@@ -92,9 +95,18 @@ pub struct InputVerdict {
 }
 
 /// Judges what is asked: every text that a model would read, whoever is said to have written it. Parts of a turn are judged alone and
-/// as one text, because a template may put them side by side.
-pub fn judge_input(policy: &Policy, ask: &Ask, mut classifier: Option<&mut dyn Classifier>) -> InputVerdict {
+/// as one text, because a template may put them side by side. `prompts` are the texts of [`Ask::raw`], of which ids say nothing by themselves: where one
+/// is missing nothing passes.
+pub fn judge_input(policy: &Policy, ask: &Ask, prompts: &[String], mut classifier: Option<&mut dyn Classifier>) -> InputVerdict {
     let mut found: Vec<(Place, Finding)> = Vec::new();
+    for (index, prompt) in prompts.iter().enumerate() {
+        let findings = text_findings(policy, Direction::Input, Medium::Text, prompt, reborrow(&mut classifier));
+        found.extend(findings.into_iter().map(|finding| (Place::Prompt(index), finding)));
+    }
+    if prompts.len() != ask.raw.len() {
+        let by = By::Fault("a prompt's text is not known".to_owned());
+        found.push((Place::Prompt(prompts.len()), Finding { action: Action::Block, category: None, by, span: None }));
+    }
     let mut number = 0;
     for turn in &ask.turns {
         let place = |part| match turn.role {

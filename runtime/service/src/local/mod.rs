@@ -276,6 +276,10 @@ impl<P: EnginePort> Backend for Local<P> {
         self.hold(ask, None).map(drop)
     }
 
+    fn spelled(&self, ids: &[u32]) -> String {
+        self.prompter.tokenizer().decode(ids, false)
+    }
+
     async fn price(&self, ask: &Ask) -> Result<Price, ApiError> {
         self.check(ask)?;
         let prompts = self.prompts(ask)?;

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use firecrest_contract::ask::{Ask, Dialect, ServiceTier, Thinking};
+use firecrest_contract::ask::{Ask, Dialect, RawPrompt, ServiceTier, Thinking};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::{Event, Finish};
 use firecrest_contract::leaf::parse;
@@ -123,7 +123,12 @@ impl<H: Host> Service<H> {
         let encoder = encode(head, &ask);
         let answers = ask.choices.max(1).saturating_mul(ask.raw.len().max(1) as u32);
         let gate = Gate::new(Arc::clone(&self.options.safety), GateOptions { choices: answers, ..GateOptions::of(&ask) });
-        let verdict = judge_input(&self.options.safety, &ask, None);
+        let spelled = |prompt: &RawPrompt| match prompt {
+            RawPrompt::Text(text) => text.clone(),
+            RawPrompt::Tokens(ids) => backend.spelled(ids),
+        };
+        let prompts: Vec<String> = ask.raw.iter().map(spelled).collect();
+        let verdict = judge_input(&self.options.safety, &ask, &prompts, None);
         if verdict.decision.blocks() {
             let refusal = Finish::Refusal(verdict.decision.into_refusal());
             return self.tell(Answer::refused(refusal, answers, gate, exchange.ledger.clone()), encoder).await;
