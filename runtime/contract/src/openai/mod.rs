@@ -28,7 +28,8 @@ macro_rules! words {
                 match word.as_ref() {
                     $($word => Ok($name::$arm),)*
                     other => {
-                        let other: String = other.chars().take(64).collect();
+                        // A caller's word may be anything: it must not be taken for a mark in the error, nor flood a log.
+                        let other: String = other.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
                         Err(serde::de::Error::unknown_variant(&other, &[$($word),*]))
                     }
                 }
