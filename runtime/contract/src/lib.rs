@@ -14,4 +14,8 @@ pub mod messages;
 pub mod moderation;
 pub mod openai;
 #[cfg(feature = "schema")]
+pub mod openapi;
+#[cfg(feature = "schema")]
+pub mod reference;
+#[cfg(feature = "schema")]
 pub mod schema;

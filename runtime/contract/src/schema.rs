@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 pub struct Components {
     requests: SchemaGenerator,
     responses: SchemaGenerator,
+    /// Both in one, where two types of one name can be seen: the second gets a number.
+    #[cfg(test)]
+    both: SchemaGenerator,
 }
 
 impl Default for Components {
@@ -26,13 +29,20 @@ impl Components {
                 settings.meta_schema = None;
             })
         };
-        Components { requests: settings().for_deserialize().into_generator(), responses: settings().for_serialize().into_generator() }
+        Components {
+            requests: settings().for_deserialize().into_generator(),
+            responses: settings().for_serialize().into_generator(),
+            #[cfg(test)]
+            both: settings().for_deserialize().into_generator(),
+        }
     }
 
     /// Adds what callers send, and all that it is made of.
     #[must_use]
     pub fn request<T: JsonSchema>(mut self) -> Components {
         self.requests.subschema_for::<T>();
+        #[cfg(test)]
+        self.both.subschema_for::<T>();
         self
     }
 
@@ -40,6 +50,8 @@ impl Components {
     #[must_use]
     pub fn response<T: JsonSchema>(mut self) -> Components {
         self.responses.subschema_for::<T>();
+        #[cfg(test)]
+        self.both.subschema_for::<T>();
         self
     }
 
@@ -48,5 +60,11 @@ impl Components {
         let mut all = self.responses.take_definitions(true);
         all.extend(self.requests.take_definitions(true));
         all
+    }
+
+    /// Names of all types, by whichever of them has it: where two types have one name, one more than [`Components::finish`] gives.
+    #[cfg(test)]
+    pub(crate) fn names(&mut self) -> Vec<String> {
+        self.both.take_definitions(true).keys().cloned().collect()
     }
 }

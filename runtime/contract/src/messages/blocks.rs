@@ -167,7 +167,7 @@ pub struct FileSource {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(expecting = "an object")]
 pub struct DocumentParam {
-    /// Where it is. Who has the files puts the text of one in place of [`DocumentSource::File`] before the request is lowered.
+    /// Where it is. Who has the files puts the text of one in place of a source of type `file` before the request is lowered.
     pub source: DocumentSource,
     /// Its title.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -32,7 +32,7 @@ pub enum ErrorTag {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(expecting = "an object")]
 pub struct ErrorObject {
-    /// [`ErrorKind::name`]; an upstream may know others.
+    /// `invalid_request_error` and the like; an upstream may know others.
     pub r#type: String,
     /// For a person.
     pub message: String,

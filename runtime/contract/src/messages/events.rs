@@ -102,6 +102,7 @@ pub struct ThinkingDelta {
     pub thinking: String,
     /// Tokens of thoughts that are left out of the answer. In the beta's shape only, where it is `null`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub estimated_tokens: Option<Value>,
 }
 
@@ -132,6 +133,7 @@ pub struct MessageDelta {
     pub delta: MessageChange,
     /// What was left out of the conversation. In the beta's shape only, where it is `null`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub context_management: Option<Value>,
     /// What it took, all in all.
     pub usage: DeltaUsage,
@@ -153,6 +155,7 @@ pub struct MessageChange {
     pub stop_details: Option<RefusalDetails>,
     /// Always `null` here.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub container: Option<Value>,
 }
 
@@ -177,12 +180,15 @@ pub struct DeltaUsage {
     pub output_tokens_details: Option<OutputTokensDetails>,
     /// Tools that the service ran: always `null` here.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub server_tool_use: Option<Value>,
     /// In the beta's shape only, where it is `null`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub fallback_credit: Option<Value>,
     /// In the beta's shape only, where it is `null`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub iterations: Option<Value>,
 }
 

@@ -34,7 +34,13 @@ pub use tools::*;
 /// The schemas of everything that goes over the wire here, by name.
 #[cfg(feature = "schema")]
 pub fn schemas() -> serde_json::Map<String, serde_json::Value> {
-    crate::schema::Components::new()
+    components(crate::schema::Components::new()).finish()
+}
+
+/// The same, added to others.
+#[cfg(feature = "schema")]
+pub(crate) fn components(components: crate::schema::Components) -> crate::schema::Components {
+    components
         .request::<MessageCreateParams>()
         .request::<CountTokensParams>()
         .response::<Message>()
@@ -44,5 +50,4 @@ pub fn schemas() -> serde_json::Map<String, serde_json::Value> {
         .response::<ModelPage>()
         .response::<RateLimitPage>()
         .response::<ErrorBody>()
-        .finish()
 }

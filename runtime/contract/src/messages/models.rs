@@ -40,6 +40,7 @@ pub struct ModelInfo {
     /// Whether it is served, and for how long.
     pub lifecycle: Lifecycle,
     /// The hosted service's own families: always `null` here.
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub line: Option<String>,
     /// The longest prompt.
     pub max_input_tokens: Option<u64>,

@@ -25,20 +25,22 @@ pub struct Message {
     /// Why it ended; `null` in `message_start`.
     #[serde(default)]
     pub stop_reason: Option<StopReason>,
-    /// The text that ended it, with [`StopReason::StopSequence`].
+    /// The text that ended it, where `stop_reason` is `stop_sequence`.
     #[serde(default)]
     pub stop_sequence: Option<String>,
-    /// Why it was refused, with [`StopReason::Refusal`].
+    /// Why it was refused, where `stop_reason` is `refusal`.
     #[serde(default)]
     pub stop_details: Option<RefusalDetails>,
     /// A machine for code: always `null` here.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub container: Option<Value>,
     /// Why the prompt cache missed, where the request asked.
     #[serde(default)]
     pub diagnostics: Option<Diagnostics>,
     /// What was left out of the conversation. In the beta's shape only, where it is `null`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub context_management: Option<Value>,
     /// What it took.
     pub usage: Usage,
@@ -85,6 +87,7 @@ pub struct TextBlock {
     pub text: String,
     /// Always `null` here.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub citations: Option<Vec<Value>>,
 }
 
@@ -183,12 +186,15 @@ pub struct RefusalDetails {
     pub explanation: Option<String>,
     /// In the beta's shape only, where it is `null`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub fallback_credit_token: Option<Value>,
     /// In the beta's shape only, where it is `null`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub fallback_has_prefill_claim: Option<Value>,
     /// In the beta's shape only, where it is `null`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub recommended_model: Option<Value>,
 }
 
@@ -280,21 +286,26 @@ pub struct Usage {
     pub output_tokens_details: Option<OutputTokensDetails>,
     /// Tools that the service ran: always `null` here.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub server_tool_use: Option<Value>,
     /// `standard`, `priority` or `batch`.
     #[serde(default)]
     pub service_tier: Option<String>,
     /// Always `null` here: there is one speed.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub speed: Option<String>,
     /// Always `null` here.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub inference_geo: Option<String>,
     /// In the beta's shape only, where it is `null`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub fallback_credit: Option<Value>,
     /// In the beta's shape only, where it is `null`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub iterations: Option<Value>,
 }
 
@@ -353,5 +364,6 @@ pub struct TokensCount {
     pub input_tokens: u64,
     /// The beta's shape has this too, `null`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub context_management: Option<Value>,
 }

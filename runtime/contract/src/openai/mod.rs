@@ -31,7 +31,8 @@ macro_rules! words {
                 match word.as_ref() {
                     $($word => Ok($name::$arm),)*
                     other => {
-                        let other: String = other.chars().take(64).collect();
+                        // A caller's word may be anything: it must not be taken for a mark in the error, nor flood a log.
+                        let other: String = other.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
                         Err(serde::de::Error::unknown_variant(&other, &[$($word),*]))
                     }
                 }
@@ -148,7 +149,13 @@ fn tier(name: Option<&str>, beyond: &mut Beyonds) -> ServiceTier {
 /// The schemas of everything that goes over the wire here, by name.
 #[cfg(feature = "schema")]
 pub fn schemas() -> serde_json::Map<String, serde_json::Value> {
-    crate::schema::Components::new()
+    components(crate::schema::Components::new()).finish()
+}
+
+/// The same, added to others.
+#[cfg(feature = "schema")]
+pub(crate) fn components(components: crate::schema::Components) -> crate::schema::Components {
+    components
         .request::<chat::Request>()
         .request::<responses::Request>()
         .request::<completions::Request>()
@@ -165,5 +172,16 @@ pub fn schemas() -> serde_json::Map<String, serde_json::Value> {
         .response::<models::Model>()
         .response::<models::Models>()
         .response::<error::ErrorBody>()
-        .finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_none_is_shown_without_control_characters() {
+        let wrong = |body: &str| crate::leaf::parse::<chat::Request>(body.as_bytes()).expect_err("no role").message;
+        let message = wrong(r#"{"model": "m", "messages": [{"role": "\u0001a\u0001\n"}]}"#);
+        assert!(message.starts_with("messages.0.role: unknown variant `\u{fffd}a\u{fffd}\u{fffd}`"), "{message}");
+    }
 }

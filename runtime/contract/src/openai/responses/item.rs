@@ -7,10 +7,28 @@ use crate::leaf::{self, Unknown, either, tagged};
 
 /// An item. A message may leave its `type` out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "ResponsesItem"))]
 #[serde(transparent)]
 pub struct Item(pub TypedItem);
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Item {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ResponsesItem".into()
+    }
+
+    fn schema_id() -> std::borrow::Cow<'static, str> {
+        concat!(module_path!(), "::Item").into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let typed = generator.subschema_for::<TypedItem>();
+        let message = generator.subschema_for::<MessageItem>();
+        schemars::json_schema!({
+            "anyOf": [typed, { "allOf": [message, { "not": { "required": ["type"] } }] }],
+            "description": "An item. A message may leave its `type` out.",
+        })
+    }
+}
 
 impl<'de> Deserialize<'de> for Item {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Item, D::Error> {

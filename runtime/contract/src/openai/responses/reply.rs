@@ -6,7 +6,7 @@ use crate::event;
 use crate::leaf::Unknown;
 use crate::openai::chat::TokenLogprob;
 
-/// A response. What it repeats of its request is in [`Response::echo`].
+/// A response. It repeats members of its request, too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Response {
