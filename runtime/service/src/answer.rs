@@ -28,6 +28,7 @@ pub(crate) struct Answer<H: Host> {
     keep: Pin<Box<dyn Future<Output = ()>>>,
     lease: Option<Lease<H>>,
     ledger: Ledger<H>,
+    begun: bool,
     ended: bool,
     /// Held for as long as it answers: a host sees by this that it is in use.
     _backend: Option<Rc<H::Backend>>,
@@ -42,7 +43,7 @@ impl<H: Host> Answer<H> {
         ledger: Ledger<H>,
         backend: Option<Rc<H::Backend>>,
     ) -> Answer<H> {
-        Answer { events, gate, keep: Box::pin(keep), lease, ledger, ended: false, _backend: backend }
+        Answer { events, gate, keep: Box::pin(keep), lease, ledger, begun: false, ended: false, _backend: backend }
     }
 
     /// An answer that no backend makes: what its only choice is refused for.
@@ -89,12 +90,21 @@ impl<H: Host> Answer<H> {
         for judged in &out[first..] {
             self.ledger.saw(judged.event());
             match judged.event() {
-                Event::Start { usage } => self.settle(*usage),
+                Event::Start { usage } => {
+                    self.begun = true;
+                    self.settle(*usage);
+                }
                 Event::End { usage } => {
                     self.settle(*usage);
                     self.ended = true;
                 }
-                Event::Fault(_) => self.ended = true,
+                Event::Fault(_) => {
+                    self.ended = true;
+                    // What fails before its beginning did nothing.
+                    if let (Some(lease), false) = (&self.lease, self.begun) {
+                        lease.unused();
+                    }
+                }
                 _ => {}
             }
         }

@@ -143,6 +143,7 @@ impl<H: Host> Service<H> {
             pin_quota: principal.pin_quota,
         };
         let keep = lease.keep(price, self.options.when_dry, u64::from(answers));
+        lease.begins();
         let begun = {
             let backend = Rc::clone(&backend);
             async move { backend.start(Rc::new(ask), grant).await }
@@ -156,7 +157,10 @@ impl<H: Host> Service<H> {
             }
         };
         let events: Events = match select(Box::pin(begun), pin!(patience)).await {
-            Either::Left((begun, _)) => begun.map_err(start_error)?,
+            Either::Left((begun, _)) => begun.map_err(|error| {
+                lease.unused();
+                start_error(error)
+            })?,
             Either::Right((_, begun)) => Box::pin(begun.map(later).flatten_stream()),
         };
         exchange.ledger.waited_since(since);
