@@ -150,10 +150,11 @@ impl<H: Host> Service<H> {
         };
         let since = self.host.monotonic();
         // The headers of a stream wait for its first event, but not for ever: what fails later is told in the stream.
+        let head_after = matches!(encoder, Encoder::Stream(_)).then_some(self.options.head_after);
         let patience = pin!(async {
-            match &encoder {
-                Encoder::Stream(_) => self.host.sleep(self.options.head_after).await,
-                Encoder::Whole(_) => std::future::pending().await,
+            match head_after {
+                Some(head_after) => self.host.sleep(head_after).await,
+                None => std::future::pending().await,
             }
         });
         // Behind others it may take longer to begin than a lease lives.
