@@ -16,6 +16,7 @@ use crate::encode::{Collect, Tell};
 use crate::host::Host;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
+use crate::threads::Keeper;
 
 /// Events that are taken at once: many small chunks cost more than one, and none may keep its turn for ever.
 const AT_ONCE: usize = 64;
@@ -28,7 +29,13 @@ pub(crate) struct Answer<H: Host> {
     keep: Pin<Box<dyn Future<Output = ()>>>,
     lease: Option<Lease<H>>,
     ledger: Ledger<H>,
+    /// What it took by its beginning, once it began.
+    begun: Option<Usage>,
+    /// One of its choices was.
+    refused: bool,
     ended: bool,
+    /// Hears what the caller is told.
+    keeper: Option<Keeper>,
     /// Held for as long as it answers: a host sees by this that it is in use.
     _backend: Option<Rc<H::Backend>>,
 }
@@ -37,12 +44,29 @@ impl<H: Host> Answer<H> {
     pub(crate) fn new(
         events: Events,
         gate: Gate,
-        keep: impl Future<Output = ()> + 'static,
+        keep: Pin<Box<dyn Future<Output = ()>>>,
         lease: Option<Lease<H>>,
         ledger: Ledger<H>,
         backend: Option<Rc<H::Backend>>,
     ) -> Answer<H> {
-        Answer { events, gate, keep: Box::pin(keep), lease, ledger, ended: false, _backend: backend }
+        Answer { events, gate, keep, lease, ledger, begun: None, refused: false, ended: false, keeper: None, _backend: backend }
+    }
+
+    /// And what it says is kept, once the caller was told all of it.
+    pub(crate) fn kept_by(self, keeper: Option<Keeper>) -> Answer<H> {
+        Answer { keeper, ..self }
+    }
+
+    /// The caller is told this.
+    fn tells(&mut self, judged: &Judged) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.hears(judged);
+        }
+        if matches!(judged.event(), Event::End { .. })
+            && let Some(keeper) = self.keeper.take()
+        {
+            keeper.keep(self.ledger.now());
+        }
     }
 
     /// An answer that no backend makes: what its only choice is refused for.
@@ -51,17 +75,18 @@ impl<H: Host> Answer<H> {
         let each = move |choice| Event::Finish { choice, reason: finish.clone() };
         let events = std::iter::once(Event::Start { usage }).chain((0..choices).map(each)).chain([Event::End { usage }]);
         let events: Vec<Unjudged> = events.map(Unjudged::new).collect();
-        Answer::new(Box::pin(stream::iter(events)), gate, std::future::pending(), None, ledger, None)
+        Answer::new(Box::pin(stream::iter(events)), gate, Box::pin(std::future::pending()), None, ledger, None)
     }
 
     /// Waits for what comes next, and takes what is there. Nothing more comes where this leaves `out` empty and returns false.
     pub(crate) async fn next(&mut self, out: &mut Vec<Judged>) -> bool {
         while !self.ended && out.is_empty() {
             let since = self.ledger.now();
-            let next = match select(self.events.next(), self.keep.as_mut()).await {
-                Either::Left((next, _)) => next,
+            // The lease first: where events are always ready, because the caller is slower than the model, it would never be looked after.
+            let next = match select(self.keep.as_mut(), self.events.next()).await {
+                Either::Right((next, _)) => next,
                 // It is never ready; if it were, nobody would hold the lease.
-                Either::Right(_) => None,
+                Either::Left(_) => None,
             };
             self.ledger.waited_since(since);
             self.take(next, out);
@@ -74,6 +99,10 @@ impl<H: Host> Answer<H> {
                     None => break,
                 }
             }
+        }
+        if self.ended {
+            // Its caller may take long to read the rest.
+            self.lease = None;
         }
         !self.ended || !out.is_empty()
     }
@@ -89,15 +118,38 @@ impl<H: Host> Answer<H> {
         for judged in &out[first..] {
             self.ledger.saw(judged.event());
             match judged.event() {
-                Event::Start { usage } => self.settle(*usage),
+                Event::Start { usage } => {
+                    self.begun = Some(*usage);
+                    self.settle(*usage);
+                }
                 Event::End { usage } => {
                     self.settle(*usage);
                     self.ended = true;
                 }
-                Event::Fault(_) => self.ended = true,
+                Event::Fault(_) => {
+                    self.ended = true;
+                    // What fails before its beginning did nothing.
+                    if let (Some(lease), false) = (&self.lease, self.begun.is_some()) {
+                        lease.unused();
+                    }
+                }
+                Event::Finish { reason: Finish::Refusal(_), .. } => self.refused = true,
                 _ => {}
             }
         }
+        if self.refused && !self.ended && self.gate.settled() {
+            self.stop(out);
+        }
+    }
+
+    /// Nobody is to see any more of it: the backend stops, and what it took until now is what it took.
+    fn stop(&mut self, out: &mut Vec<Judged>) {
+        self.events = Box::pin(stream::empty());
+        let mut usage = self.begun.unwrap_or_default();
+        if let Some(lease) = &self.lease {
+            usage.output = usage.output.max(lease.allowance().used());
+        }
+        self.take(Some(Unjudged::new(Event::End { usage })), out);
     }
 
     fn settle(&self, usage: Usage) {
@@ -113,7 +165,10 @@ impl<H: Host> Answer<H> {
     pub(crate) async fn whole(mut self, mut encoder: Box<dyn Collect>) -> Result<Bytes, ApiError> {
         let mut judged = Vec::new();
         while self.next(&mut judged).await {
-            judged.drain(..).for_each(|event| encoder.push(event));
+            for event in judged.drain(..) {
+                self.tells(&event);
+                encoder.push(event);
+            }
         }
         encoder.body().map(Bytes::from)
     }
@@ -131,13 +186,18 @@ impl<H: Host> Answer<H> {
             let mut bytes = Vec::new();
             while bytes.is_empty() && !(going.over && going.judged.is_empty()) {
                 if going.judged.is_empty() {
+                    let (ledger, since) = (going.answer.ledger.clone(), going.answer.ledger.now());
                     let next = pin!(going.answer.next(&mut going.judged));
                     match select(next, pin!(going.host.sleep(quiet))).await {
                         Either::Left((more, _)) => going.over = !more,
-                        Either::Right(_) => going.encoder.ping(&mut bytes),
+                        Either::Right(_) => {
+                            ledger.waited_since(since);
+                            going.encoder.ping(&mut bytes);
+                        }
                     }
                 }
                 for event in going.judged.drain(..) {
+                    going.answer.tells(&event);
                     going.encoder.push(event, &mut bytes);
                 }
             }

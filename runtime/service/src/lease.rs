@@ -35,8 +35,10 @@ pub(crate) struct Lease<H: Host> {
     principal: Rc<Principal>,
     id: LeaseId,
     allowance: Allowance,
-    /// What the backend says the prompt took, once it does.
+    /// What the prompt took. `None`: nobody knows yet, and the price stands.
     input: Rc<Cell<Option<u64>>>,
+    /// There is something to settle.
+    open: bool,
 }
 
 /// What came of asking for one.
@@ -58,14 +60,29 @@ impl<H: Host> Lease<H> {
         let at = host.wall();
         let output = QUANTUM.saturating_mul(answers).min(price.output_cap);
         let open = Command::Open { at, lease: id, expires: at.saturating_add(millis(LIFETIME)), price, output };
-        let outcome = host.apply(principal, open).await.map_err(ApiError::from)?;
-        let (granted, levels) = match outcome {
-            Outcome::Granted { output, levels } => (output, levels),
-            other => return Err(denial(&other)),
-        };
-        let allowance = Allowance::new(granted);
-        let lease = Lease { host: Rc::clone(host), principal: Rc::clone(principal), id, allowance, input: Rc::default() };
-        Ok(Opened { lease, levels })
+        // Settled from here on: it may be opened though its caller goes away meanwhile, or the store's answer is lost.
+        let (host, principal, input) = (Rc::clone(host), Rc::clone(principal), Rc::new(Cell::new(Some(0))));
+        let mut lease = Lease { host, principal, id, allowance: Allowance::new(0), input, open: true };
+        match lease.host.apply(&lease.principal, open).await.map_err(ApiError::from)? {
+            Outcome::Granted { output, levels } => {
+                lease.allowance.raise(output);
+                Ok(Opened { lease, levels })
+            }
+            other => {
+                lease.open = false;
+                Err(denial(&other))
+            }
+        }
+    }
+
+    /// A backend is asked: from now on the price stands, until it says what it took.
+    pub(crate) fn begins(&self) {
+        self.input.set(None);
+    }
+
+    /// The backend did nothing.
+    pub(crate) fn unused(&self) {
+        self.input.set(Some(0));
     }
 
     /// The output that is granted, to be used up.
@@ -89,7 +106,11 @@ impl<H: Host> Lease<H> {
             let (quantum, margin) = (QUANTUM.saturating_mul(answers), QUANTUM / 2);
             let mut seq = 0;
             loop {
-                let whole = allowance.granted() >= price.output_cap || allowance.is_closed();
+                if allowance.granted() >= price.output_cap {
+                    // A backend that counts otherwise must not wait for what never comes.
+                    allowance.close();
+                }
+                let whole = allowance.is_closed();
                 let low = async {
                     match whole {
                         true => std::future::pending().await,
@@ -120,6 +141,9 @@ impl<H: Host> Lease<H> {
 
 impl<H: Host> Drop for Lease<H> {
     fn drop(&mut self) {
+        if !self.open {
+            return;
+        }
         let total = Tally { input: self.input.get(), output: self.allowance.used() };
         let settle = Command::Settle { at: self.host.wall(), lease: self.id, total };
         let (host, principal) = (Rc::clone(&self.host), Rc::clone(&self.principal));

@@ -29,7 +29,8 @@ impl<H: Host> Service<H> {
         let opened = Lease::open(&self.host, principal, price, 1).await.map_err(|denial| exchange.denied(denial))?;
         exchange.levels(&opened.levels);
         let asked = ask.model.clone();
-        let embedded = backend.embed(ask, principal.lane).await?;
+        opened.lease.begins();
+        let embedded = backend.embed(ask, principal.lane).await.inspect_err(|_| opened.lease.unused())?;
         exchange.ledger.waited_since(since);
         opened.lease.used(Usage { input: embedded.tokens, ..Usage::default() });
         exchange.json(&embeddings::Embeddings::new(asked, embedded, encoding))

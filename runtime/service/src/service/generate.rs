@@ -23,27 +23,39 @@ use crate::body::Body;
 use crate::encode::{self, Encoder, Head};
 use crate::host::{Host, Principal};
 use crate::lease::Lease;
+use crate::threads::Keeper;
 
 /// Which encoder an answer needs, once its head is known.
 type Encode = Box<dyn FnOnce(Head, &Ask) -> Encoder>;
 
 impl<H: Host> Service<H> {
     pub(super) async fn messages(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
-        let params: messages::MessageCreateParams = parse(body)?;
+        let mut params: messages::MessageCreateParams = parse(body)?;
         let Dialect::Messages(version) = exchange.dialect else { return Err(exchange.no_version()) };
-        if params.thread.is_some() {
-            let mut error = ApiError::invalid("thread", "threads are not kept here; send the whole conversation");
-            error.unsupported = vec!["thread".to_owned()];
-            return Err(error.code("thread_unsupported_request"));
-        }
-        let ask = messages::into_ask(params, version, messages::Options { relaxed: self.options.relaxed })?;
+        let thread = self.thread(exchange, principal, &mut params)?;
+        let diagnosed = params.diagnostics.clone();
+        let options = messages::Options { relaxed: self.options.relaxed };
+        let (ask, keeper) = match thread {
+            None => (messages::into_ask(params, version, options)?, None),
+            Some((keeper, before)) => {
+                let ask = messages::into_ask(params, version, options).map_err(|error| before.error(error))?;
+                (before.ask(ask), Some(keeper))
+            }
+        };
+        let (diagnostics, keeper) = match diagnosed {
+            None => (None, keeper),
+            Some(asked) => {
+                let (found, keeper) = self.diagnose(exchange, principal, &asked, &ask, keeper);
+                (Some(found), Some(keeper))
+            }
+        };
         let (beta, id) = (exchange.beta, exchange.ledger.id().to_string());
         let encode = move |head, ask: &Ask| {
             let hidden_thinking = matches!(ask.thinking, Thinking::Adaptive { hidden: true } | Thinking::Budget { hidden: true, .. });
-            let shape = encode::messages::Shape { beta, hidden_thinking, diagnostics: None, request_id: Some(id) };
+            let shape = encode::messages::Shape { beta, hidden_thinking, diagnostics, request_id: Some(id) };
             Encoder::messages(ask.stream, head, shape)
         };
-        self.generate(exchange, principal, ask, Box::new(encode)).await
+        self.generate(exchange, principal, ask, Box::new(encode), keeper).await
     }
 
     pub(super) async fn chat(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
@@ -52,7 +64,7 @@ impl<H: Host> Service<H> {
         let ask = params.into_ask()?;
         let encode =
             move |head, ask: &Ask| Encoder::chat(ask.stream, head, encode::chat::Shape { choices: ask.choices, include_usage: usage });
-        self.generate(exchange, principal, ask, Box::new(encode)).await
+        self.generate(exchange, principal, ask, Box::new(encode), None).await
     }
 
     pub(super) async fn completions(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
@@ -66,20 +78,18 @@ impl<H: Host> Service<H> {
                 encode::completions::Shape { choices: ask.choices.saturating_mul(ask.raw.len().max(1) as u32), include_usage: usage },
             )
         };
-        self.generate(exchange, principal, ask, Box::new(encode)).await
+        self.generate(exchange, principal, ask, Box::new(encode), None).await
     }
 
     pub(super) async fn responses(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
-        let params: openai::responses::Request = parse(body)?;
-        let asked = params.into_ask()?;
-        if let Some(id) = &asked.previous {
-            let message =
-                format!("there is no response `{:.64}`: answers are not kept here; send the whole conversation", id.escape_debug());
-            return Err(ApiError::invalid("previous_response_id", message).code("previous_response_not_found"));
-        }
+        let mut params: openai::responses::Request = parse(body)?;
+        let (before, place) = self.go_on(principal, &mut params)?;
+        let mut asked = params.into_ask().map_err(|error| place.error(error))?;
+        asked.ask = place.ask(asked.ask);
+        let keeper = self.keeper(exchange, principal, &asked, before);
         let echo = asked.echo;
         let encode = move |head, ask: &Ask| Encoder::responses(ask.stream, head, encode::responses::Shape { echo });
-        self.generate(exchange, principal, asked.ask, Box::new(encode)).await
+        self.generate(exchange, principal, asked.ask, Box::new(encode), keeper).await
     }
 
     /// The model that is meant, and what serves it.
@@ -109,7 +119,14 @@ impl<H: Host> Service<H> {
         backend.price(ask).await
     }
 
-    async fn generate(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, ask: Ask, encode: Encode) -> Outcomes {
+    async fn generate(
+        &self,
+        exchange: &mut Exchange<H>,
+        principal: &Rc<Principal>,
+        ask: Ask,
+        encode: Encode,
+        keeper: Option<Keeper>,
+    ) -> Outcomes {
         let (model, backend) = self.backend(&ask.model).await?;
         let lane = lane(principal, ask.tier);
         exchange.ledger.runs(&model, lane);
@@ -131,7 +148,7 @@ impl<H: Host> Service<H> {
         let verdict = judge_input(&self.options.safety, &ask, &prompts, None);
         if verdict.decision.blocks() {
             let refusal = Finish::Refusal(verdict.decision.into_refusal());
-            return self.tell(Answer::refused(refusal, answers, gate, exchange.ledger.clone()), encoder).await;
+            return self.tell(Answer::refused(refusal, answers, gate, exchange.ledger.clone()).kept_by(keeper), encoder).await;
         }
         let since = self.host.monotonic();
         let price = self.price(exchange, principal, &backend, &ask).await?;
@@ -147,26 +164,33 @@ impl<H: Host> Service<H> {
             namespace: principal.namespace.clone(),
             pin_quota: principal.pin_quota,
         };
-        let keep = lease.keep(price, self.options.when_dry, u64::from(answers));
+        let mut keep = Box::pin(lease.keep(price, self.options.when_dry, u64::from(answers)));
+        lease.begins();
         let begun = {
             let backend = Rc::clone(&backend);
             async move { backend.start(Rc::new(ask), grant).await }
         };
         let since = self.host.monotonic();
         // The headers of a stream wait for its first event, but not for ever: what fails later is told in the stream.
-        let patience = async {
-            match &encoder {
-                Encoder::Stream(_) => self.host.sleep(self.options.head_after).await,
-                Encoder::Whole(_) => std::future::pending().await,
+        let head_after = matches!(encoder, Encoder::Stream(_)).then_some(self.options.head_after);
+        let patience = pin!(async {
+            match head_after {
+                Some(head_after) => self.host.sleep(head_after).await,
+                None => std::future::pending().await,
             }
-        };
-        let events: Events = match select(Box::pin(begun), pin!(patience)).await {
-            Either::Left((begun, _)) => begun.map_err(start_error)?,
+        });
+        // Behind others it may take longer to begin than a lease lives.
+        let patience = select(keep.as_mut(), patience);
+        let events: Events = match select(Box::pin(begun), patience).await {
+            Either::Left((begun, _)) => begun.map_err(|error| {
+                lease.unused();
+                start_error(error)
+            })?,
             Either::Right((_, begun)) => Box::pin(begun.map(later).flatten_stream()),
         };
         exchange.ledger.waited_since(since);
         let answer = Answer::new(events, gate, keep, Some(lease), exchange.ledger.clone(), Some(backend));
-        self.tell(answer, encoder).await
+        self.tell(answer.kept_by(keeper), encoder).await
     }
 
     /// Makes the body, of the first event on if there is one by now.
