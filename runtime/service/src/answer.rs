@@ -206,6 +206,17 @@ impl<H: Host> Answer<H> {
     }
 }
 
+/// What was generated is charged, be it told or not: an answer that is cut never says its total, and its record would not be what its key pays.
+impl<H: Host> Drop for Answer<H> {
+    fn drop(&mut self) {
+        // It may still count what it was about to tell.
+        self.events = Box::pin(stream::empty());
+        if let Some(lease) = &self.lease {
+            self.ledger.charged(lease.output());
+        }
+    }
+}
+
 /// An answer on its way out.
 struct Going<H: Host> {
     answer: Answer<H>,

@@ -90,6 +90,11 @@ impl<H: Host> Lease<H> {
         self.allowance.clone()
     }
 
+    /// What it is charged for output, were it settled now.
+    pub(crate) fn output(&self) -> u64 {
+        self.allowance.used()
+    }
+
     /// What the backend says it took so far.
     pub(crate) fn used(&self, usage: Usage) {
         let tally = Tally::from(usage);

@@ -88,6 +88,12 @@ impl<H: Host> Ledger<H> {
         self.0.entries.borrow_mut().waited += self.now().saturating_sub(since);
     }
 
+    /// So much output is charged. What a backend told in its last event may be the same, and is never more.
+    pub(crate) fn charged(&self, output: u64) {
+        let mut entries = self.0.entries.borrow_mut();
+        entries.usage.output = entries.usage.output.max(output);
+    }
+
     /// The caller is to see this.
     pub(crate) fn saw(&self, event: &Event) {
         let mut entries = self.0.entries.borrow_mut();

@@ -6,10 +6,12 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use firecrest_policy::limits::{Limit, Tier};
+use firecrest_policy::limits::{Budget, Limit, Millis, Tier};
 use serde::Deserialize;
 
 use crate::{BackendKind, Device, EMBEDDED};
+
+const DAY: Millis = 86_400_000;
 
 /// All of it. `firecrest serve --help` and docs/server.md describe each member.
 #[derive(Clone, Debug, Deserialize)]
@@ -133,6 +135,8 @@ pub struct TierConfig {
     pub input_tokens_per_minute: Option<u64>,
     /// Generated tokens a minute.
     pub output_tokens_per_minute: Option<u64>,
+    /// Prompt and generated tokens together, each day in UTC.
+    pub tokens_per_day: Option<u64>,
     /// Requests at once.
     pub concurrent: Option<NonZeroU32>,
     /// 0 is the most urgent, 2 the least.
@@ -283,7 +287,7 @@ impl TierConfig {
             input: limit(self.input_tokens_per_minute)?,
             output: limit(self.output_tokens_per_minute)?,
             concurrent: self.concurrent,
-            budget: None,
+            budget: self.tokens_per_day.map(|tokens| Budget::new(tokens, DAY).map_err(|e| e.to_string())).transpose()?,
         })
     }
 }

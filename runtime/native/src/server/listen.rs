@@ -10,14 +10,14 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
@@ -70,6 +70,7 @@ pub(super) async fn serve(
     builder.http1().timer(TokioTimer::new()).header_read_timeout(config.timeouts.head());
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20)).keep_alive_timeout(config.timeouts.head());
     let graceful = GracefulShutdown::new();
+    let (cut, cutting) = watch::channel(false);
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -87,9 +88,16 @@ pub(super) async fn serve(
         };
         let _ = socket.set_nodelay(true);
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(socket), service.clone()).into_owned());
+        let mut cutting = cutting.clone();
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
+            tokio::select! {
+                ended = connection => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection ended early");
+                    }
+                }
+                // What runs for it ends with it.
+                _ = cutting.wait_for(|cut| *cut) => (),
             }
         });
     }
@@ -98,6 +106,8 @@ pub(super) async fn serve(
     tracing::info!(seconds = config.timeouts.drain, "stopping: answers that run may end");
     if tokio::time::timeout(config.timeouts.drain(), graceful.shutdown()).await.is_err() {
         tracing::warn!("answers that still ran were cut");
+        // Each connection holds the way to the service's thread, which ends, and writes what is to be kept, when the last is gone.
+        let _ = cut.send(true);
     }
 }
 
@@ -225,13 +235,6 @@ fn cors(config: &Arc<Config>) -> CorsLayer {
 /// An address that is taken, or not ours.
 pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|e| format!("can't listen on {address}: {e}; choose another with --port"))
-}
-
-/// Headers that only say how a message travels from hop to hop.
-pub(super) fn drop_hop_headers(headers: &mut HeaderMap) {
-    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::TRAILER] {
-        headers.remove(name);
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What the server counts, in the text format that Prometheus reads.
 
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use firecrest_service::record::Record;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -20,7 +20,7 @@ pub(super) struct Metrics {
     first: Family<Lane, Histogram>,
     took: Family<Lane, Histogram>,
     overhead: Histogram,
-    pub(super) running: Gauge,
+    running: Gauge,
     pub(super) models_loaded: Gauge,
     pub(super) model_bytes: Gauge<i64>,
     pub(super) store_errors: Counter<u64, AtomicU64>,
@@ -76,6 +76,12 @@ impl Metrics {
         metrics
     }
 
+    /// Counts a request as running for as long as what is returned is held.
+    pub(super) fn run(self: &Arc<Metrics>) -> Running {
+        self.running.inc();
+        Running(Arc::clone(self))
+    }
+
     pub(super) fn observe(&self, record: &Record<'_>) {
         let key = record.key.unwrap_or_default().to_owned();
         let lane = record.lane.map(|lane| lane.to_string()).unwrap_or_default();
@@ -108,5 +114,31 @@ impl Metrics {
             let _ = encode(&mut text, &registry);
         }
         text
+    }
+}
+
+/// A request that runs. However it ends, dropping this counts it off.
+pub(super) struct Running(Arc<Metrics>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_is_counted_off_however_it_ends() {
+        let metrics = Arc::new(Metrics::new());
+        let running = |count: u32| metrics.text().lines().any(|line| line == format!("firecrest_running {count}"));
+        let (first, second) = (metrics.run(), metrics.run());
+        assert!(running(2), "{}", metrics.text());
+        drop(second);
+        assert!(running(1));
+        drop(first);
+        assert!(running(0));
     }
 }

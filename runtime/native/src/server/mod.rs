@@ -114,13 +114,13 @@ impl Server {
                 let made = runtime.map_err(|e| e.to_string()).and_then(|runtime| {
                     let began = Instant::now();
                     let models = Models::new(&config, scripted, Arc::clone(&metrics), began)?;
-                    let host = NativeHost::new(&config, store, models, metrics, began)?;
-                    Ok((runtime, Service::new(std::rc::Rc::new(host), options(&config, policy))))
+                    let host = NativeHost::new(&config, store, models, Arc::clone(&metrics), began)?;
+                    Ok((runtime, Service::new(std::rc::Rc::new(host), options(&config, policy)), metrics))
                 });
                 match made {
-                    Ok((runtime, service)) => {
+                    Ok((runtime, service, metrics)) => {
                         let _ = started.send(Ok(()));
-                        runtime.block_on(thread::run(service, taken));
+                        runtime.block_on(thread::run(service, taken, metrics, config.timeouts.answer()));
                     }
                     Err(error) => drop(started.send(Err(error))),
                 }

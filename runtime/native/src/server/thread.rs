@@ -1,6 +1,7 @@
 //! The service's thread: requests in, bodies out, everything in between on one thread and without locks.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,12 +14,16 @@ use tokio::task::LocalSet;
 
 use super::host::NativeHost;
 use super::listen::{Job, Reply};
+use super::metrics::{Metrics, Running};
 
 /// Pieces of an answer that wait for a caller who reads slowly. Behind them the answer itself waits.
 const PIECES: usize = 32;
 
+/// How much longer than it may take an answer is held for a caller who does not read it. The backend has ended it by then.
+const UNREAD: Duration = Duration::from_secs(10);
+
 /// Runs a service until nobody can send it requests any more, and what it began is over.
-pub(super) async fn run(service: Service<NativeHost>, mut jobs: mpsc::Receiver<Job>) {
+pub(super) async fn run(service: Service<NativeHost>, mut jobs: mpsc::Receiver<Job>, metrics: Arc<Metrics>, answer_limit: Duration) {
     let service = Rc::new(service);
     let local = LocalSet::new();
     let host = Rc::clone(service.host());
@@ -30,7 +35,7 @@ pub(super) async fn run(service: Service<NativeHost>, mut jobs: mpsc::Receiver<J
             });
             tokio::task::spawn_local(preload(Rc::clone(&host)));
             while let Some(job) = jobs.recv().await {
-                tokio::task::spawn_local(carry_out(Rc::clone(&service), job));
+                tokio::task::spawn_local(carry_out(Rc::clone(&service), job, metrics.run(), answer_limit));
             }
             keeping.abort();
         })
@@ -48,7 +53,7 @@ async fn preload(host: Rc<NativeHost>) {
 }
 
 /// One request. What runs for it ends where its caller goes away.
-async fn carry_out(service: Rc<Service<NativeHost>>, job: Job) {
+async fn carry_out(service: Rc<Service<NativeHost>>, job: Job, _running: Running, answer_limit: Duration) {
     let Job { request, mut reply } = job;
     let response = tokio::select! {
         response = service.handle(request) => response,
@@ -62,7 +67,8 @@ async fn carry_out(service: Rc<Service<NativeHost>>, job: Job) {
     }
     let (pieces, stream) = mpsc::channel(PIECES);
     if reply.send(http::Response::from_parts(parts, Reply::Stream(stream))).is_ok() {
-        pump(body, pieces).await;
+        // One who keeps a connection and reads nothing would keep what runs for it too.
+        let _ = tokio::time::timeout(answer_limit + UNREAD, pump(body, pieces)).await;
     }
 }
 
