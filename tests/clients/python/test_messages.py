@@ -1,13 +1,14 @@
 """anthropic for Python, and langchain over it. The client holds every answer to its types (`_strict_response_validation`)."""
 
 import json
+from typing import Literal
 
 import anthropic
 import pytest
 from anthropic import Anthropic, AsyncAnthropic, beta_tool
 from langchain_anthropic import ChatAnthropic
 from langchain_core.tools import tool as langchain_tool
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 ASK = {"model": "hello", "max_tokens": 64, "messages": [{"role": "user", "content": "Hi"}]}
 WEATHER = {
@@ -147,10 +148,11 @@ def test_many_at_once(scripted):
     assert {message.content[0].text for message in asyncio.run(all_of_them())} == {"Hello there, friend."}
 
 
-class Person(BaseModel):
-    name: str = Field(max_length=12)
-    age: int = Field(ge=0, le=120)
+class Person(BaseModel, extra="forbid"):
+    """Bounds of numbers and lengths are not among this: the client only tells the model of them."""
+
     friend: bool
+    mood: Literal["glad", "sad"]
 
 
 def test_an_answer_of_a_schema(real):
@@ -163,11 +165,15 @@ def test_an_answer_of_a_schema(real):
 
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "get_weather"}])
 def test_a_tool_that_must_be_called_is_called(real, choice):
-    tools = [{**WEATHER, "input_schema": {"type": "object", "properties": {"days": {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["days"]}}]
+    # One call: so small a model may go on calling until its tokens are used up.
+    choice = {**choice, "disable_parallel_tool_use": True}
+    days = {"type": "object", "properties": {"days": {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["days"], "additionalProperties": False}
+    tools = [{**WEATHER, "input_schema": days}]
     asked = {"model": "firecrest-chat", "max_tokens": 128, "messages": ASK["messages"], "tools": tools, "tool_choice": choice}
     message = real.messages.create(**asked)
     assert message.stop_reason == "tool_use"
-    assert all(1 <= block.input["days"] <= 9 for block in message.content)
+    (call,) = message.content
+    assert call.name == "get_weather" and 1 <= call.input["days"] <= 9
 
 
 def test_langchain(client, scripted):

@@ -80,8 +80,9 @@ def test_moderations(client):
 def test_embeddings(real):
     inputs = ["a fox", "a hen"]
     floats = real.embeddings.create(model="firecrest-chat", input=inputs, encoding_format="float")
-    # The client asks for base64 by itself, and decodes it.
-    decoded = real.embeddings.create(model="firecrest-chat", input=inputs)
+    # The client asks for base64 by itself, and decodes it: after it held the answer to its types, which know of floats only.
+    with OpenAI(base_url=real.base_url, api_key="any", max_retries=0) as lax:
+        decoded = lax.embeddings.create(model="firecrest-chat", input=inputs)
     assert len(floats.data) == 2 and floats.usage.prompt_tokens > 0
     for one, other in zip(floats.data, decoded.data, strict=True):
         assert one.embedding == pytest.approx(other.embedding, rel=1e-6)
@@ -112,7 +113,7 @@ def test_what_must_not_be_said_is_filtered(client):
     assert response.status == "incomplete" and response.incomplete_details.reason == "content_filter"
 
 
-class Person(BaseModel):
+class Person(BaseModel, extra="forbid"):
     name: str = Field(max_length=12)
     age: int = Field(ge=0, le=120)
     friend: bool
