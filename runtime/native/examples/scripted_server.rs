@@ -25,11 +25,14 @@ const SCRIPTS: &[(&str, &[&str])] = &[
             "Mended.",
         ],
     ),
-    ("leaks", &["Here it is:\n-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7\n-----END RSA PRIVATE KEY-----\nDone."]),
+    (
+        "leaks",
+        &["Here it is:\n-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAu1SU1LfVLPHCozMxH2Mo\n-----END RSA PRIVATE KEY-----\nDone."],
+    ),
     (
         "leaks-in-a-call",
         &[
-            "<tool_call>\n{\"name\": \"save\", \"arguments\": {\"text\": \"-----BEGIN RSA PRIVATE KEY-----\\nMIIEpAIBAAKCAQEA7\"}}\n</tool_call>",
+            "<tool_call>\n{\"name\": \"save\", \"arguments\": {\"text\": \"-----BEGIN RSA PRIVATE KEY-----\\nMIIEowIBAAKCAQEAu1SU1LfVLPHCozMxH2Mo\"}}\n</tool_call>",
         ],
     ),
     ("json", &["{\"name\": \"Ada\", \"age\": 36}"]),

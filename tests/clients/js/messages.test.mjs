@@ -7,13 +7,15 @@ import Before from "@anthropic-ai/sdk-before";
 import { betaZodTool } from "@anthropic-ai/sdk/helpers/beta/zod";
 import { z } from "zod";
 
-import { scripted, stop } from "./server.mjs";
+import { running, scripted, stop } from "./server.mjs";
+import { allHeld, validated } from "./validated.mjs";
 
 let server;
 before(async () => {
   server = await scripted();
 });
 after(stop);
+after(allHeld);
 
 const weather = {
   name: "get_weather",
@@ -26,7 +28,7 @@ for (const [name, Client] of [["1.12", Anthropic], ["0.137", Before]]) {
   describe(`@anthropic-ai/sdk ${name}`, () => {
     let client;
     before(() => {
-      client = new Client({ baseURL: server.url, apiKey: "any", maxRetries: 0 });
+      client = new Client({ baseURL: server.url, apiKey: "any", maxRetries: 0, fetch: validated });
     });
 
     test("a message", async () => {
@@ -96,9 +98,7 @@ for (const [name, Client] of [["1.12", Anthropic], ["0.137", Before]]) {
       const stream = await client.messages.create({ ...ask, model: "endless", max_tokens: 8192, stream: true });
       let events = 0;
       for await (const _ of stream) if (++events === 20) break;
-      const running = async () => /firecrest_running (\d+)/.exec(await (await fetch(`${server.url}/metrics`)).text())?.[1];
-      for (let turn = 0; turn < 100 && (await running()) !== "0"; turn++) await new Promise((done) => setTimeout(done, 20));
-      assert.equal(await running(), "0");
+      await running(server, 0);
     });
 
     test("what must not be said is refused", async () => {
@@ -116,7 +116,7 @@ for (const [name, Client] of [["1.12", Anthropic], ["0.137", Before]]) {
 
 describe("the tool runner", () => {
   test("finishes an edit loop of three steps", async () => {
-    const client = new Anthropic({ baseURL: server.url, apiKey: "any", maxRetries: 0 });
+    const client = new Anthropic({ baseURL: server.url, apiKey: "any", maxRetries: 0, fetch: validated });
     let file = "the quick brown fx";
     const log = [];
     const tools = [
@@ -150,7 +150,7 @@ describe("the tool runner", () => {
   });
 
   test("does not run a tool whose arguments were refused", async () => {
-    const client = new Anthropic({ baseURL: server.url, apiKey: "any", maxRetries: 0 });
+    const client = new Anthropic({ baseURL: server.url, apiKey: "any", maxRetries: 0, fetch: validated });
     let ran = 0;
     const tool = betaZodTool({ name: "save", description: "Saves", inputSchema: z.object({}).passthrough(), run: () => `${++ran}` });
     const runner = client.beta.messages.toolRunner({
@@ -158,6 +158,8 @@ describe("the tool runner", () => {
       max_tokens: 512,
       tools: [tool],
       messages: [{ role: "user", content: "Save it" }],
+      // It would be called for ever.
+      max_iterations: 3,
       stream: true,
     });
     const final = await runner.runUntilDone();

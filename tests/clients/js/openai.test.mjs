@@ -10,14 +10,16 @@ import OpenAI from "openai";
 import { z } from "zod";
 
 import { scripted, stop } from "./server.mjs";
+import { allHeld, validated } from "./validated.mjs";
 
 let server;
 let client;
 before(async () => {
   server = await scripted();
-  client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", maxRetries: 0 });
+  client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", maxRetries: 0, fetch: validated });
 });
 after(stop);
+after(allHeld);
 
 const messages = [{ role: "user", content: "Hi" }];
 const weather = {
@@ -107,9 +109,9 @@ describe("openai", () => {
 
 describe("the Vercel AI SDK", () => {
   const providers = () => [
-    ["openai responses", createOpenAI({ baseURL: `${server.url}/v1`, apiKey: "any" })("hello")],
-    ["openai chat", createOpenAI({ baseURL: `${server.url}/v1`, apiKey: "any" }).chat("hello")],
-    ["anthropic", createAnthropic({ baseURL: `${server.url}/v1`, apiKey: "any" })("hello")],
+    ["openai responses", createOpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", fetch: validated })("hello")],
+    ["openai chat", createOpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", fetch: validated }).chat("hello")],
+    ["anthropic", createAnthropic({ baseURL: `${server.url}/v1`, apiKey: "any", fetch: validated })("hello")],
   ];
 
   test("texts and streams", async () => {
@@ -124,8 +126,8 @@ describe("the Vercel AI SDK", () => {
 
   test("a tool is called and answered", async () => {
     const models = [
-      createOpenAI({ baseURL: `${server.url}/v1`, apiKey: "any" })("weather"),
-      createAnthropic({ baseURL: `${server.url}/v1`, apiKey: "any" })("weather"),
+      createOpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", fetch: validated })("weather"),
+      createAnthropic({ baseURL: `${server.url}/v1`, apiKey: "any", fetch: validated })("weather"),
     ];
     for (const model of models) {
       const get_weather = aiTool({

@@ -5,11 +5,13 @@ import { createInterface } from "node:readline";
 
 const started = [];
 
-async function start(program, args) {
+async function start(variable, args) {
+  const program = process.env[variable];
+  if (!program) throw new Error(`${variable} does not name a program: build it, and set the variable`);
   const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUST_LOG: "warn" } });
   started.push(child);
   const said = [];
-  for await (const line of createInterface({ input: program === process.env.FIRECREST ? child.stderr : child.stdout })) {
+  for await (const line of createInterface({ input: variable === "FIRECREST" ? child.stderr : child.stdout })) {
     said.push(line);
     const url = /listening on (http:\S+)/.exec(line)?.[1];
     if (url) {
@@ -22,12 +24,22 @@ async function start(program, args) {
   throw new Error(`${program} ended before it listened:\n${said.join("\n")}`);
 }
 
-/** Scripts in place of models: see tests/src/bin/scripted_server.rs. */
-export const scripted = (...args) => start(process.env.FIRECREST_SCRIPTED, args);
+/** Scripts in place of models: see runtime/native/examples/scripted_server.rs. */
+export const scripted = (...args) => start("FIRECREST_SCRIPTED", args);
 
 /** The model that ships. */
 export const embedded = () =>
-  start(process.env.FIRECREST, ["serve", "--no-auth", "--model", "embedded", "--port", "0", "--store", ":memory:"]);
+  start("FIRECREST", ["serve", "--no-auth", "--model", "embedded", "--port", "0", "--store", ":memory:"]);
+
+/** Waits until so many answers run. */
+export async function running(server, count) {
+  const now = async () => Number(/^firecrest_running(?:\{[^}]*\})? (\d+)/m.exec(await (await fetch(`${server.url}/metrics`)).text())?.[1]);
+  const until = Date.now() + 10_000;
+  for (let seen; (seen = await now()) !== count; ) {
+    if (Date.now() > until) throw new Error(`${seen} answers run, and not ${count}`);
+    await new Promise((done) => setTimeout(done, 20));
+  }
+}
 
 /** To be called when a suite is over. */
 export async function stop() {
