@@ -53,8 +53,9 @@ impl<H: Host> Answer<H> {
     }
 
     /// And what it says is kept, once the caller was told all of it.
-    pub(crate) fn kept_by(self, keeper: Option<Keeper>) -> Answer<H> {
-        Answer { keeper, ..self }
+    pub(crate) fn kept_by(mut self, keeper: Option<Keeper>) -> Answer<H> {
+        self.keeper = keeper;
+        self
     }
 
     /// The caller is told this.
