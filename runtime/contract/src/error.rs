@@ -2,6 +2,15 @@
 
 use std::fmt;
 
+/// A caller's word, to be shown: cut, and without what a terminal or a log could take for more than text.
+pub fn shown(word: &str) -> String {
+    let mut shown: String = word.chars().take(64).flat_map(char::escape_debug).collect();
+    if word.chars().nth(64).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// The kinds of errors that a caller tells apart. Each has one status and one name per dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {

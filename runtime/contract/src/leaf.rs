@@ -34,7 +34,10 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         let path = dotted(error.path());
         let inner = error.into_inner();
         if inner.is_syntax() || inner.is_eof() {
-            return ApiError::new(ErrorKind::InvalidRequest, format!("the body is not JSON: {inner}"));
+            // A word of an enum that is no string is told as wrong syntax, without its place. Read as a value it has one.
+            let whole = serde_json::from_str::<Value>(text).map(parse_value::<T>);
+            let error = ApiError::new(ErrorKind::InvalidRequest, format!("the body is not JSON: {inner}"));
+            return whole.ok().and_then(Result::err).unwrap_or(error);
         }
         let place = format!(" at line {} column {}", inner.line(), inner.column());
         located(path, inner.to_string().trim_end_matches(&place))
@@ -65,10 +68,29 @@ pub fn part<T: DeserializeOwned, E: serde::de::Error>(value: Value) -> Result<T,
 
 fn located(path: String, message: &str) -> ApiError {
     let (path, message) = join(path, message);
+    let (path, message) = missing(path, message);
+    // What came may stand in the message, and be of any length.
+    let message = match message.char_indices().nth(MOST_SHOWN) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message,
+    };
     if path.is_empty() {
         return ApiError::new(ErrorKind::InvalidRequest, message);
     }
     ApiError::new(ErrorKind::InvalidRequest, format!("{path}: {message}")).at(path)
+}
+
+/// Characters of a message that are shown.
+const MOST_SHOWN: usize = 512;
+
+/// A field that is missing is the leaf, not the object that lacks it.
+fn missing(path: String, message: String) -> (String, String) {
+    let field = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    match field {
+        Some(field) if path.is_empty() => (field.to_owned(), "field required".to_owned()),
+        Some(field) => (format!("{path}.{field}"), "field required".to_owned()),
+        None => (path, message),
+    }
 }
 
 /// The whole path and the bare message, where the message carries the rest of a path.
@@ -321,8 +343,8 @@ mod tests {
         assert_eq!(wrong(r#"{"list": [[{"text": "a"}]]}"#), "list.0.0.type: field required");
         assert_eq!(wrong(r#"{"list": [[{"type": 1}]]}"#), "list.0.0.type: expected a string, found a number");
         assert_eq!(wrong(r#"{"list": [4]}"#), "list.0: expected a string or an array of blocks, found a number");
-        assert_eq!(wrong(r#"{"list": [[{"type": "words"}]]}"#), "list.0.0: missing field `text`");
-        assert_eq!(wrong(r#"{}"#), "missing field `list`");
+        assert_eq!(wrong(r#"{"list": [[{"type": "words"}]]}"#), "list.0.0.text: field required");
+        assert_eq!(wrong(r#"{}"#), "list: field required");
         assert!(wrong(r#"{"list": ["#).starts_with("the body is not JSON: EOF"));
         assert!(wrong(r#"{"list": []} {}"#).starts_with("the body goes on"));
         assert!(wrong(&"[".repeat(4000)).contains("expected struct Body") || wrong(&"[".repeat(4000)).contains("recursion"));

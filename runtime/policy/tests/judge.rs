@@ -1,6 +1,8 @@
 //! Judging what is asked.
 
-use firecrest_contract::ask::{Ask, Content, Dialect, Part, RawPrompt, Role, Sampling, ServiceTier, Thinking, Tool, ToolChoice, Turn, Version};
+use firecrest_contract::ask::{
+    Ask, Content, Dialect, Part, RawPrompt, Role, Sampling, ServiceTier, Thinking, Tool, ToolChoice, Turn, Version,
+};
 use firecrest_policy::safety::classifier::{Classifier, ClassifierFault, Exchange, Scores};
 use firecrest_policy::safety::decision::Action;
 use firecrest_policy::safety::gate::GateOptions;
@@ -145,7 +147,8 @@ fn every_rule_says_what_it_is() {
 #[test]
 fn prompts_without_turns_are_judged_too() {
     let policy = Policy::standard().expect("the standard rules");
-    let rule = policy.rules().iter().find(|rule| rule.severity(Direction::Input) == Severity::Block).expect("a rule that blocks what is asked");
+    let rule =
+        policy.rules().iter().find(|rule| rule.severity(Direction::Input) == Severity::Block).expect("a rule that blocks what is asked");
     let raw = vec![RawPrompt::Text("Good day.".to_owned()), RawPrompt::Tokens(vec![1, 2])];
     let asked = Ask { raw, ..ask(Vec::new()) };
     let example = rule.examples.first().expect("an example").clone();

@@ -1,7 +1,7 @@
 //! Which part of the API a request is for, and which dialect it speaks.
 
 use firecrest_contract::ask::{Dialect, Version};
-use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::error::{ApiError, ErrorKind, shown};
 use http::{HeaderMap, Method, header};
 
 /// What is asked for.
@@ -68,7 +68,7 @@ pub(crate) fn route(method: &Method, path: &str, headers: &HeaderMap) -> Routed 
         _ => match parts(path) {
             Some(found) => found,
             None => {
-                let error = ApiError::new(ErrorKind::NotFound, format!("there is nothing at {:.128}", path.escape_debug()));
+                let error = ApiError::new(ErrorKind::NotFound, format!("there is nothing at {}", shown(path)));
                 return Routed { route: Err(error), dialect: dialect(None, headers) };
             }
         },

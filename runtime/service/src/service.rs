@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use firecrest_contract::ask::{Dialect, Version};
+use firecrest_contract::ask::{Beyond, Dialect, Version};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::leaf::parse;
 use firecrest_contract::{messages, openai};
@@ -43,7 +43,7 @@ pub struct Options {
     pub when_dry: WhenDry,
     /// Takes sampling fields in version 2026-10-21 too.
     pub relaxed: bool,
-    /// Other names of models. `*` at the end of one stands for anything; the first that fits counts.
+    /// Other names of models. `*` at the end of one stands for anything; of several that fit, the one that says most counts.
     pub aliases: Vec<(String, String)>,
     /// What may be said.
     pub safety: Arc<Policy>,
@@ -112,9 +112,22 @@ impl<H: Host> Service<H> {
         response
     }
 
+    /// A body that is packed would be read as what it is not.
+    fn unpacked(headers: &HeaderMap) -> Result<(), ApiError> {
+        let packed = headers.get(header::CONTENT_ENCODING).filter(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+        match packed {
+            None => Ok(()),
+            Some(_) => {
+                let message = "content-encoding: packed bodies are not read here; send it as it is";
+                Err(ApiError::new(ErrorKind::InvalidRequest, message).code("request_body_encoding_unsupported"))
+            }
+        }
+    }
+
     async fn carry_out(&self, exchange: &mut Exchange<H>, route: Route, headers: &HeaderMap, query: Option<&str>, body: Bytes) -> Outcomes {
         let principal = self.authenticate(exchange, headers).await?;
         self.count_request(exchange, &principal).await?;
+        Self::unpacked(headers)?;
         match route {
             Route::Messages => self.messages(exchange, &principal, &body).await,
             Route::CountTokens => self.count_tokens(exchange, &principal, &body).await,
@@ -180,7 +193,17 @@ impl<H: Host> Service<H> {
             Some(beginning) => name.starts_with(beginning),
             None => name == pattern,
         };
-        self.options.aliases.iter().find(|(pattern, _)| fits(pattern)).map_or(name, |(_, model)| model)
+        // A model's own name means that model, and the alias that says most of a name goes before one that says less.
+        let best = self
+            .options
+            .aliases
+            .iter()
+            .filter(|(pattern, _)| fits(pattern))
+            .max_by_key(|(pattern, _)| (!pattern.ends_with('*'), pattern.len()));
+        match best {
+            Some((_, model)) if !self.host.models().iter().any(|card| card.id == name) => model,
+            _ => name,
+        }
     }
 }
 
@@ -209,6 +232,20 @@ impl<H: Host> Exchange<H> {
             self.levels(levels);
         }
         denial.error
+    }
+
+    /// What is asked beyond what this service can do is refused, or, where it is lenient and the answer is right without it, dropped and listed. What a backend
+    /// of the caller's dialect might do it has refused already, where it can't.
+    fn drop_hints(&mut self, beyond: &[Beyond], lenient: bool) -> Result<(), ApiError> {
+        if let Some(first) = beyond.iter().find(|beyond| beyond.hint && !lenient) {
+            return Err(ApiError::invalid(&first.path, &first.why));
+        }
+        let hints: Vec<&str> = beyond.iter().filter(|beyond| beyond.hint).map(|beyond| beyond.path.as_str()).collect();
+        if !hints.is_empty() {
+            let listed: String = hints.join(", ").chars().take(1024).collect();
+            self.headers.insert("firecrest-ignored-fields", text(&listed));
+        }
+        Ok(())
     }
 
     fn no_version(&self) -> ApiError {

@@ -38,6 +38,17 @@ fn outside(path: &str, value: impl Display, low: impl Display, high: impl Displa
     ApiError::invalid(path, format_args!("{value} is out of range; give {low} to {high}"))
 }
 
+/// Notes of a caller's own: texts by name.
+pub(super) fn metadata(notes: Option<&Map<String, Value>>) -> Result<(), ApiError> {
+    match notes.into_iter().flatten().find(|(_, value)| !value.is_string()) {
+        Some((name, value)) => {
+            let path = format!("metadata.{}", crate::error::shown(name));
+            Err(ApiError::invalid(path, format_args!("expected a string, found {}", crate::leaf::kind_of(value))))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Biases by token id.
 pub(super) fn logit_bias(bias: Option<&Map<String, Value>>) -> Result<Vec<(u32, f32)>, ApiError> {
     let Some(bias) = bias else { return Ok(Vec::new()) };

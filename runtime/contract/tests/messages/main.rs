@@ -179,7 +179,7 @@ fn threads_stand_beside_the_ask() {
     let Some(ThreadParam::Continue(thread)) = &params.thread else { panic!("{params:?}") };
     assert_eq!(thread.previous_message_id, "msg_1");
     assert_eq!(beyond(&into_ask(params, Version::October2026, Options::default()).expect("an ask")), [""; 0]);
-    assert_eq!(wrong(json!({ "thread": { "type": "continue" } })), "thread: missing field `previous_message_id`");
+    assert_eq!(wrong(json!({ "thread": { "type": "continue" } })), "thread.previous_message_id: field required");
 }
 
 #[test]

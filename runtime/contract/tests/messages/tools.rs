@@ -12,7 +12,7 @@ fn tools_are_checked() {
     assert_eq!(wrong_tools(json!([tool("a"), tool("a")])), "tools.1.name: tool names must be unique, `a` is there already");
     assert!(wrong_tools(json!([{ "name": "a", "input_schema": {} }])).starts_with("tools.0.input_schema.type: field required"));
     assert_eq!(wrong_tools(json!([{ "name": "a", "input_schema": { "type": "array" } }])), "tools.0.input_schema.type: must be `object`");
-    assert_eq!(wrong_tools(json!([{ "name": "a" }])), "tools.0: missing field `input_schema`");
+    assert_eq!(wrong_tools(json!([{ "name": "a" }])), "tools.0.input_schema: field required");
     assert_eq!(wrong_tools(json!(["a"])), "tools.0: expected a tool, an object, found a string");
     assert_eq!(wrong_tools(json!([{ "type": 1, "name": "a" }])), "tools.0.type: expected a string, found a number");
     assert_eq!(
@@ -25,7 +25,7 @@ fn tools_are_checked() {
 
     let choice = |choice: Value| wrong(json!({ "tools": [tool("a")], "tool_choice": choice }));
     assert_eq!(choice(json!({ "type": "tool", "name": "b" })), "tool_choice.name: tool `b` not found in provided tools");
-    assert_eq!(choice(json!({ "type": "tool" })), "tool_choice: missing field `name`");
+    assert_eq!(choice(json!({ "type": "tool" })), "tool_choice.name: field required");
     assert_eq!(choice(json!("any")), "tool_choice: expected an object with a `type`, found a string");
     assert!(wrong(json!({ "tool_choice": { "type": "any" } })).starts_with("tool_choice: may only be given together with `tools`"));
 

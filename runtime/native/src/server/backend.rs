@@ -7,8 +7,8 @@ use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::ApiError;
 use firecrest_policy::limits::Price;
 use firecrest_service::backend::{Backend, Events, Grant, StartError};
-use firecrest_service::local::Local;
 use firecrest_service::local::Handle;
+use firecrest_service::local::Local;
 
 pub use firecrest_service::scripted::Scripted;
 

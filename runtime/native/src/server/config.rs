@@ -43,7 +43,7 @@ pub struct Config {
     pub when_dry: WhenDry,
     /// Accepts `temperature`, `top_p` and `top_k` in version 2026-10-21 too.
     pub relaxed: bool,
-    /// A file of safety rules in place of those that ship.
+    /// A file of safety rules behind those that ship: it adds rules, and changes what follows from those by `[[change]]`.
     pub rules: Option<PathBuf>,
     /// Tiers of keys, by name. Those that ship: `standard`, `priority`, `batch`.
     pub tiers: BTreeMap<String, TierConfig>,
@@ -140,7 +140,7 @@ pub struct TierConfig {
     /// Requests at once.
     pub concurrent: Option<NonZeroU32>,
     /// 0 is the most urgent, 2 the least.
-    pub lane: u8,
+    pub lane: Option<u8>,
     /// Positions of a prompt that a request may keep in the cache.
     pub pin_quota: Option<u64>,
 }
@@ -180,8 +180,7 @@ impl ModelConfig {
 
 impl Default for Config {
     fn default() -> Config {
-        let lane = |lane| TierConfig { lane, ..TierConfig::default() };
-        let tiers = [("standard", lane(1)), ("priority", lane(0)), ("batch", lane(2))];
+        let tiers = ["standard", "priority", "batch"].map(|name| (name, TierConfig::default()));
         Config {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8484),
             auth: true,
@@ -228,8 +227,8 @@ impl Config {
         }
         for (name, tier) in &self.tiers {
             tier.tier().map_err(|why| format!("tiers.{name}: {why}"))?;
-            if tier.lane > 2 {
-                return Err(format!("tiers.{name}.lane is {}; it is 0, 1 or 2", tier.lane));
+            if let Some(lane) = tier.lane.filter(|lane| *lane > 2) {
+                return Err(format!("tiers.{name}.lane is {lane}; it is 0, 1 or 2"));
             }
         }
         let mut names = std::collections::BTreeSet::new();
@@ -279,6 +278,15 @@ impl Timeouts {
 }
 
 impl TierConfig {
+    /// How urgent keys of this tier may be: what it says, else what its name means, else 1.
+    pub(crate) fn lane(&self, name: &str) -> u8 {
+        self.lane.unwrap_or(match name {
+            "priority" => 0,
+            "batch" => 2,
+            _ => 1,
+        })
+    }
+
     /// As the limiter takes it.
     pub(crate) fn tier(&self) -> Result<Tier, String> {
         let limit = |each: Option<u64>| each.map(|each| Limit::per_minute(each).map_err(|e| e.to_string())).transpose();
@@ -289,5 +297,29 @@ impl TierConfig {
             concurrent: self.concurrent,
             budget: self.tokens_per_day.map(|tokens| Budget::new(tokens, DAY).map_err(|e| e.to_string())).transpose()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_file_is_read() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/server.toml");
+        let config = Config::read(Path::new(path)).expect("docs/server.toml");
+        config.check().expect("docs/server.toml makes sense");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let wrong = |config: Config| config.check().expect_err("a mistake");
+        let open = Config { auth: false, listen: "0.0.0.0:1".parse().expect("an address"), ..Config::default() };
+        assert!(wrong(open).contains("keys create"));
+        let twice = Config { models: vec!["a.gguf".into(), "b/a.gguf".into()], ..Config::default() };
+        assert!(wrong(twice).contains("two models"));
+        let lane = TierConfig { lane: Some(3), ..TierConfig::default() };
+        assert!(wrong(Config { tiers: [("x".to_owned(), lane)].into(), ..Config::default() }).contains("tiers.x.lane"));
+        assert_eq!(["priority", "standard", "mine", "batch"].map(|name| TierConfig::default().lane(name)), [0, 1, 1, 2]);
     }
 }

@@ -127,7 +127,7 @@ impl NativeHost {
         Ok(Rc::new(Principal {
             key: key.id.as_str().into(),
             limits: limits.clone(),
-            lane: tier.lane,
+            lane: tier.lane(&key.tier),
             namespace,
             pin_quota,
             admin: key.admin,

@@ -10,6 +10,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use firecrest_contract::error::shown;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -166,7 +167,7 @@ async fn known_names(State(shared): State<Shared>, request: Request<axum::body::
             request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).or(request.uri().authority().map(|a| a.as_str()));
         let name = host.map(without_port).unwrap_or_default();
         if !is_loopback_name(name) && !shared.config.hosts.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-            let message = format!("this server is not called `{}`; add the name to `hosts` if it is", name.escape_debug());
+            let message = format!("this server is not called `{}`; add the name to `hosts` if it is", shown(name));
             return refusal(StatusCode::FORBIDDEN, "permission_error", &message);
         }
     }
@@ -199,7 +200,7 @@ fn origin_allowed(config: &Config, origin: &HeaderValue) -> bool {
 
 fn cors(config: &Arc<Config>) -> CorsLayer {
     let known = Arc::clone(config);
-    const EXPOSED: [&str; 20] = [
+    const EXPOSED: [&str; 25] = [
         "request-id",
         "x-request-id",
         "retry-after",
@@ -217,7 +218,12 @@ fn cors(config: &Arc<Config>) -> CorsLayer {
         "anthropic-ratelimit-output-tokens-limit",
         "anthropic-ratelimit-output-tokens-remaining",
         "anthropic-ratelimit-output-tokens-reset",
-        "firecrest-served-by",
+        "x-ratelimit-limit-requests",
+        "x-ratelimit-remaining-requests",
+        "x-ratelimit-reset-requests",
+        "x-ratelimit-limit-tokens",
+        "x-ratelimit-remaining-tokens",
+        "x-ratelimit-reset-tokens",
         "firecrest-ignored-fields",
         "firecrest-model",
     ];

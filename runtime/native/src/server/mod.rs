@@ -25,7 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use firecrest_policy::safety::rules::Policy;
+use firecrest_policy::safety::rules::{Policy, STANDARD};
 use firecrest_service::service::{Options, Service};
 use tokio::sync::{mpsc, oneshot};
 
@@ -59,7 +59,7 @@ impl Server {
             None => Policy::standard().map_err(|e| e.to_string())?,
             Some(path) => {
                 let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-                Policy::load([text.as_str()]).map_err(|e| format!("{}: {e}", path.display()))?
+                Policy::load([STANDARD, text.as_str()]).map_err(|e| format!("{}: {e}", path.display()))?
             }
         };
         let store = if config.store == Path::new(":memory:") { Store::in_memory() } else { Store::open(&config.store) };

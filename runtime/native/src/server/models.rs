@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, UNIX_EPOCH};
 
-use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::error::{ApiError, ErrorKind, shown};
 use firecrest_engine::Clock;
 use firecrest_engine::engine::{Engine, EngineOptions, KvFormat};
 use firecrest_engine::text::WallTime;
@@ -83,7 +83,7 @@ impl Models {
     fn entry(&self, name: &str) -> Result<&Rc<Entry>, ApiError> {
         self.entries.iter().find(|entry| entry.card.borrow().id == name).ok_or_else(|| {
             let known: Vec<String> = self.entries.iter().take(8).map(|entry| entry.card.borrow().id.clone()).collect();
-            let message = format!("model: {:.128} is not served here; there are: {}", name.escape_debug(), known.join(", "));
+            let message = format!("model: {} is not served here; there are: {}", shown(name), known.join(", "));
             ApiError::new(ErrorKind::NotFound, message).at("model").code("model_not_found")
         })
     }

@@ -18,9 +18,10 @@ impl<H: Host> Service<H> {
         let params: embeddings::Request = parse(body)?;
         let encoding = params.encoding_format.unwrap_or_default();
         let ask = params.into_ask()?;
-        if let Some(first) = ask.beyond.iter().find(|beyond| !beyond.hint || !self.options.lenient) {
+        if let Some(first) = ask.beyond.iter().find(|beyond| !beyond.hint) {
             return Err(ApiError::invalid(&first.path, &first.why));
         }
+        exchange.drop_hints(&ask.beyond, self.options.lenient)?;
         let (model, backend) = self.backend(&ask.model).await?;
         exchange.ledger.runs(&model, principal.lane);
         let since = exchange.ledger.now();

@@ -107,15 +107,7 @@ impl<H: Host> Service<H> {
         ask: &Ask,
     ) -> Result<Price, ApiError> {
         backend.check(ask)?;
-        let hints: Vec<&str> = ask.beyond.iter().filter(|beyond| beyond.hint).map(|beyond| beyond.path.as_str()).collect();
-        if let Some(first) = ask.beyond.iter().find(|beyond| beyond.hint && !self.options.lenient) {
-            return Err(ApiError::invalid(&first.path, &first.why));
-        }
-        if !hints.is_empty() {
-            let mut listed = hints.join(", ");
-            listed.truncate(listed.char_indices().take_while(|(at, _)| *at < 1024).last().map_or(0, |(at, c)| at + c.len_utf8()));
-            exchange.headers.insert("firecrest-ignored-fields", text(&listed));
-        }
+        exchange.drop_hints(&ask.beyond, self.options.lenient)?;
         backend.price(ask).await
     }
 

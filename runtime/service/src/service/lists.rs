@@ -1,7 +1,7 @@
 //! Models, limits, and what only an administrator may do.
 
 use firecrest_contract::ask::Dialect;
-use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::error::{ApiError, ErrorKind, shown};
 use firecrest_contract::{messages, openai};
 use firecrest_policy::limits::rfc3339;
 use serde_json::json;
@@ -34,11 +34,8 @@ impl<H: Host> Service<H> {
 
     fn no_model(&self, name: &str) -> ApiError {
         let known: Vec<String> = self.host.models().into_iter().take(8).map(|card| card.id).collect();
-        ApiError::new(
-            ErrorKind::NotFound,
-            format!("model: {:.128} is not served here; there are: {}", name.escape_debug(), known.join(", ")),
-        )
-        .at("model")
+        ApiError::new(ErrorKind::NotFound, format!("model: {} is not served here; there are: {}", shown(name), known.join(", ")))
+            .at("model")
     }
 
     pub(super) fn rate_limits(&self, exchange: &mut Exchange<H>, principal: &Principal) -> Outcomes {
@@ -107,7 +104,7 @@ fn page(cards: Vec<ModelCard>, query: &str) -> Result<(Vec<ModelCard>, bool), Ap
     for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         let at = |id: &str| {
             let found = cards.iter().position(|card| card.id == id);
-            found.ok_or_else(|| ApiError::invalid(name, format!("there is no model {:.128}", id.escape_debug())))
+            found.ok_or_else(|| ApiError::invalid(name, format!("there is no model {}", shown(id))))
         };
         match name {
             "limit" => {

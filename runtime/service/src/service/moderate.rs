@@ -15,7 +15,7 @@ use crate::host::Host;
 impl<H: Host> Service<H> {
     pub(super) fn moderations(&self, exchange: &mut Exchange<H>, body: &[u8]) -> Outcomes {
         let params: Request = parse(body)?;
-        let ask = self.moderate_ask(params.into_ask()?)?;
+        let ask = refusable(exchange, params.into_ask()?, self.options.lenient)?;
         let judged: Vec<Moderation> = ask.inputs.iter().map(|turns| self.judge(turns)).collect();
         let id = exchange.ledger.id().to_string();
         exchange.json(&Moderations::new(&id, self.judge_name(), &judged))
@@ -23,17 +23,10 @@ impl<H: Host> Service<H> {
 
     pub(super) fn moderate(&self, exchange: &mut Exchange<H>, body: &[u8]) -> Outcomes {
         let params: ModerateRequest = parse(body)?;
-        let ask = self.moderate_ask(params.into_ask()?)?;
+        let ask = refusable(exchange, params.into_ask()?, self.options.lenient)?;
         let judged = self.judge(ask.inputs.first().map_or(&[], Vec::as_slice));
         let id = exchange.ledger.id().to_string();
         exchange.json(&Moderate::new(&id, self.judge_name(), &judged))
-    }
-
-    fn moderate_ask(&self, ask: ModerateAsk) -> Result<ModerateAsk, ApiError> {
-        match ask.beyond.iter().find(|beyond| !beyond.hint || !self.options.lenient) {
-            Some(first) => Err(ApiError::invalid(&first.path, &first.why)),
-            None => Ok(ask),
-        }
     }
 
     /// What judged, with the revision of its rules.
@@ -79,6 +72,15 @@ impl<H: Host> Service<H> {
         };
         Moderation { categories, decision, rule: decided.and_then(|decided| decided.rule) }
     }
+}
+
+/// What is asked, if nothing of it is beyond what is judged here.
+fn refusable<H: Host>(exchange: &mut Exchange<H>, ask: ModerateAsk, lenient: bool) -> Result<ModerateAsk, ApiError> {
+    if let Some(first) = ask.beyond.iter().find(|beyond| !beyond.hint) {
+        return Err(ApiError::invalid(&first.path, &first.why));
+    }
+    exchange.drop_hints(&ask.beyond, lenient)?;
+    Ok(ask)
 }
 
 /// The text of a part, where it has any.

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use firecrest_contract::ask::{Ask, Beyond};
-use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::error::{ApiError, ErrorKind, shown};
 use firecrest_contract::messages::{
     CacheMiss, Diagnostics, DiagnosticsParam, MessageCreateParams, MessageParam, SystemParam, ThreadParam, ToolParam,
 };
@@ -174,7 +174,7 @@ impl<H: Host> Service<H> {
         if let Some(id) = &request.previous_response_id {
             let found = self.threads.find(now, &principal.key, id).ok();
             let Some((conversation, items)) = found.and_then(|found| found.said().map(|items| (found, items))) else {
-                let message = format!("previous response with id '{:.64}' not found; send the whole conversation", id.escape_debug());
+                let message = format!("previous response with id '{}' not found; send the whole conversation", shown(id));
                 return Err(ApiError::invalid("previous_response_id", message).code("previous_response_not_found"));
             };
             before.count = items.len();
@@ -198,7 +198,7 @@ fn unsupported(name: &str, why: &str) -> ApiError {
 }
 
 fn lost(gone: Gone, id: &str) -> ApiError {
-    let id = id.escape_debug();
+    let id = shown(id);
     let invalid = |message: String| ApiError::invalid("thread.previous_message_id", message);
     match gone {
         Gone::NotFound => ApiError::new(

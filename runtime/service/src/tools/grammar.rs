@@ -39,6 +39,10 @@ impl Schemas {
         if let Some(known) = self.known.borrow().get(&text) {
             return known.clone();
         }
+        let properties = properties(schema);
+        if properties > MOST_PROPERTIES {
+            return Err(format!("the schema has {properties} properties; at most {MOST_PROPERTIES} can be held to, leave some out"));
+        }
         let mut checker = self.checker.borrow_mut();
         let checker = match &mut *checker {
             Some(checker) => checker,
@@ -53,6 +57,20 @@ impl Schemas {
             known.insert(text, outcome.clone());
         }
         outcome
+    }
+}
+
+/// Properties that a schema may have, in all its objects together: what it takes to compile grows with their square, and others wait for it.
+const MOST_PROPERTIES: usize = 256;
+
+fn properties(schema: &Value) -> usize {
+    match schema {
+        Value::Array(items) => items.iter().map(properties).sum(),
+        Value::Object(members) => {
+            let own = members.get("properties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+            own + members.values().map(properties).sum::<usize>()
+        }
+        _ => 0,
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Parser {
     broken: bool,
     /// Tokens whose text is not told yet, each with where it ends.
     tokens: VecDeque<(u64, TokenLogprob)>,
+    /// Of the open block's thoughts, for their signature.
+    digest: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +134,7 @@ impl Parser {
             argued: false,
             broken: false,
             tokens: VecDeque::new(),
+            digest: FNV_BASIS,
         }
     }
 
@@ -445,6 +448,7 @@ impl Parser {
     fn thought(&mut self, text: &str, out: &mut Vec<Event>) {
         if !text.is_empty() && !self.reading.hides_thoughts {
             self.begin(Open::Thinking, Block::Thinking, out);
+            self.digest = text.bytes().fold(self.digest, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
             out.push(Event::Thinking { choice: self.reading.choice, text: text.to_owned() });
         }
     }
@@ -480,11 +484,20 @@ impl Parser {
     }
 
     fn close(&mut self, out: &mut Vec<Event>) {
-        if self.open.take().is_some() {
+        let open = self.open.take();
+        if open == Some(Open::Thinking) {
+            let digest = std::mem::replace(&mut self.digest, FNV_BASIS);
+            out.push(Event::Signature { choice: self.reading.choice, signature: format!("fc1-{digest:016x}") });
+        }
+        if open.is_some() {
             out.push(Event::Close { choice: self.reading.choice });
         }
     }
 }
+
+/// FNV-1a, 64 bits (G. Fowler, L. C. Noll, P. Vo). Clients keep thoughts only with a signature; nothing here trusts one, so it need not be hard to make.
+const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
 /// How much of `text` can't be part of a `mark` that is not whole yet, nor of up to `most` bytes of white space before what comes.
 fn sure(text: &str, mark: &str, most: usize) -> usize {

@@ -68,6 +68,7 @@ impl Request {
             let shown: String = modality.chars().take(32).collect();
             beyond.refuse(format!("modalities.{index}"), format!("answers can't be {shown:?} here; give only \"text\""));
         }
+        range::metadata(self.metadata.as_ref())?;
         beyond.hint_if(self.metadata.is_some_and(|m| !m.is_empty()), "metadata", "completions are not stored here, nor notes about them");
         beyond.hint_if(self.store == Some(true), "store", "completions are not stored here");
         beyond.hint_if(self.prediction.is_some(), "prediction", "predicted text is not used here");

@@ -93,6 +93,7 @@ impl Request {
         let top = range::count("top_logprobs", self.top_logprobs, 0, 20)?;
         let wanted = self.include.iter().flatten().any(|name| name == "message.output_text.logprobs");
         let logprobs = if wanted { Some(top.unwrap_or(0)) } else { top.filter(|top| *top > 0) };
+        range::metadata(self.metadata.as_ref())?;
         let echo = self.echo();
         if self.input.is_none() && self.previous_response_id.is_none() && self.prompt.is_none() && self.conversation.is_none() {
             return Err(ApiError::invalid("input", "field required; give a text or an array of items"));
@@ -202,6 +203,8 @@ impl Request {
     fn echo(&self) -> Echo {
         #[derive(Serialize)]
         struct Members<'a> {
+            /// None was ever joined.
+            access_programs: Option<&'a str>,
             background: bool,
             instructions: Option<&'a str>,
             max_output_tokens: Option<i64>,
@@ -232,6 +235,7 @@ impl Request {
         }
         let none = Map::new();
         let members = Members {
+            access_programs: None,
             background: false,
             instructions: self.instructions.as_deref(),
             max_output_tokens: self.max_output_tokens,

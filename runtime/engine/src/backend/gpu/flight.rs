@@ -169,10 +169,10 @@ impl GpuBackend {
     /// See [`crate::backend::Backend::skip`].
     pub fn skip(&mut self) {
         let Some(Flight { staging: Some(staging), awaited, .. }) = self.flights.queue.pop_front() else { return };
-        if awaited.is_some() {
-            // Ends the mapping that was asked for: there is none where draws still wait.
-            staging.unmap();
+        // HAZARD: a buffer whose mapping was asked for must not be read into again. wgpu keeps what was asked until the old submission is done, even behind an
+        // `unmap`, and would then take the new mapping for ready, long before the new submission is: another step's values would be read. It is let go.
+        if awaited.is_none() {
+            self.flights.free.push(staging);
         }
-        self.flights.free.push(staging);
     }
 }
