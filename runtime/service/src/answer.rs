@@ -38,12 +38,12 @@ impl<H: Host> Answer<H> {
     pub(crate) fn new(
         events: Events,
         gate: Gate,
-        keep: impl Future<Output = ()> + 'static,
+        keep: Pin<Box<dyn Future<Output = ()>>>,
         lease: Option<Lease<H>>,
         ledger: Ledger<H>,
         backend: Option<Rc<H::Backend>>,
     ) -> Answer<H> {
-        Answer { events, gate, keep: Box::pin(keep), lease, ledger, begun: false, ended: false, _backend: backend }
+        Answer { events, gate, keep, lease, ledger, begun: false, ended: false, _backend: backend }
     }
 
     /// An answer that no backend makes: what its only choice is refused for.
@@ -52,17 +52,18 @@ impl<H: Host> Answer<H> {
         let each = move |choice| Event::Finish { choice, reason: finish.clone() };
         let events = std::iter::once(Event::Start { usage }).chain((0..choices).map(each)).chain([Event::End { usage }]);
         let events: Vec<Unjudged> = events.map(Unjudged::new).collect();
-        Answer::new(Box::pin(stream::iter(events)), gate, std::future::pending(), None, ledger, None)
+        Answer::new(Box::pin(stream::iter(events)), gate, Box::pin(std::future::pending()), None, ledger, None)
     }
 
     /// Waits for what comes next, and takes what is there. Nothing more comes where this leaves `out` empty and returns false.
     pub(crate) async fn next(&mut self, out: &mut Vec<Judged>) -> bool {
         while !self.ended && out.is_empty() {
             let since = self.ledger.now();
-            let next = match select(self.events.next(), self.keep.as_mut()).await {
-                Either::Left((next, _)) => next,
+            // The lease first: where events are always ready, because the caller is slower than the model, it would never be looked after.
+            let next = match select(self.keep.as_mut(), self.events.next()).await {
+                Either::Right((next, _)) => next,
                 // It is never ready; if it were, nobody would hold the lease.
-                Either::Right(_) => None,
+                Either::Left(_) => None,
             };
             self.ledger.waited_since(since);
             self.take(next, out);

@@ -142,7 +142,7 @@ impl<H: Host> Service<H> {
             namespace: principal.namespace.clone(),
             pin_quota: principal.pin_quota,
         };
-        let keep = lease.keep(price, self.options.when_dry, u64::from(answers));
+        let mut keep = Box::pin(lease.keep(price, self.options.when_dry, u64::from(answers)));
         lease.begins();
         let begun = {
             let backend = Rc::clone(&backend);
@@ -150,13 +150,16 @@ impl<H: Host> Service<H> {
         };
         let since = self.host.monotonic();
         // The headers of a stream wait for its first event, but not for ever: what fails later is told in the stream.
-        let patience = async {
-            match &encoder {
-                Encoder::Stream(_) => self.host.sleep(self.options.head_after).await,
-                Encoder::Whole(_) => std::future::pending().await,
+        let head_after = matches!(encoder, Encoder::Stream(_)).then_some(self.options.head_after);
+        let patience = pin!(async {
+            match head_after {
+                Some(head_after) => self.host.sleep(head_after).await,
+                None => std::future::pending().await,
             }
-        };
-        let events: Events = match select(Box::pin(begun), pin!(patience)).await {
+        });
+        // Behind others it may take longer to begin than a lease lives.
+        let patience = select(keep.as_mut(), patience);
+        let events: Events = match select(Box::pin(begun), patience).await {
             Either::Left((begun, _)) => begun.map_err(|error| {
                 lease.unused();
                 start_error(error)
