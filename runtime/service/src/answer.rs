@@ -28,7 +28,10 @@ pub(crate) struct Answer<H: Host> {
     keep: Pin<Box<dyn Future<Output = ()>>>,
     lease: Option<Lease<H>>,
     ledger: Ledger<H>,
-    begun: bool,
+    /// What it took by its beginning, once it began.
+    begun: Option<Usage>,
+    /// One of its choices was.
+    refused: bool,
     ended: bool,
     /// Held for as long as it answers: a host sees by this that it is in use.
     _backend: Option<Rc<H::Backend>>,
@@ -43,7 +46,7 @@ impl<H: Host> Answer<H> {
         ledger: Ledger<H>,
         backend: Option<Rc<H::Backend>>,
     ) -> Answer<H> {
-        Answer { events, gate, keep, lease, ledger, begun: false, ended: false, _backend: backend }
+        Answer { events, gate, keep, lease, ledger, begun: None, refused: false, ended: false, _backend: backend }
     }
 
     /// An answer that no backend makes: what its only choice is refused for.
@@ -92,7 +95,7 @@ impl<H: Host> Answer<H> {
             self.ledger.saw(judged.event());
             match judged.event() {
                 Event::Start { usage } => {
-                    self.begun = true;
+                    self.begun = Some(*usage);
                     self.settle(*usage);
                 }
                 Event::End { usage } => {
@@ -102,13 +105,27 @@ impl<H: Host> Answer<H> {
                 Event::Fault(_) => {
                     self.ended = true;
                     // What fails before its beginning did nothing.
-                    if let (Some(lease), false) = (&self.lease, self.begun) {
+                    if let (Some(lease), false) = (&self.lease, self.begun.is_some()) {
                         lease.unused();
                     }
                 }
+                Event::Finish { reason: Finish::Refusal(_), .. } => self.refused = true,
                 _ => {}
             }
         }
+        if self.refused && !self.ended && self.gate.settled() {
+            self.stop(out);
+        }
+    }
+
+    /// Nobody is to see any more of it: the backend stops, and what it took until now is what it took.
+    fn stop(&mut self, out: &mut Vec<Judged>) {
+        self.events = Box::pin(stream::empty());
+        let mut usage = self.begun.unwrap_or_default();
+        if let Some(lease) = &self.lease {
+            usage.output = usage.output.max(lease.allowance().used());
+        }
+        self.take(Some(Unjudged::new(Event::End { usage })), out);
     }
 
     fn settle(&self, usage: Usage) {
