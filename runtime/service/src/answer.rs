@@ -159,10 +159,14 @@ impl<H: Host> Answer<H> {
             let mut bytes = Vec::new();
             while bytes.is_empty() && !(going.over && going.judged.is_empty()) {
                 if going.judged.is_empty() {
+                    let (ledger, since) = (going.answer.ledger.clone(), going.answer.ledger.now());
                     let next = pin!(going.answer.next(&mut going.judged));
                     match select(next, pin!(going.host.sleep(quiet))).await {
                         Either::Left((more, _)) => going.over = !more,
-                        Either::Right(_) => going.encoder.ping(&mut bytes),
+                        Either::Right(_) => {
+                            ledger.waited_since(since);
+                            going.encoder.ping(&mut bytes);
+                        }
                     }
                 }
                 for event in going.judged.drain(..) {
