@@ -80,6 +80,10 @@ impl<H: Host> Answer<H> {
                 }
             }
         }
+        if self.ended {
+            // Its caller may take long to read the rest.
+            self.lease = None;
+        }
         !self.ended || !out.is_empty()
     }
 
