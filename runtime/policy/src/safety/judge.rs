@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use firecrest_contract::ask::{Ask, Content, Role};
+use firecrest_contract::ask::{Ask, Content, RawPrompt, Role};
 use serde_json::Value;
 
 use super::classifier::{Classifier, Exchange, Medium, windows};
@@ -68,6 +68,8 @@ pub enum Place {
     },
     /// A tool's declaration.
     Tool(usize),
+    /// A prompt without turns.
+    Raw(usize),
 }
 
 impl fmt::Display for Place {
@@ -76,6 +78,7 @@ impl fmt::Display for Place {
             Place::System { part } => write!(f, "system.{part}"),
             Place::Turn { turn, part } => write!(f, "messages.{turn}.content.{part}"),
             Place::Tool(tool) => write!(f, "tools.{tool}"),
+            Place::Raw(prompt) => write!(f, "prompt.{prompt}"),
         }
     }
 }
@@ -109,6 +112,12 @@ pub fn judge_input(policy: &Policy, ask: &Ask, mut classifier: Option<&mut dyn C
         }
         found.extend(joined(policy, turn.parts.iter().map(|part| &part.content)).into_iter().map(|(part, finding)| (place(part), finding)));
         number += usize::from(turn.role != Role::System);
+    }
+    for (index, prompt) in ask.raw.iter().enumerate() {
+        // Ids of tokens are no text to anybody but their model: what comes of them is judged as output.
+        let RawPrompt::Text(text) = prompt else { continue };
+        let findings = text_findings(policy, Direction::Input, Medium::Text, text, reborrow(&mut classifier));
+        found.extend(findings.into_iter().map(|finding| (Place::Raw(index), finding)));
     }
     for (index, tool) in ask.tools.iter().enumerate() {
         let mut texts = vec![tool.name.clone()];
