@@ -1,0 +1,247 @@
+//! Limits: what is refused, what is charged, and what happens where a key runs dry.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use firecrest_policy::limits::{Limit, Tier};
+use firecrest_service::host::Host;
+use firecrest_service::lease::WhenDry;
+use firecrest_service::scripted::Scripted;
+use firecrest_service::service::{Options, Service};
+use futures_util::StreamExt;
+use serde_json::json;
+
+use crate::answers::{asks, said, slow};
+use crate::world::*;
+
+fn per_minute(count: u64) -> Option<Limit> {
+    Some(Limit::per_minute(count).expect("a limit"))
+}
+
+fn words(count: usize) -> String {
+    (0..count).map(|n| format!("w{n} ")).collect()
+}
+
+#[test]
+fn a_limit_says_when_to_come_back() {
+    let world = World::new();
+    world.key(
+        "few",
+        Tier { requests: Some(Limit::per_minute(6).expect("a limit").with_capacity(1).expect("a capacity")), ..Tier::default() },
+    );
+    world.says("fine");
+    let service = service(&world);
+    for (path, body) in asks(true) {
+        world.wait(Duration::from_secs(10));
+        let first = ask(&service, by("few", path, &body));
+        assert_eq!(first.status, 200, "{}", first.body);
+        let refused = ask(&service, by("few", path, &body));
+        assert_eq!(refused.status, 429);
+        assert_eq!(refused.json()["error"]["type"], "rate_limit_error");
+        let wait: u64 = refused.header("retry-after-ms").expect("a wait").parse().expect("a number");
+        assert_eq!((wait, refused.header("retry-after")), (10_000, Some("10")));
+        // A millisecond earlier is too early, and then it is not.
+        world.wait(Duration::from_millis(wait - 1));
+        assert_eq!(ask(&service, by("few", path, &body)).status, 429);
+        world.wait(Duration::from_millis(1));
+        assert_eq!(ask(&service, by("few", path, &body)).status, 200);
+        let names: [&str; 3] = match path {
+            "/v1/messages" => {
+                ["anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"]
+            }
+            _ => ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+        };
+        for answer in [&first, &refused] {
+            assert_eq!((answer.header(names[0]), answer.header(names[1])), (Some("6"), Some("0")), "{path}");
+            assert!(answer.header(names[2]).is_some());
+        }
+    }
+    assert_eq!(world.open_leases(), 0);
+}
+
+#[test]
+fn input_that_can_never_be_had() {
+    let world = World::new();
+    world.key("small", Tier { input: per_minute(20), ..Tier::default() });
+    world.says("fine");
+    let service = service(&world);
+    let mut body = asks(false)[0].1.clone();
+    body["messages"][0]["content"] = json!(words(30));
+    let answer = ask(&service, by("small", "/v1/messages", &body));
+    assert_eq!((answer.status.as_u16(), answer.header("x-should-retry")), (400, Some("false")));
+    body["messages"][0]["content"] = json!(words(18));
+    assert_eq!(ask(&service, by("small", "/v1/messages", &body)).status, 200);
+    let later = ask(&service, by("small", "/v1/messages", &body));
+    assert_eq!(later.status, 429);
+    assert_eq!(later.header("anthropic-ratelimit-input-tokens-limit"), Some("20"));
+}
+
+#[test]
+fn one_at_a_time() {
+    let world = World::new();
+    world.key("one", Tier { concurrent: NonZeroU32::new(1), ..Tier::default() });
+    slow(&world, "one two", Duration::from_secs(1));
+    let service = service(&world);
+    let (path, body) = &asks(true)[0];
+    world.run(async {
+        let first = service.handle(by("one", path, body)).await;
+        let second = service.handle(by("one", path, body)).await;
+        assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 429));
+        assert_eq!(said(path, true, &read(first).await), "one two");
+    });
+    world.settle();
+    assert_eq!(ask(&service, by("one", path, body)).status, 200);
+}
+
+#[test]
+fn what_is_charged_is_what_was_used() {
+    let world = World::new();
+    world.key("metered", Tier { input: per_minute(1_000_000), output: per_minute(1_000_000), ..Tier::default() });
+    world.says(&words(700));
+    let service = service(&world);
+    let mut expected = (0, 0);
+    for stream in [false, true] {
+        for (path, mut body) in asks(stream) {
+            for name in ["max_tokens", "max_output_tokens"] {
+                if body.get(name).is_some() {
+                    body[name] = json!(2000);
+                }
+            }
+            assert_eq!(ask(&service, by("metered", path, &body)).status, 200);
+            let usage = world.records.borrow().last().expect("a record").usage;
+            assert_eq!(usage.output, 700);
+            let settled = world.settled("metered");
+            assert_eq!(settled.last(), Some(&(Some(usage.input), usage.output)), "{path}");
+            expected = (expected.0 + usage.input, expected.1 + usage.output);
+        }
+    }
+    let levels = world.accounts.borrow()["metered"].levels();
+    let used = |level: Option<firecrest_policy::limits::Level>| 1_000_000 - level.expect("a level").remaining;
+    assert_eq!((used(levels.input), used(levels.output)), expected);
+    assert_eq!(world.open_leases(), 0);
+}
+
+#[test]
+fn a_body_that_is_dropped_stops_the_answer() {
+    let world = World::new();
+    let bench = slow(&world, &words(50), Duration::from_secs(1));
+    let service = service(&world);
+    for (path, body) in asks(true) {
+        let seen = world.run(async {
+            let mut response = service.handle(post(path, &body)).await;
+            let mut seen = 0;
+            while seen < 7 {
+                let Some(piece) = response.body_mut().next().await else { break };
+                seen += String::from_utf8_lossy(&piece).matches("w").count().min(1);
+            }
+            assert_eq!((world.open_leases(), bench.running.get()), (1, 1));
+            seen
+        });
+        assert_eq!(seen, 7, "{path}");
+        world.settle();
+        assert_eq!((world.open_leases(), bench.running.get()), (0, 0), "{path}");
+        let (input, output) = world.settled("k").last().copied().expect("a settlement");
+        assert!(input.is_some_and(|input| input > 0));
+        assert!((5..=8).contains(&output), "{path} {output}");
+        assert_eq!(world.records.borrow().last().map(|told| told.outcome.clone()), Some("gone".to_owned()));
+    }
+}
+
+#[test]
+fn a_caller_that_goes_at_any_moment_leaves_nothing_open() {
+    let world = World::new();
+    let bench = slow(&world, "one two three", Duration::from_millis(100));
+    bench.takes.set(Duration::from_millis(100));
+    world.store_takes.set([Duration::from_millis(10); 2]);
+    let service = service(&world);
+    for stream in [false, true] {
+        for (path, body) in asks(stream) {
+            for moment in (5..600).step_by(10) {
+                let answer = Box::pin(async { read(service.handle(post(path, &body)).await).await });
+                world.run(async {
+                    let gone = Box::pin(world.sleep(Duration::from_millis(moment)));
+                    drop(futures_util::future::select(answer, gone).await);
+                });
+                world.settle();
+                assert_eq!((world.open_leases(), bench.running.get()), (0, 0), "{path} {stream} {moment}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_pauses_where_a_key_is_dry() {
+    let world = World::new();
+    // 100 at once, and 10 a second.
+    world.key(
+        "dry",
+        Tier { output: Some(Limit::per_minute(600).expect("a limit").with_capacity(100).expect("a capacity")), ..Tier::default() },
+    );
+    let service = service(&world);
+    for stream in [false, true] {
+        for (path, mut body) in asks(stream) {
+            world.model("m", Scripted::saying(&[&words(300)]));
+            world.wait(Duration::from_secs(60));
+            for name in ["max_tokens", "max_output_tokens"] {
+                if body.get(name).is_some() {
+                    body[name] = json!(300);
+                }
+            }
+            let began = world.monotonic();
+            let answer = ask(&service, by("dry", path, &body));
+            assert_eq!(said(path, stream, &answer), words(300), "{path}");
+            let took = (world.monotonic() - began).as_secs();
+            assert!((20..=31).contains(&took), "{path} {took}");
+            assert_eq!(world.open_leases(), 0);
+            assert_eq!(world.settled("dry").last().map(|settled| settled.1), Some(300));
+        }
+    }
+}
+
+#[test]
+fn an_answer_stops_where_a_key_is_dry() {
+    let world = World::new();
+    world.key(
+        "dry",
+        Tier { output: Some(Limit::per_minute(6).expect("a limit").with_capacity(100).expect("a capacity")), ..Tier::default() },
+    );
+    world.says(&words(300));
+    let service = Service::new(world.clone(), Options { when_dry: WhenDry::Stop, ..options() });
+    let body = json!({ "model": "m", "max_tokens": 300, "messages": [{ "role": "user", "content": "Go." }] });
+    let answer = ask(&service, by("dry", "/v1/messages", &body));
+    assert_eq!(answer.json()["stop_reason"], "max_tokens");
+    assert_eq!(answer.json()["usage"]["output_tokens"], 100);
+    assert_eq!((world.open_leases(), world.settled("dry").last().map(|settled| settled.1)), (0, Some(100)));
+}
+
+#[test]
+fn a_lease_lives_as_long_as_its_answer() {
+    let world = World::new();
+    let service = service(&world);
+    // Long to begin, as behind others, and long to tell.
+    let bench = slow(&world, &words(300), Duration::from_secs(2));
+    bench.takes.set(Duration::from_secs(100));
+    for stream in [false, true] {
+        let body = json!({ "model": "m", "max_tokens": 1000, "stream": stream, "messages": [{ "role": "user", "content": "Go." }] });
+        let answer = ask(&service, post("/v1/messages", &body));
+        assert_eq!(said("/v1/messages", stream, &answer), words(300), "{stream}");
+    }
+}
+
+#[test]
+fn a_lease_lives_though_its_caller_reads_slowly() {
+    let world = World::new();
+    let service = service(&world);
+    slow(&world, &words(400), Duration::from_millis(100));
+    let body = json!({ "model": "m", "max_tokens": 1000, "stream": true, "messages": [{ "role": "user", "content": "Go." }] });
+    let answer = world.run(async {
+        let mut response = service.handle(post("/v1/messages", &body)).await;
+        let mut all = Vec::new();
+        while let Some(piece) = response.body_mut().next().await {
+            all.extend_from_slice(&piece);
+            world.sleep(Duration::from_millis(200)).await;
+        }
+        String::from_utf8(all).expect("UTF-8")
+    });
+    assert!(answer.contains("w399") && answer.contains("end_turn"), "{answer}");
+}

@@ -1,0 +1,7 @@
+//! The whole path of requests, from bytes to bytes, on a host that is all in memory.
+
+mod answers;
+mod faults;
+mod judged;
+mod limits;
+mod world;
