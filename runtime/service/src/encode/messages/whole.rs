@@ -105,7 +105,11 @@ impl Whole {
             | Event::Arguments { .. }
             | Event::Signature { .. }
             | Event::Close { .. }
-            | Event::Finish { .. } => {}
+            | Event::Finish { .. } => {
+                if !self.started {
+                    self.broken();
+                }
+            }
         }
     }
 
