@@ -16,6 +16,7 @@ use crate::encode::{Collect, Tell};
 use crate::host::Host;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
+use crate::threads::Keeper;
 
 /// Events that are taken at once: many small chunks cost more than one, and none may keep its turn for ever.
 const AT_ONCE: usize = 64;
@@ -33,6 +34,8 @@ pub(crate) struct Answer<H: Host> {
     /// One of its choices was.
     refused: bool,
     ended: bool,
+    /// Hears what the caller is told.
+    keeper: Option<Keeper>,
     /// Held for as long as it answers: a host sees by this that it is in use.
     _backend: Option<Rc<H::Backend>>,
 }
@@ -46,7 +49,24 @@ impl<H: Host> Answer<H> {
         ledger: Ledger<H>,
         backend: Option<Rc<H::Backend>>,
     ) -> Answer<H> {
-        Answer { events, gate, keep, lease, ledger, begun: None, refused: false, ended: false, _backend: backend }
+        Answer { events, gate, keep, lease, ledger, begun: None, refused: false, ended: false, keeper: None, _backend: backend }
+    }
+
+    /// And what it says is kept, once the caller was told all of it.
+    pub(crate) fn kept_by(self, keeper: Option<Keeper>) -> Answer<H> {
+        Answer { keeper, ..self }
+    }
+
+    /// The caller is told this.
+    fn tells(&mut self, judged: &Judged) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.hears(judged);
+        }
+        if matches!(judged.event(), Event::End { .. })
+            && let Some(keeper) = self.keeper.take()
+        {
+            keeper.keep(self.ledger.now());
+        }
     }
 
     /// An answer that no backend makes: what its only choice is refused for.
@@ -145,7 +165,10 @@ impl<H: Host> Answer<H> {
     pub(crate) async fn whole(mut self, mut encoder: Box<dyn Collect>) -> Result<Bytes, ApiError> {
         let mut judged = Vec::new();
         while self.next(&mut judged).await {
-            judged.drain(..).for_each(|event| encoder.push(event));
+            for event in judged.drain(..) {
+                self.tells(&event);
+                encoder.push(event);
+            }
         }
         encoder.body().map(Bytes::from)
     }
@@ -174,6 +197,7 @@ impl<H: Host> Answer<H> {
                     }
                 }
                 for event in going.judged.drain(..) {
+                    going.answer.tells(&event);
                     going.encoder.push(event, &mut bytes);
                 }
             }

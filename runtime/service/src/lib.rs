@@ -15,6 +15,7 @@ pub mod local;
 #[cfg(feature = "local")]
 pub mod prompt;
 pub mod scripted;
+pub mod threads;
 pub mod tools;
 
 mod answer;

@@ -20,11 +20,13 @@ use crate::host::{Host, Principal};
 use crate::lease::{Denial, WhenDry, denial};
 use crate::ledger::Ledger;
 use crate::route::{Route, presented, route};
+use crate::threads::{ThreadLimits, Threads};
 
 mod embed;
 mod generate;
 mod lists;
 mod moderate;
+mod threads;
 
 /// How a service runs.
 #[derive(Clone, Debug)]
@@ -51,6 +53,7 @@ pub struct Options {
 pub struct Service<H: Host> {
     host: Rc<H>,
     options: Options,
+    threads: Rc<Threads>,
 }
 
 /// One request on its way.
@@ -68,7 +71,13 @@ type Outcomes = Result<Response<Body>, ApiError>;
 impl<H: Host> Service<H> {
     /// A service on a host.
     pub fn new(host: Rc<H>, options: Options) -> Service<H> {
-        Service { host, options }
+        Service { host, options, threads: Threads::new(ThreadLimits::default()) }
+    }
+
+    /// With other limits to what is kept of conversations.
+    #[must_use]
+    pub fn keeping(self, limits: ThreadLimits) -> Service<H> {
+        Service { threads: Threads::new(limits), ..self }
     }
 
     /// The host.

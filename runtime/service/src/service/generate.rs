@@ -23,27 +23,31 @@ use crate::body::Body;
 use crate::encode::{self, Encoder, Head};
 use crate::host::{Host, Principal};
 use crate::lease::Lease;
+use crate::threads::Keeper;
 
 /// Which encoder an answer needs, once its head is known.
 type Encode = Box<dyn FnOnce(Head, &Ask) -> Encoder>;
 
 impl<H: Host> Service<H> {
     pub(super) async fn messages(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
-        let params: messages::MessageCreateParams = parse(body)?;
+        let mut params: messages::MessageCreateParams = parse(body)?;
         let Dialect::Messages(version) = exchange.dialect else { return Err(exchange.no_version()) };
-        if params.thread.is_some() {
-            let mut error = ApiError::invalid("thread", "threads are not kept here; send the whole conversation");
-            error.unsupported = vec!["thread".to_owned()];
-            return Err(error.code("thread_unsupported_request"));
-        }
-        let ask = messages::into_ask(params, version, messages::Options { relaxed: self.options.relaxed })?;
+        let thread = self.thread(exchange, principal, &mut params)?;
+        let options = messages::Options { relaxed: self.options.relaxed };
+        let (ask, keeper) = match thread {
+            None => (messages::into_ask(params, version, options)?, None),
+            Some((keeper, before)) => {
+                let ask = messages::into_ask(params, version, options).map_err(|error| before.error(error))?;
+                (before.ask(ask), Some(keeper))
+            }
+        };
         let (beta, id) = (exchange.beta, exchange.ledger.id().to_string());
         let encode = move |head, ask: &Ask| {
             let hidden_thinking = matches!(ask.thinking, Thinking::Adaptive { hidden: true } | Thinking::Budget { hidden: true, .. });
             let shape = encode::messages::Shape { beta, hidden_thinking, diagnostics: None, request_id: Some(id) };
             Encoder::messages(ask.stream, head, shape)
         };
-        self.generate(exchange, principal, ask, Box::new(encode)).await
+        self.generate(exchange, principal, ask, Box::new(encode), keeper).await
     }
 
     pub(super) async fn chat(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
@@ -52,7 +56,7 @@ impl<H: Host> Service<H> {
         let ask = params.into_ask()?;
         let encode =
             move |head, ask: &Ask| Encoder::chat(ask.stream, head, encode::chat::Shape { choices: ask.choices, include_usage: usage });
-        self.generate(exchange, principal, ask, Box::new(encode)).await
+        self.generate(exchange, principal, ask, Box::new(encode), None).await
     }
 
     pub(super) async fn completions(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
@@ -66,20 +70,18 @@ impl<H: Host> Service<H> {
                 encode::completions::Shape { choices: ask.choices.saturating_mul(ask.raw.len().max(1) as u32), include_usage: usage },
             )
         };
-        self.generate(exchange, principal, ask, Box::new(encode)).await
+        self.generate(exchange, principal, ask, Box::new(encode), None).await
     }
 
     pub(super) async fn responses(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
-        let params: openai::responses::Request = parse(body)?;
-        let asked = params.into_ask()?;
-        if let Some(id) = &asked.previous {
-            let message =
-                format!("there is no response `{:.64}`: answers are not kept here; send the whole conversation", id.escape_debug());
-            return Err(ApiError::invalid("previous_response_id", message).code("previous_response_not_found"));
-        }
+        let mut params: openai::responses::Request = parse(body)?;
+        let (before, place) = self.go_on(principal, &mut params)?;
+        let mut asked = params.into_ask().map_err(|error| place.error(error))?;
+        asked.ask = place.ask(asked.ask);
+        let keeper = self.keeper(exchange, principal, &asked, before);
         let echo = asked.echo;
         let encode = move |head, ask: &Ask| Encoder::responses(ask.stream, head, encode::responses::Shape { echo });
-        self.generate(exchange, principal, asked.ask, Box::new(encode)).await
+        self.generate(exchange, principal, asked.ask, Box::new(encode), keeper).await
     }
 
     /// The model that is meant, and what serves it.
@@ -109,7 +111,14 @@ impl<H: Host> Service<H> {
         backend.price(ask).await
     }
 
-    async fn generate(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, ask: Ask, encode: Encode) -> Outcomes {
+    async fn generate(
+        &self,
+        exchange: &mut Exchange<H>,
+        principal: &Rc<Principal>,
+        ask: Ask,
+        encode: Encode,
+        keeper: Option<Keeper>,
+    ) -> Outcomes {
         let (model, backend) = self.backend(&ask.model).await?;
         let lane = lane(principal, ask.tier);
         exchange.ledger.runs(&model, lane);
@@ -126,7 +135,7 @@ impl<H: Host> Service<H> {
         let verdict = judge_input(&self.options.safety, &ask, None);
         if verdict.decision.blocks() {
             let refusal = Finish::Refusal(verdict.decision.into_refusal());
-            return self.tell(Answer::refused(refusal, answers, gate, exchange.ledger.clone()), encoder).await;
+            return self.tell(Answer::refused(refusal, answers, gate, exchange.ledger.clone()).kept_by(keeper), encoder).await;
         }
         let since = self.host.monotonic();
         let price = self.price(exchange, principal, &backend, &ask).await?;
@@ -168,7 +177,7 @@ impl<H: Host> Service<H> {
         };
         exchange.ledger.waited_since(since);
         let answer = Answer::new(events, gate, keep, Some(lease), exchange.ledger.clone(), Some(backend));
-        self.tell(answer, encoder).await
+        self.tell(answer.kept_by(keeper), encoder).await
     }
 
     /// Makes the body, of the first event on if there is one by now.

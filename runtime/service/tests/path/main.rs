@@ -4,4 +4,5 @@ mod answers;
 mod faults;
 mod judged;
 mod limits;
+mod threads;
 mod world;

@@ -185,9 +185,10 @@ impl Host for World {
             return Err(StoreError("gone".to_owned()));
         }
         self.commands.borrow_mut().push((Rc::clone(&principal.key), command));
-        let mut accounts = self.accounts.borrow_mut();
-        let (outcome, _) = apply(accounts.entry(Rc::clone(&principal.key)).or_default(), &principal.limits, command);
-        drop(accounts);
+        let outcome = {
+            let mut accounts = self.accounts.borrow_mut();
+            apply(accounts.entry(Rc::clone(&principal.key)).or_default(), &principal.limits, command).0
+        };
         self.sleep(self.store_takes.get()[1]).await;
         match (self.fails.borrow_mut())(&command, true) {
             true => Err(StoreError("gone".to_owned())),

@@ -73,7 +73,7 @@ impl Whole {
         serde_json::to_vec(&message).map_err(|_| ApiError::new(ErrorKind::Api, "the answer has no JSON form"))
     }
 
-    pub(super) fn take(&mut self, event: Event) {
+    pub(crate) fn take(&mut self, event: Event) {
         if self.end.is_some() {
             return;
         }

@@ -89,7 +89,7 @@ impl Whole {
         serde_json::to_vec(&self.response()?).map_err(|_| ApiError::new(ErrorKind::Api, "the response has no JSON form"))
     }
 
-    pub(super) fn take(&mut self, event: Event) {
+    pub(crate) fn take(&mut self, event: Event) {
         match self.order.take(&event) {
             Step::Pass => return,
             Step::Broken => {

@@ -1,0 +1,241 @@
+//! Requests that go on with a conversation that is kept here: `thread` of the Messages API, `previous_response_id` of responses.
+
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+use firecrest_contract::ask::{Ask, Beyond};
+use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::messages::{MessageCreateParams, MessageParam, SystemParam, ThreadParam, ToolParam};
+use firecrest_contract::openai::responses::{Asked as AskedResponse, Item, Request};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Exchange, Service};
+use crate::host::{Host, Principal};
+use crate::threads::{Asked, Gone, Keeper};
+
+/// What a thread has once and for all.
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct Fixed {
+    #[serde(default)]
+    system: Option<SystemParam>,
+    #[serde(default)]
+    tools: Option<Vec<ToolParam>>,
+}
+
+/// What was put before a request.
+pub(super) struct Before {
+    /// Where it stands: `messages` or `input`.
+    root: &'static str,
+    /// How many members of it are not the request's own.
+    count: usize,
+    /// What is not known of `thread`.
+    hints: Vec<String>,
+}
+
+impl Before {
+    /// An error's leaf, as the caller counts.
+    pub(super) fn error(&self, mut error: ApiError) -> ApiError {
+        if let Some(path) = &error.path
+            && let Some(own) = self.own(path)
+        {
+            if let Some(rest) = error.message.strip_prefix(path.as_str()) {
+                error.message = format!("{own}{rest}");
+            }
+            error.path = Some(own);
+        }
+        error
+    }
+
+    /// What was asked beyond, as the caller counts. Hints of what was there before were listed then.
+    pub(super) fn ask(&self, mut ask: Ask) -> Ask {
+        let beyond = std::mem::take(&mut ask.beyond).into_iter().filter_map(|mut beyond| {
+            if let Some(own) = self.own(&beyond.path) {
+                if own == self.root && beyond.hint {
+                    return None;
+                }
+                beyond.path = own;
+            }
+            Some(beyond)
+        });
+        let hints = self.hints.iter().map(|name| Beyond {
+            path: format!("thread.{name}"),
+            why: "no such field is known here".to_owned(),
+            hint: true,
+        });
+        ask.beyond = beyond.chain(hints).collect();
+        ask
+    }
+
+    fn own(&self, path: &str) -> Option<String> {
+        let rest = path.strip_prefix(self.root)?.strip_prefix('.')?;
+        let (index, rest) = rest.find('.').map_or((rest, ""), |dot| rest.split_at(dot));
+        let index: usize = index.parse().ok()?;
+        Some(match index.checked_sub(self.count) {
+            Some(index) => format!("{}.{index}{rest}", self.root),
+            None => self.root.to_owned(),
+        })
+    }
+}
+
+impl<H: Host> Service<H> {
+    /// Puts the whole of its thread into a request. Nothing where it is of none.
+    pub(super) fn thread(
+        &self,
+        exchange: &Exchange<H>,
+        principal: &Rc<Principal>,
+        params: &mut MessageCreateParams,
+    ) -> Result<Option<(Keeper, Before)>, ApiError> {
+        let Some(thread) = params.thread.take() else { return Ok(None) };
+        if params.context_management.as_ref().is_some_and(|management| management.edits.as_ref().is_some_and(|edits| !edits.is_empty())) {
+            return Err(unsupported("context_management", "what is left out of a conversation can't be kept with it"));
+        }
+        if params.fallbacks.as_ref().is_some_and(|fallbacks| !fallbacks.is_null()) {
+            return Err(unsupported("fallbacks", "answers of other models are not kept"));
+        }
+        let (new, breaks) = plain(&params.messages)?;
+        let (asked, before) = match thread {
+            ThreadParam::Create(create) => {
+                let fixed = written(&Fixed { system: params.system.clone(), tools: params.tools.clone() })?;
+                let before = Before { root: "messages", count: 0, hints: names(create.unknown) };
+                (Asked { fixed: Some(fixed), new, ..Asked::default() }, before)
+            }
+            ThreadParam::Continue(on) => {
+                let now = self.host.monotonic();
+                let claimed = self.threads.claim(now, &principal.key, &on.previous_message_id);
+                let (conversation, claim) = claimed.map_err(|gone| lost(gone, &on.previous_message_id))?;
+                let read = conversation.fixed::<Value>().zip(conversation.said::<MessageParam>());
+                let (mut fixed, mut messages) = read.ok_or_else(|| lost(Gone::NotFound, &on.previous_message_id))?;
+                if params.messages.is_empty() {
+                    return Err(ApiError::invalid("messages", "at least one new message is required to continue a thread"));
+                }
+                same(&serde_json::from_value(fixed.clone()).unwrap_or_default(), params)?;
+                // One prompt has few breakpoints, and a later one covers what an earlier one does.
+                if breaks || params.cache_control.is_some() {
+                    without_breakpoints(&mut fixed);
+                }
+                let Fixed { system, tools } = serde_json::from_value(fixed).unwrap_or_default();
+                (params.system, params.tools) = (system, tools);
+                let before = Before { root: "messages", count: messages.len(), hints: names(on.unknown) };
+                messages.append(&mut params.messages);
+                params.messages = messages;
+                (Asked { before: Some(conversation), claim: Some(claim), new, ..Asked::default() }, before)
+            }
+            ThreadParam::Other(_) => return Err(ApiError::invalid("thread.type", "is `create` or `continue`")),
+        };
+        let bytes = asked.new.len() + asked.fixed.as_ref().map_or(0, Vec::len);
+        if !self.threads.has_room(bytes) {
+            return Err(unsupported("messages", "this conversation is too long to be kept here"));
+        }
+        Ok(Some((Keeper::message(&self.threads, &principal.key, exchange.ledger.id(), asked), before)))
+    }
+
+    /// Puts the response that a request goes on from before it, and items that it refers to into it.
+    pub(super) fn go_on(&self, principal: &Rc<Principal>, request: &mut Request) -> Result<(Asked, Before), ApiError> {
+        let now = self.host.monotonic();
+        let (mut read, mut items) = (BTreeSet::new(), HashMap::new());
+        // Each item is given out once: a short request could make a very long one of itself.
+        request.resolve(|id| {
+            let response = id.split_once('_')?.1.rsplit_once('_')?.0;
+            if read.insert(response.to_owned()) {
+                let found = self.threads.find(now, &principal.key, &format!("resp_{response}")).ok();
+                for item in found.and_then(|found| found.latest::<Value>()).unwrap_or_default() {
+                    if let Some(id) = item.get("id").and_then(Value::as_str) {
+                        items.insert(id.to_owned(), item);
+                    }
+                }
+            }
+            serde_json::from_value::<Item>(items.remove(id)?).ok()
+        });
+        let new = written(&request.items())?;
+        let mut asked = Asked { new, ..Asked::default() };
+        let mut before = Before { root: "input", count: 0, hints: Vec::new() };
+        if let Some(id) = &request.previous_response_id {
+            let found = self.threads.find(now, &principal.key, id).ok();
+            let Some((conversation, items)) = found.and_then(|found| found.said().map(|items| (found, items))) else {
+                let message = format!("previous response with id '{:.64}' not found; send the whole conversation", id.escape_debug());
+                return Err(ApiError::invalid("previous_response_id", message).code("previous_response_not_found"));
+            };
+            before.count = items.len();
+            asked.before = Some(conversation);
+            request.go_on(items);
+        }
+        Ok((asked, before))
+    }
+
+    /// What keeps a response, where that is wanted and there is room.
+    pub(super) fn keeper(&self, exchange: &Exchange<H>, principal: &Rc<Principal>, of: &AskedResponse, asked: Asked) -> Option<Keeper> {
+        let keeps = of.store && self.threads.has_room(asked.new.len());
+        keeps.then(|| Keeper::response(&self.threads, &principal.key, exchange.ledger.id(), of.echo.clone(), asked))
+    }
+}
+
+fn unsupported(name: &str, why: &str) -> ApiError {
+    let mut error = ApiError::invalid("thread", format_args!("{why}; send the whole conversation without `thread`"));
+    error.unsupported = vec![name.to_owned()];
+    error.code("thread_unsupported_request")
+}
+
+fn lost(gone: Gone, id: &str) -> ApiError {
+    let id = id.escape_debug();
+    let invalid = |message: String| ApiError::invalid("thread.previous_message_id", message);
+    match gone {
+        Gone::NotFound => ApiError::new(
+            ErrorKind::NotFound,
+            format!("thread.previous_message_id: no thread goes on from `{id:.64}`; send the whole conversation with `thread: {{\"type\": \"create\"}}`"),
+        )
+        .at("thread.previous_message_id")
+        .code("thread_not_found"),
+        Gone::InFlight => invalid(format!("another request goes on from `{id:.64}` just now; wait for its answer and go on from that"))
+            .code("thread_continue_in_flight"),
+        Gone::Continued => {
+            invalid(format!("`{id:.64}` was gone on from already; go on from the thread's last answer")).code("thread_already_continued")
+        }
+    }
+}
+
+/// What a thread has once and for all may be repeated, but not be changed.
+fn same(fixed: &Fixed, params: &MessageCreateParams) -> Result<(), ApiError> {
+    let changed = [
+        ("system", params.system.is_some() && params.system != fixed.system),
+        ("tools", params.tools.is_some() && params.tools != fixed.tools),
+    ];
+    match changed.iter().find(|(_, changed)| *changed) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let message = "is not what the thread was created with; leave it out, or create a new thread with the whole conversation";
+            Err(ApiError::invalid(*name, message).code("thread_fingerprint_mismatch"))
+        }
+    }
+}
+
+fn names(unknown: Map<String, Value>) -> Vec<String> {
+    unknown.into_iter().map(|(name, _)| name).take(16).collect()
+}
+
+fn written(value: &impl Serialize) -> Result<Vec<u8>, ApiError> {
+    serde_json::to_vec(value).map_err(|_| ApiError::new(ErrorKind::Api, "the conversation has no JSON form"))
+}
+
+/// Messages as they are kept, without their breakpoints: those are of the request that brought them. Also whether there were any.
+fn plain(messages: &[MessageParam]) -> Result<(Vec<u8>, bool), ApiError> {
+    let unwritten = |_| ApiError::new(ErrorKind::Api, "the conversation has no JSON form");
+    let mut messages = serde_json::to_value(messages).map_err(unwritten)?;
+    let breaks = without_breakpoints(&mut messages);
+    Ok((written(&messages)?, breaks))
+}
+
+/// Takes the breakpoints out of messages, blocks and tools, and says whether there were any. What tools are called with is not looked into.
+fn without_breakpoints(value: &mut Value) -> bool {
+    match value {
+        Value::Array(members) => members.iter_mut().fold(false, |any, member| without_breakpoints(member) | any),
+        Value::Object(members) => {
+            let mut any = members.shift_remove("cache_control").is_some_and(|breakpoint| !breakpoint.is_null());
+            for name in ["content", "source", "system", "tools"] {
+                any |= members.get_mut(name).is_some_and(without_breakpoints);
+            }
+            any
+        }
+        _ => false,
+    }
+}
