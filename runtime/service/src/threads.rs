@@ -6,6 +6,7 @@
 //! A conversation is a chain of pieces of JSON text, each what one request brought and was answered. Chains share their beginnings, so a turn costs
 //! what is new in it, however long the conversation is.
 
+mod fingerprint;
 mod keeper;
 
 use std::cell::{Cell, RefCell};
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub(crate) use fingerprint::Fingerprint;
 pub(crate) use keeper::{Asked, Keeper};
 use serde::de::DeserializeOwned;
 

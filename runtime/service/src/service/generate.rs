@@ -33,6 +33,7 @@ impl<H: Host> Service<H> {
         let mut params: messages::MessageCreateParams = parse(body)?;
         let Dialect::Messages(version) = exchange.dialect else { return Err(exchange.no_version()) };
         let thread = self.thread(exchange, principal, &mut params)?;
+        let diagnosed = params.diagnostics.clone();
         let options = messages::Options { relaxed: self.options.relaxed };
         let (ask, keeper) = match thread {
             None => (messages::into_ask(params, version, options)?, None),
@@ -41,10 +42,17 @@ impl<H: Host> Service<H> {
                 (before.ask(ask), Some(keeper))
             }
         };
+        let (diagnostics, keeper) = match diagnosed {
+            None => (None, keeper),
+            Some(asked) => {
+                let (found, keeper) = self.diagnose(exchange, principal, &asked, &ask, keeper);
+                (Some(found), Some(keeper))
+            }
+        };
         let (beta, id) = (exchange.beta, exchange.ledger.id().to_string());
         let encode = move |head, ask: &Ask| {
             let hidden_thinking = matches!(ask.thinking, Thinking::Adaptive { hidden: true } | Thinking::Budget { hidden: true, .. });
-            let shape = encode::messages::Shape { beta, hidden_thinking, diagnostics: None, request_id: Some(id) };
+            let shape = encode::messages::Shape { beta, hidden_thinking, diagnostics, request_id: Some(id) };
             Encoder::messages(ask.stream, head, shape)
         };
         self.generate(exchange, principal, ask, Box::new(encode), keeper).await

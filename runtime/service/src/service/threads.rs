@@ -5,14 +5,16 @@ use std::rc::Rc;
 
 use firecrest_contract::ask::{Ask, Beyond};
 use firecrest_contract::error::{ApiError, ErrorKind};
-use firecrest_contract::messages::{MessageCreateParams, MessageParam, SystemParam, ThreadParam, ToolParam};
+use firecrest_contract::messages::{
+    CacheMiss, Diagnostics, DiagnosticsParam, MessageCreateParams, MessageParam, SystemParam, ThreadParam, ToolParam,
+};
 use firecrest_contract::openai::responses::{Asked as AskedResponse, Item, Request};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Exchange, Service};
 use crate::host::{Host, Principal};
-use crate::threads::{Asked, Gone, Keeper};
+use crate::threads::{Asked, Fingerprint, Gone, Keeper};
 
 /// What a thread has once and for all.
 #[derive(Default, PartialEq, Serialize, Deserialize)]
@@ -128,6 +130,25 @@ impl<H: Host> Service<H> {
             return Err(unsupported("messages", "this conversation is too long to be kept here"));
         }
         Ok(Some((Keeper::message(&self.threads, &principal.key, exchange.ledger.id(), asked), before)))
+    }
+
+    /// Why a prompt does not begin as the one before it did, where the caller asks that, and what keeps it for the next to be held against.
+    pub(super) fn diagnose(
+        &self,
+        exchange: &Exchange<H>,
+        principal: &Rc<Principal>,
+        asked: &DiagnosticsParam,
+        ask: &Ask,
+        keeper: Option<Keeper>,
+    ) -> (Diagnostics, Keeper) {
+        let model = self.alias(&ask.model);
+        let cache_miss_reason =
+            asked.previous_message_id.as_ref().and_then(|id| match self.threads.print(self.host.monotonic(), &principal.key, id) {
+                Some(print) => print.missed_by(ask, model),
+                None => Some(CacheMiss::PreviousMessageNotFound),
+            });
+        let keeper = keeper.unwrap_or_else(|| Keeper::nothing(&self.threads, &principal.key, exchange.ledger.id()));
+        (Diagnostics { cache_miss_reason }, keeper.with_print(Fingerprint::of(ask, model)))
     }
 
     /// Puts the response that a request goes on from before it, and items that it refers to into it.

@@ -10,7 +10,7 @@ use firecrest_policy::safety::gate::Judged;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Claim, Conversation, New, Threads};
+use super::{Claim, Conversation, Fingerprint, New, Threads};
 use crate::encode::{Head, messages, responses};
 
 /// Keeps one answer, once the caller was told all of it: it hears what the caller hears, and nothing else. Dropped before that it keeps nothing.
@@ -21,6 +21,8 @@ pub(crate) struct Keeper {
     id: String,
     asked: Asked,
     answer: Answered,
+    /// Of the prompt, where another is to be held against it.
+    print: Option<Fingerprint>,
 }
 
 /// What an answer is kept behind.
@@ -38,6 +40,8 @@ pub(crate) struct Asked {
 enum Answered {
     Message(Box<messages::Whole>),
     Response(Box<responses::Whole>),
+    /// Only the prompt's fingerprint is kept.
+    Nothing,
 }
 
 impl Keeper {
@@ -45,36 +49,67 @@ impl Keeper {
     pub(crate) fn message(threads: &Rc<Threads>, key: &Rc<str>, id: &str, asked: Asked) -> Keeper {
         let whole = messages::Whole::new(head(id), messages::Shape::default());
         let answer = Answered::Message(Box::new(whole));
-        Keeper { threads: Rc::clone(threads), key: Rc::clone(key), id: format!("msg_{id}"), asked, answer }
+        Keeper { threads: Rc::clone(threads), key: Rc::clone(key), id: format!("msg_{id}"), asked, answer, print: None }
+    }
+
+    /// For an answer in the Messages dialect of which nobody goes on.
+    pub(crate) fn nothing(threads: &Rc<Threads>, key: &Rc<str>, id: &str) -> Keeper {
+        let (threads, key, id) = (Rc::clone(threads), Rc::clone(key), format!("msg_{id}"));
+        Keeper { threads, key, id, asked: Asked::default(), answer: Answered::Nothing, print: None }
+    }
+
+    /// And the prompt's fingerprint is kept.
+    pub(crate) fn with_print(self, print: Fingerprint) -> Keeper {
+        Keeper { print: Some(print), ..self }
     }
 
     /// For a response.
     pub(crate) fn response(threads: &Rc<Threads>, key: &Rc<str>, id: &str, echo: Echo, asked: Asked) -> Keeper {
         let answer = Answered::Response(Box::new(responses::Whole::new(head(id), responses::Shape { echo })));
-        Keeper { threads: Rc::clone(threads), key: Rc::clone(key), id: format!("resp_{id}"), asked, answer }
+        Keeper { threads: Rc::clone(threads), key: Rc::clone(key), id: format!("resp_{id}"), asked, answer, print: None }
     }
 
     /// The caller is told this.
     pub(crate) fn hears(&mut self, judged: &Judged) {
-        let event: Event = judged.event().clone();
+        if let (Event::End { usage }, Some(print)) = (judged.event(), &mut self.print) {
+            print.tokens = usage.prompt();
+        }
+        let event = judged.event().clone();
         match &mut self.answer {
             Answered::Message(whole) => whole.take(event),
             Answered::Response(whole) => whole.take(event),
+            Answered::Nothing => {}
         }
     }
 
     /// The caller was told all.
     pub(crate) fn keep(self, now: Duration) {
+        if let Some(said) = self.print.and_then(|print| serde_json::to_vec(&[print]).ok()) {
+            self.threads.keep(now, &self.key, print_id(&self.id), New { before: None, fixed: None, said });
+        }
         let Asked { before, claim, fixed, new } = self.asked;
         let said = match self.answer {
             Answered::Message(whole) => message(*whole, new),
             Answered::Response(whole) => response(*whole, new),
+            Answered::Nothing => None,
         };
         let Some(said) = said else { return };
         self.threads.keep(now, &self.key, self.id, New { before, fixed, said });
         if let Some(claim) = claim {
             claim.kept();
         }
+    }
+}
+
+/// Under which the fingerprint of an answer's prompt is kept: no answer has such an id.
+fn print_id(id: &str) -> String {
+    format!("prompt of {id}")
+}
+
+impl Threads {
+    /// The fingerprint of an answer's prompt.
+    pub(crate) fn print(&self, now: Duration, key: &str, id: &str) -> Option<Fingerprint> {
+        self.find(now, key, &print_id(id)).ok()?.latest::<Fingerprint>()?.pop()
     }
 }
 

@@ -347,3 +347,59 @@ fn leaves_of_responses_are_the_callers_own() {
     let wrong = respond(&service, "k", wrong);
     assert_eq!((wrong.status.as_u16(), wrong.json()["error"]["param"].clone()), (400, json!("input[0].arguments")), "{}", wrong.body);
 }
+
+#[test]
+fn a_prompt_that_begins_otherwise() {
+    let world = World::new();
+    world.key("other", Tier::default());
+    world.says("fine");
+    world.model("n", Scripted::saying(&["fine"]));
+    let service = service(&world);
+    let body = |previous: &Value, change: &dyn Fn(&mut Value)| {
+        let mut body = create(false);
+        body.as_object_mut().expect("an object").remove("thread");
+        body["diagnostics"] = json!({ "previous_message_id": previous });
+        change(&mut body);
+        body
+    };
+    let reason = |key: &str, body: Value| ask(&service, messages(key, &body)).json()["diagnostics"]["cache_miss_reason"].clone();
+    let first = ask(&service, messages("k", &body(&Value::Null, &|_| {}))).json();
+    assert_eq!(first["diagnostics"], json!({ "cache_miss_reason": null }));
+    let (id, prompt) = (&first["id"], first["usage"]["input_tokens"].clone());
+    let grown = |body: &mut Value| {
+        let messages = body["messages"].as_array_mut().expect("messages");
+        messages[0]["content"][0].as_object_mut().expect("a block").remove("cache_control");
+        messages.push(json!({ "role": "assistant", "content": "fine" }));
+        messages.push(json!({ "role": "user", "content": "And?" }));
+    };
+    assert_eq!(reason("k", body(id, &grown)), Value::Null);
+    assert_eq!(
+        reason(
+            "k",
+            body(id, &|body| body["messages"][0]["content"]
+                .as_array_mut()
+                .expect("blocks")
+                .push(json!({ "type": "text", "text": "More." })))
+        ),
+        Value::Null
+    );
+    let missed = |kind: &str| json!({ "type": kind, "cache_missed_input_tokens": prompt });
+    assert_eq!(reason("k", body(id, &|body| body["model"] = json!("n"))), missed("model_changed"));
+    assert_eq!(reason("k", body(id, &|body| body["model"] = json!("alias-m"))), Value::Null);
+    assert_eq!(reason("k", body(id, &|body| body["system"] = json!("Be long."))), missed("system_changed"));
+    assert_eq!(reason("k", body(id, &|body| body["tools"][0]["description"] = json!("Sees"))), missed("tools_changed"));
+    assert_eq!(reason("k", body(id, &|body| body["messages"][0]["content"][0]["text"] = json!("Why?"))), missed("messages_changed"));
+    assert_eq!(reason("k", body(id, &|body| body["tool_choice"] = json!({ "type": "none" }))), json!({ "type": "unavailable" }));
+    assert_eq!(reason("k", body(&json!("msg_none"), &|_| {})), json!({ "type": "previous_message_not_found" }));
+    assert_eq!(reason("other", body(id, &|_| {})), json!({ "type": "previous_message_not_found" }));
+    // Who does not ask is not told, and a thread may ask too.
+    let plain = ask(&service, messages("k", &create(false))).json();
+    assert_eq!(plain["diagnostics"], Value::Null);
+    let mut threaded = create(false);
+    threaded["diagnostics"] = json!({ "previous_message_id": id });
+    let threaded = ask(&service, messages("k", &threaded)).json();
+    assert_eq!(threaded["diagnostics"]["cache_miss_reason"], Value::Null);
+    let mut next = on(threaded["id"].as_str().expect("an id"), json!("And?"));
+    next["diagnostics"] = json!({ "previous_message_id": threaded["id"] });
+    assert_eq!(ask(&service, messages("k", &next)).json()["diagnostics"], json!({ "cache_miss_reason": null }));
+}
