@@ -1,6 +1,8 @@
 //! Judging what is asked.
 
-use firecrest_contract::ask::{Ask, Content, Dialect, Part, Role, Sampling, ServiceTier, Thinking, Tool, ToolChoice, Turn, Version};
+use firecrest_contract::ask::{
+    Ask, Content, Dialect, Part, RawPrompt, Role, Sampling, ServiceTier, Thinking, Tool, ToolChoice, Turn, Version,
+};
 use firecrest_policy::safety::classifier::{Classifier, ClassifierFault, Exchange, Scores};
 use firecrest_policy::safety::decision::Action;
 use firecrest_policy::safety::gate::GateOptions;
@@ -15,6 +17,7 @@ fn ask(turns: Turns) -> Ask {
         dialect: Dialect::Messages(Version::October2026),
         model: "m".into(),
         turns: turns.into_iter().map(|(role, parts)| Turn { role, parts: parts.into_iter().map(part).collect() }).collect(),
+        raw: Vec::new(),
         tools: Vec::new(),
         tool_choice: ToolChoice::Auto,
         parallel_tools: true,
@@ -82,6 +85,10 @@ fn the_part_that_decided() {
         cache: None,
     });
     assert_eq!(judge_input(&policy, &tools, None).place, Some(Place::Tool(0)));
+    let mut raw = ask(Vec::new());
+    raw.raw = vec![RawPrompt::Tokens(vec![1]), RawPrompt::Text("Hello.".into()), RawPrompt::Text(BOMB.into())];
+    let verdict = judge_input(&policy, &raw, None);
+    assert_eq!((verdict.decision.action, verdict.place), (Action::Block, Some(Place::Raw(2))));
 }
 
 #[test]
