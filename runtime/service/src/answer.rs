@@ -1,6 +1,6 @@
 //! An answer that runs: events judged as they come, in chunks as large as are ready, and a lease behind them.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,8 +25,6 @@ const AT_ONCE: usize = 64;
 pub(crate) struct Answer<H: Host> {
     events: Events,
     gate: Gate,
-    /// Never ready.
-    keep: Pin<Box<dyn Future<Output = ()>>>,
     lease: Option<Lease<H>>,
     ledger: Ledger<H>,
     /// What it took by its beginning, once it began.
@@ -44,12 +42,11 @@ impl<H: Host> Answer<H> {
     pub(crate) fn new(
         events: Events,
         gate: Gate,
-        keep: Pin<Box<dyn Future<Output = ()>>>,
         lease: Option<Lease<H>>,
         ledger: Ledger<H>,
         backend: Option<Rc<H::Backend>>,
     ) -> Answer<H> {
-        Answer { events, gate, keep, lease, ledger, begun: None, refused: false, ended: false, keeper: None, _backend: backend }
+        Answer { events, gate, lease, ledger, begun: None, refused: false, ended: false, keeper: None, _backend: backend }
     }
 
     /// And what it says is kept, once the caller was told all of it.
@@ -76,19 +73,14 @@ impl<H: Host> Answer<H> {
         let each = move |choice| Event::Finish { choice, reason: finish.clone() };
         let events = std::iter::once(Event::Start { usage }).chain((0..choices).map(each)).chain([Event::End { usage }]);
         let events: Vec<Unjudged> = events.map(Unjudged::new).collect();
-        Answer::new(Box::pin(stream::iter(events)), gate, Box::pin(std::future::pending()), None, ledger, None)
+        Answer::new(Box::pin(stream::iter(events)), gate, None, ledger, None)
     }
 
     /// Waits for what comes next, and takes what is there. Nothing more comes where this leaves `out` empty and returns false.
     pub(crate) async fn next(&mut self, out: &mut Vec<Judged>) -> bool {
         while !self.ended && out.is_empty() {
             let since = self.ledger.now();
-            // The lease first: where events are always ready, because the caller is slower than the model, it would never be looked after.
-            let next = match select(self.keep.as_mut(), self.events.next()).await {
-                Either::Right((next, _)) => next,
-                // It is never ready; if it were, nobody would hold the lease.
-                Either::Left(_) => None,
-            };
+            let next = self.events.next().await;
             self.ledger.waited_since(since);
             self.take(next, out);
             for _ in 0..AT_ONCE {

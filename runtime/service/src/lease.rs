@@ -8,7 +8,8 @@ use std::time::Duration;
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::Usage;
 use firecrest_policy::limits::{Command, LeaseId, Levels, Millis, Outcome, Price, Tally};
-use futures_util::future::{Either, select};
+use futures_util::FutureExt;
+use futures_util::future::{AbortHandle, Either, abortable, select};
 
 use crate::backend::Allowance;
 use crate::host::{Host, Principal};
@@ -39,6 +40,8 @@ pub(crate) struct Lease<H: Host> {
     input: Rc<Cell<Option<u64>>>,
     /// There is something to settle.
     open: bool,
+    /// Stops what looks after it.
+    keeping: Option<AbortHandle>,
 }
 
 /// What came of asking for one.
@@ -62,7 +65,7 @@ impl<H: Host> Lease<H> {
         let open = Command::Open { at, lease: id, expires: at.saturating_add(millis(LIFETIME)), price, output };
         // Settled from here on: it may be opened though its caller goes away meanwhile, or the store's answer is lost.
         let (host, principal, input) = (Rc::clone(host), Rc::clone(principal), Rc::new(Cell::new(Some(0))));
-        let mut lease = Lease { host, principal, id, allowance: Allowance::new(0), input, open: true };
+        let mut lease = Lease { host, principal, id, allowance: Allowance::new(0), input, open: true, keeping: None };
         match lease.host.apply(&lease.principal, open).await.map_err(ApiError::from)? {
             Outcome::Granted { output, levels } => {
                 lease.allowance.raise(output);
@@ -102,15 +105,22 @@ impl<H: Host> Lease<H> {
         self.allowance.use_up_to(tally.output);
     }
 
-    /// Keeps the lease alive and the answer supplied with output, for as long as it is polled. Never ready.
-    pub(crate) fn keep(&self, price: Price, when_dry: WhenDry, answers: u64) -> impl Future<Output = ()> + 'static {
+    /// From now on the lease is kept alive and the answer supplied with output, until this time at most: also while the answer waits to begin, and
+    /// while its caller reads nothing, for nobody polls it then.
+    pub(crate) fn look_after(&mut self, price: Price, when_dry: WhenDry, answers: u64, until: Duration) {
+        let (keeping, handle) = abortable(self.keep(price, when_dry, answers, until));
+        self.keeping = Some(handle);
+        self.host.outlive(keeping.map(|_| ()));
+    }
+
+    fn keep(&self, price: Price, when_dry: WhenDry, answers: u64, until: Duration) -> impl Future<Output = ()> + 'static {
         let (host, principal, id) = (Rc::clone(&self.host), Rc::clone(&self.principal), self.id);
         let (allowance, input) = (self.allowance.clone(), Rc::clone(&self.input));
         async move {
             // Half a quantum ahead, so that an answer need not stop for us.
             let (quantum, margin) = (QUANTUM.saturating_mul(answers), QUANTUM / 2);
             let mut seq = 0;
-            loop {
+            while host.monotonic() < until {
                 if allowance.granted() >= price.output_cap {
                     // A backend that counts otherwise must not wait for what never comes.
                     allowance.close();
@@ -146,6 +156,9 @@ impl<H: Host> Lease<H> {
 
 impl<H: Host> Drop for Lease<H> {
     fn drop(&mut self) {
+        if let Some(keeping) = self.keeping.take() {
+            keeping.abort();
+        }
         if !self.open {
             return;
         }

@@ -147,16 +147,17 @@ impl<H: Host> Service<H> {
         exchange.ledger.waited_since(since);
         let opened = Lease::open(&self.host, principal, price, u64::from(answers)).await.map_err(|denial| exchange.denied(denial))?;
         exchange.levels(&opened.levels);
-        let lease = opened.lease;
+        let mut lease = opened.lease;
+        let deadline = self.host.monotonic().saturating_add(self.options.answer_limit);
         let grant = Grant {
             output: lease.allowance(),
             lane,
-            deadline: Some(self.host.monotonic() + self.options.answer_limit),
+            deadline: Some(deadline),
             patience: None,
             namespace: principal.namespace.clone(),
             pin_quota: principal.pin_quota,
         };
-        let mut keep = Box::pin(lease.keep(price, self.options.when_dry, u64::from(answers)));
+        lease.look_after(price, self.options.when_dry, u64::from(answers), deadline);
         lease.begins();
         let begun = {
             let backend = Rc::clone(&backend);
@@ -171,8 +172,6 @@ impl<H: Host> Service<H> {
                 None => std::future::pending().await,
             }
         });
-        // Behind others it may take longer to begin than a lease lives.
-        let patience = select(keep.as_mut(), patience);
         let events: Events = match select(Box::pin(begun), patience).await {
             Either::Left((begun, _)) => begun.map_err(|error| {
                 lease.unused();
@@ -181,7 +180,7 @@ impl<H: Host> Service<H> {
             Either::Right((_, begun)) => Box::pin(begun.map(later).flatten_stream()),
         };
         exchange.ledger.waited_since(since);
-        let answer = Answer::new(events, gate, keep, Some(lease), exchange.ledger.clone(), Some(backend));
+        let answer = Answer::new(events, gate, Some(lease), exchange.ledger.clone(), Some(backend));
         self.tell(answer.kept_by(keeper), encoder).await
     }
 

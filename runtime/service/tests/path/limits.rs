@@ -245,3 +245,39 @@ fn a_lease_lives_though_its_caller_reads_slowly() {
     });
     assert!(answer.contains("w399") && answer.contains("end_turn"), "{answer}");
 }
+
+#[test]
+fn a_lease_lives_though_its_caller_reads_nothing_for_a_while() {
+    let world = World::new();
+    let service = service(&world);
+    slow(&world, &words(400), Duration::from_millis(10));
+    let body = json!({ "model": "m", "max_tokens": 1000, "stream": true, "messages": [{ "role": "user", "content": "Go." }] });
+    let answer = world.run(async {
+        let mut response = service.handle(post("/v1/messages", &body)).await;
+        let mut all = response.body_mut().next().await.expect("a piece").to_vec();
+        world.sleep(Duration::from_secs(300)).await;
+        while let Some(piece) = response.body_mut().next().await {
+            all.extend_from_slice(&piece);
+        }
+        String::from_utf8(all).expect("UTF-8")
+    });
+    assert!(answer.contains("w399") && answer.contains("end_turn"), "{answer}");
+    world.settle();
+    assert_eq!(world.open_leases(), 0);
+}
+
+#[test]
+fn a_body_that_nobody_drops_holds_its_lease_no_longer_than_an_answer_may_take() {
+    let world = World::new();
+    let service = service(&world);
+    slow(&world, &words(400), Duration::from_millis(10));
+    let body = json!({ "model": "m", "max_tokens": 1000, "stream": true, "messages": [{ "role": "user", "content": "Go." }] });
+    let forgotten = world.run(service.handle(post("/v1/messages", &body)));
+    world.wait(Duration::from_secs(600));
+    assert_eq!(world.open_leases(), 1);
+    world.wait(Duration::from_secs(60));
+    assert_eq!(ask(&service, post("/v1/chat/completions", &asks(false)[1].1)).status, 200);
+    assert_eq!(world.open_leases(), 0, "it expired");
+    drop(forgotten);
+    world.settle();
+}

@@ -119,6 +119,10 @@ impl Backend for Bench {
         self.script.check(ask)
     }
 
+    fn spelled(&self, ids: &[u32]) -> String {
+        ids.iter().map(|id| format!("{id} ")).collect()
+    }
+
     async fn price(&self, ask: &Ask) -> Result<Price, ApiError> {
         self.script.price(ask).await
     }
