@@ -58,7 +58,10 @@ describe("openai", () => {
 
   test("several answers", async () => {
     const { choices } = await client.chat.completions.create({ model: "hello", messages, n: 3 });
-    assert.deepEqual(choices.map((choice) => choice.index), [0, 1, 2]);
+    assert.deepEqual(
+      choices.map((choice) => choice.index),
+      [0, 1, 2],
+    );
   });
 
   test("responses, whole and streamed", async () => {
@@ -135,7 +138,13 @@ describe("the Vercel AI SDK", () => {
         inputSchema: z.object({ city: z.string() }),
         execute: async ({ city }) => `Sunny in ${city}`,
       });
-      const { text, steps } = await generateText({ model, prompt: "Weather?", tools: { get_weather }, stopWhen: stepCountIs(3), maxRetries: 0 });
+      const { text, steps } = await generateText({
+        model,
+        prompt: "Weather?",
+        tools: { get_weather },
+        stopWhen: stepCountIs(3),
+        maxRetries: 0,
+      });
       assert.equal(steps.length, 2);
       assert.equal(text, "It is sunny.");
     }

@@ -1,4 +1,5 @@
-"""schemathesis over docs/openapi.json: what the document says may be sent is sent, right and wrong, and what comes back is what the document says."""
+"""schemathesis over docs/openapi.json: what the document says may be sent is sent, right and wrong, and what comes back must be what
+the document says."""
 
 from pathlib import Path
 
