@@ -23,11 +23,19 @@ const tools = [
   {
     name: "get_weather",
     description: "The weather",
-    input_schema: { type: "object", properties: { unit: { type: "string", enum: ["c", "f"] }, days: { type: "integer", minimum: 1, maximum: 9 } }, required: ["unit", "days"], additionalProperties: false },
+    input_schema: {
+      type: "object",
+      properties: { unit: { type: "string", enum: ["c", "f"] }, days: { type: "integer", minimum: 1, maximum: 9 } },
+      required: ["unit", "days"],
+      additionalProperties: false,
+    },
   },
   { name: "stop", description: "Stops", input_schema: { type: "object", properties: {}, additionalProperties: false } },
 ];
-const functions = tools.map(({ name, description, input_schema }) => ({ type: "function", function: { name, description, parameters: input_schema, strict: true } }));
+const functions = tools.map(({ name, description, input_schema }) => ({
+  type: "function",
+  function: { name, description, parameters: input_schema, strict: true },
+}));
 
 let server;
 let anthropic;
@@ -80,7 +88,11 @@ describe("messages", () => {
   });
 
   test("tokens are counted as they are charged", async () => {
-    for (const params of [{ model, messages }, { model, messages, system: "Be brief." }, { model, messages, tools }]) {
+    for (const params of [
+      { model, messages },
+      { model, messages, system: "Be brief." },
+      { model, messages, tools },
+    ]) {
       const { input_tokens } = await anthropic.messages.countTokens(params);
       const { usage } = await anthropic.messages.create({ ...params, max_tokens: 1 });
       assert.equal(input_tokens, usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens);
@@ -106,7 +118,10 @@ describe("messages", () => {
       };
       const named = await say({ type: "tool", name: "get_weather", disable_parallel_tool_use: true });
       assert.equal(named.stop_reason, "tool_use");
-      assert.deepEqual(named.content.map((block) => block.type), ["tool_use"]);
+      assert.deepEqual(
+        named.content.map((block) => block.type),
+        ["tool_use"],
+      );
       weather(named.content[0].input);
       // One call: so small a model may go on calling until its tokens are used up.
       const any = await say({ type: "any", disable_parallel_tool_use: true });
@@ -184,13 +199,24 @@ describe("openai", () => {
       assert.ok(token.top_logprobs[0].logprob >= token.top_logprobs[1].logprob);
     }
     const streamed = [];
-    for await (const chunk of await openai.chat.completions.create({ ...params, stream: true })) streamed.push(...(chunk.choices[0]?.logprobs?.content ?? []));
+    for await (const chunk of await openai.chat.completions.create({ ...params, stream: true }))
+      streamed.push(...(chunk.choices[0]?.logprobs?.content ?? []));
     assert.deepEqual(streamed, logprobs.content);
   });
 
   test("several answers", async () => {
-    const { choices, usage } = await openai.chat.completions.create({ model, messages, n: 3, temperature: 1.5, seed: 3, max_completion_tokens: 16 });
-    assert.deepEqual(choices.map((choice) => choice.index), [0, 1, 2]);
+    const { choices, usage } = await openai.chat.completions.create({
+      model,
+      messages,
+      n: 3,
+      temperature: 1.5,
+      seed: 3,
+      max_completion_tokens: 16,
+    });
+    assert.deepEqual(
+      choices.map((choice) => choice.index),
+      [0, 1, 2],
+    );
     assert.ok(new Set(choices.map((choice) => choice.message.content)).size > 1);
     assert.ok(usage.completion_tokens > 16 && usage.completion_tokens <= 48);
     const seen = new Set();
@@ -216,9 +242,16 @@ describe("openai", () => {
     const params = { model, messages: [{ role: "user", content: "Who are you?" }], max_completion_tokens: 160 };
     const parsed = await openai.chat.completions.parse({ ...params, response_format: zodResponseFormat(Person, "person") });
     Person.parse(parsed.choices[0].message.parsed);
-    const streamed = await openai.chat.completions.stream({ ...params, response_format: zodResponseFormat(Person, "person") }).finalChatCompletion();
+    const streamed = await openai.chat.completions
+      .stream({ ...params, response_format: zodResponseFormat(Person, "person") })
+      .finalChatCompletion();
     Person.parse(streamed.choices[0].message.parsed);
-    const response = await openai.responses.parse({ model, input: "Who are you?", max_output_tokens: 160, text: { format: zodTextFormat(Person, "person") } });
+    const response = await openai.responses.parse({
+      model,
+      input: "Who are you?",
+      max_output_tokens: 160,
+      text: { format: zodTextFormat(Person, "person") },
+    });
     Person.parse(response.output_parsed);
     const bounded = {
       type: "object",
@@ -240,7 +273,12 @@ describe("openai", () => {
       assert.equal(choices[0].finish_reason, "stop");
       assert.ok(fits(JSON.parse(choices[0].message.content)), choices[0].message.content);
     }
-    const any = await openai.chat.completions.create({ ...params, response_format: { type: "json_object" }, seed: 1, max_completion_tokens: 300 });
+    const any = await openai.chat.completions.create({
+      ...params,
+      response_format: { type: "json_object" },
+      seed: 1,
+      max_completion_tokens: 300,
+    });
     if (any.choices[0].finish_reason === "stop") assert.equal(typeof JSON.parse(any.choices[0].message.content), "object");
   });
 
@@ -284,13 +322,29 @@ describe("openai", () => {
   });
 
   test("completions of raw prompts", async () => {
-    const { choices, usage } = await openai.completions.create({ model, prompt: ["Once upon a time", "There was a"], max_tokens: 8, temperature: 0, logprobs: 2 });
-    assert.deepEqual(choices.map((choice) => choice.index), [0, 1]);
+    const { choices, usage } = await openai.completions.create({
+      model,
+      prompt: ["Once upon a time", "There was a"],
+      max_tokens: 8,
+      temperature: 0,
+      logprobs: 2,
+    });
+    assert.deepEqual(
+      choices.map((choice) => choice.index),
+      [0, 1],
+    );
     assert.ok(choices.every((choice) => choice.text.length > 0));
     assert.equal(choices[0].logprobs.tokens.join(""), choices[0].text);
     assert.ok(usage.completion_tokens > 0);
     let streamed = "";
-    for await (const chunk of await openai.completions.create({ model, prompt: "Once upon a time", max_tokens: 8, temperature: 0, stream: true })) streamed += chunk.choices[0]?.text ?? "";
+    for await (const chunk of await openai.completions.create({
+      model,
+      prompt: "Once upon a time",
+      max_tokens: 8,
+      temperature: 0,
+      stream: true,
+    }))
+      streamed += chunk.choices[0]?.text ?? "";
     assert.equal(streamed, choices[0].text);
   });
 

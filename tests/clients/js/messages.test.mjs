@@ -24,7 +24,10 @@ const weather = {
 };
 const ask = { model: "hello", max_tokens: 64, messages: [{ role: "user", content: "Hi" }] };
 
-for (const [name, Client] of [["1.12", Anthropic], ["0.137", Before]]) {
+for (const [name, Client] of [
+  ["1.12", Anthropic],
+  ["0.137", Before],
+]) {
   describe(`@anthropic-ai/sdk ${name}`, () => {
     let client;
     before(() => {
@@ -53,9 +56,17 @@ for (const [name, Client] of [["1.12", Anthropic], ["0.137", Before]]) {
     });
 
     test("thoughts", async () => {
-      const stream = client.messages.stream({ ...ask, model: "thinks", max_tokens: 4096, thinking: { type: "enabled", budget_tokens: 1024 } });
+      const stream = client.messages.stream({
+        ...ask,
+        model: "thinks",
+        max_tokens: 4096,
+        thinking: { type: "enabled", budget_tokens: 1024 },
+      });
       const { content } = await stream.finalMessage();
-      assert.deepEqual(content.map((block) => block.type), ["thinking", "text"]);
+      assert.deepEqual(
+        content.map((block) => block.type),
+        ["thinking", "text"],
+      );
       assert.equal(content[0].thinking.trim(), "They greet me.");
       assert.ok(content[0].signature.length > 0);
     });

@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { Agent, OpenAIProvider, Runner, setTracingDisabled, tool as agentTool } from "@openai/agents";
-import { generateText, stepCountIs, streamText, tool as aiTool } from "ai";
+import { generateText, Output, stepCountIs, streamText, tool as aiTool } from "ai";
 import OpenAI from "openai";
 import { z } from "zod";
 
@@ -58,7 +58,10 @@ describe("openai", () => {
 
   test("several answers", async () => {
     const { choices } = await client.chat.completions.create({ model: "hello", messages, n: 3 });
-    assert.deepEqual(choices.map((choice) => choice.index), [0, 1, 2]);
+    assert.deepEqual(
+      choices.map((choice) => choice.index),
+      [0, 1, 2],
+    );
   });
 
   test("responses, whole and streamed", async () => {
@@ -135,9 +138,56 @@ describe("the Vercel AI SDK", () => {
         inputSchema: z.object({ city: z.string() }),
         execute: async ({ city }) => `Sunny in ${city}`,
       });
-      const { text, steps } = await generateText({ model, prompt: "Weather?", tools: { get_weather }, stopWhen: stepCountIs(3), maxRetries: 0 });
+      const { text, steps } = await generateText({
+        model,
+        prompt: "Weather?",
+        tools: { get_weather },
+        stopWhen: stepCountIs(3),
+        maxRetries: 0,
+      });
       assert.equal(steps.length, 2);
       assert.equal(text, "It is sunny.");
+    }
+  });
+});
+
+describe("the Vercel AI SDK, further", () => {
+  const openaiProvider = () => createOpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", fetch: validated });
+  const anthropicProvider = () => createAnthropic({ baseURL: `${server.url}/v1`, apiKey: "any", fetch: validated });
+
+  test("objects", async () => {
+    const schema = z.object({ name: z.string(), age: z.number() });
+    for (const model of [openaiProvider()("json"), openaiProvider().chat("json"), anthropicProvider()("json")]) {
+      const { output } = await generateText({ model, prompt: "Who?", output: Output.object({ schema }), maxRetries: 0 });
+      assert.deepEqual(output, { name: "Ada", age: 36 });
+      const streamed = streamText({ model, prompt: "Who?", output: Output.object({ schema }), maxRetries: 0 });
+      assert.deepEqual(await streamed.output, { name: "Ada", age: 36 });
+    }
+  });
+
+  test("thoughts come back with the history", async () => {
+    const providerOptions = { anthropic: { thinking: { type: "enabled", budgetTokens: 1024 } } };
+    const params = { model: anthropicProvider()("thinks"), maxOutputTokens: 4096, providerOptions, maxRetries: 0 };
+    const first = [{ role: "user", content: "Hi" }];
+    for (const answer of [await generateText({ ...params, messages: first }), streamText({ ...params, messages: first })]) {
+      assert.equal((await answer.reasoningText).trim(), "They greet me.");
+      assert.equal((await answer.text).trim(), "Hello.");
+      const { messages: said } = await answer.response;
+      const again = await generateText({ ...params, messages: [...first, ...said, { role: "user", content: "And?" }] });
+      assert.equal(again.text.trim(), "Hello.");
+      // A thought without a signature is left out, with a warning.
+      assert.deepEqual(again.warnings, []);
+    }
+  });
+
+  test("what must not be said is told as filtered", async () => {
+    for (const model of [openaiProvider()("leaks"), openaiProvider().chat("leaks"), anthropicProvider()("leaks")]) {
+      const { finishReason, text } = await generateText({ model, prompt: "Hi", maxRetries: 0 });
+      assert.equal(finishReason, "content-filter");
+      assert.ok(!text.includes("PRIVATE KEY"));
+      const streamed = streamText({ model, prompt: "Hi", maxRetries: 0 });
+      assert.ok(!(await streamed.text).includes("PRIVATE KEY"));
+      assert.equal(await streamed.finishReason, "content-filter");
     }
   });
 });

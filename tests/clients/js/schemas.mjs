@@ -44,10 +44,24 @@ async function make(file) {
     ([ours, [path, type]]) => `import * as of${ours} from "${path}";\nexport type Root${ours} = of${ours}.${type};\n`,
   );
   writeFileSync(entry, lines.join(""));
-  const compilerOptions = { module: "nodenext", moduleResolution: "nodenext", target: "es2022", strict: true, skipLibCheck: true, types: [] };
+  const compilerOptions = {
+    module: "nodenext",
+    moduleResolution: "nodenext",
+    target: "es2022",
+    strict: true,
+    skipLibCheck: true,
+    types: [],
+  };
   writeFileSync(config, JSON.stringify({ compilerOptions, files: [entry] }));
   // Members that the types don't name are wrong too: a client may trip over them, and they are mistyped more often than meant.
-  const generator = createGenerator({ path: entry, tsconfig: config, skipTypeCheck: true, additionalProperties: false, expose: "all", jsDoc: "none" });
+  const generator = createGenerator({
+    path: entry,
+    tsconfig: config,
+    skipTypeCheck: true,
+    additionalProperties: false,
+    expose: "all",
+    jsDoc: "none",
+  });
   // Each root has its own definitions: two packages may give one name to different types.
   const made = Object.fromEntries(Object.keys(ROOTS).map((ours) => [ours, generator.createSchema(`Root${ours}`)]));
   writeFileSync(`${file}.part`, JSON.stringify(made));

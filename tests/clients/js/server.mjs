@@ -28,14 +28,13 @@ async function start(variable, args) {
 export const scripted = (...args) => start("FIRECREST_SCRIPTED", args);
 
 /** The model that ships. */
-export const embedded = () =>
-  start("FIRECREST", ["serve", "--no-auth", "--model", "embedded", "--port", "0", "--store", ":memory:"]);
+export const embedded = () => start("FIRECREST", ["serve", "--no-auth", "--model", "embedded", "--port", "0", "--store", ":memory:"]);
 
 /** Waits until so many answers run. */
 export async function running(server, count) {
   const now = async () => Number(/^firecrest_running(?:\{[^}]*\})? (\d+)/m.exec(await (await fetch(`${server.url}/metrics`)).text())?.[1]);
   const until = Date.now() + 10_000;
-  for (let seen; (seen = await now()) !== count; ) {
+  for (let seen; (seen = await now()) !== count;) {
     if (Date.now() > until) throw new Error(`${seen} answers run, and not ${count}`);
     await new Promise((done) => setTimeout(done, 20));
   }

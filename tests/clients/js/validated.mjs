@@ -1,5 +1,5 @@
-// A `fetch` that holds every answer of the server to the types of the clients' packages: whole bodies, each event of a stream, and the order
-// of events, headers and framing that clients rely on but types don't tell.
+// A `fetch` that holds every answer of the server to the types of the clients' packages: whole bodies, each event of a stream, and the
+// order of events, headers and framing that clients rely on but types don't tell.
 import assert from "node:assert/strict";
 
 import Ajv from "ajv";
@@ -34,12 +34,19 @@ function mend(name, schema) {
   }
   if (name === "Error") {
     // Error objects are told without what the client's own error classes read from them.
-    const details = { type: "object", properties: { error_code: { type: "string" }, unsupported: { type: "array", items: { type: "string" } } }, additionalProperties: false };
+    const details = {
+      type: "object",
+      properties: { error_code: { type: "string" }, unsupported: { type: "array", items: { type: "string" } } },
+      additionalProperties: false,
+    };
     each((type) => type.properties?.message && type.properties?.type && (type.properties.details = details));
   }
   if (name === "Completion") {
     // Whole answers and chunks have one type here, and a chunk that is not the last has no reason yet.
-    each((type) => type.properties?.finish_reason && (type.properties.finish_reason = { anyOf: [type.properties.finish_reason, { type: "null" }] }));
+    each(
+      (type) =>
+        type.properties?.finish_reason && (type.properties.finish_reason = { anyOf: [type.properties.finish_reason, { type: "null" }] }),
+    );
   }
   if (name === "Embeddings") {
     // The types tell floats only; with `encoding_format: "base64"` a string travels.
@@ -53,7 +60,10 @@ function explain(ajv, schema, value, errors) {
   if (deepest.length === 0) deepest = errors;
   const depth = Math.max(...deepest.map((error) => error.instancePath.split("/").length));
   const told = deepest.filter((error) => error.instancePath.split("/").length === depth);
-  return told.slice(0, 6).map((error) => `${error.instancePath || "/"} ${error.message} ${JSON.stringify(error.params)} (${error.schemaPath})`).join("\n    ");
+  return told
+    .slice(0, 6)
+    .map((error) => `${error.instancePath || "/"} ${error.message} ${JSON.stringify(error.params)} (${error.schemaPath})`)
+    .join("\n    ");
 }
 
 function hold(name, value, where) {
@@ -103,7 +113,9 @@ export async function validated(input, init) {
   if (response.ok && type.startsWith("text/event-stream")) {
     if (!event) report(`${where}: a stream that nobody asked for`);
     const watch = new Watch(event ?? whole, where, messages);
-    const body = response.body.pipeThrough(new TransformStream({ transform: (chunk, out) => (watch.push(chunk), out.enqueue(chunk)), flush: () => watch.end() }));
+    const body = response.body.pipeThrough(
+      new TransformStream({ transform: (chunk, out) => (watch.push(chunk), out.enqueue(chunk)), flush: () => watch.end() }),
+    );
     return new Response(body, { status: response.status, headers: response.headers });
   }
   if (!type.startsWith("application/json")) report(`${where}: content-type ${type}`);
@@ -123,14 +135,25 @@ function error(value, messages, id, where) {
   }
   held += 1;
   const { message, type, param, code } = value.error ?? {};
-  const fits = typeof message === "string" && typeof type === "string" && [param, code].every((each) => each === null || typeof each === "string");
-  if (!fits || Object.keys(value).join() !== "error" || Object.keys(value.error).length !== 4) report(`${where}: not an error's envelope: ${JSON.stringify(value)}`);
+  const fits =
+    typeof message === "string" && typeof type === "string" && [param, code].every((each) => each === null || typeof each === "string");
+  if (!fits || Object.keys(value).join() !== "error" || Object.keys(value.error).length !== 4)
+    report(`${where}: not an error's envelope: ${JSON.stringify(value)}`);
 }
 
 /** The events of one stream. */
 class Watch {
   constructor(name, where, messages) {
-    Object.assign(this, { name, where, messages, decoder: new TextDecoder("utf-8", { fatal: true }), buffer: "", events: 0, sequence: 0, over: false });
+    Object.assign(this, {
+      name,
+      where,
+      messages,
+      decoder: new TextDecoder("utf-8", { fatal: true }),
+      buffer: "",
+      events: 0,
+      sequence: 0,
+      over: false,
+    });
   }
 
   push(chunk) {
@@ -146,7 +169,10 @@ class Watch {
     const lines = frame.split("\n").filter((line) => line && !line.startsWith(":"));
     if (lines.length === 0) return;
     const name = lines.find((line) => line.startsWith("event: "))?.slice(7);
-    const data = lines.filter((line) => line.startsWith("data: ")).map((line) => line.slice(6)).join("\n");
+    const data = lines
+      .filter((line) => line.startsWith("data: "))
+      .map((line) => line.slice(6))
+      .join("\n");
     if (this.over) report(`${this.where}: goes on behind its end: ${frame}`);
     if (data === "[DONE]") {
       if (this.messages || this.name === "ResponseEvent") report(`${this.where}: [DONE]`);
@@ -169,7 +195,12 @@ class Watch {
     this.over = name === "message_stop" || name === "error";
     const order = { message_start: this.open === undefined, content_block_start: this.open === null && value.index === this.index };
     const inside = this.open === value.index && this.open !== null;
-    Object.assign(order, { content_block_delta: inside, content_block_stop: inside, message_delta: this.open === null, message_stop: this.told });
+    Object.assign(order, {
+      content_block_delta: inside,
+      content_block_stop: inside,
+      message_delta: this.open === null,
+      message_stop: this.told,
+    });
     if (order[name] === false) report(`${this.where}: ${JSON.stringify(value)} out of order`);
     if (name === "message_start") [this.open, this.index] = [null, 0];
     if (name === "content_block_start") this.open = value.index;

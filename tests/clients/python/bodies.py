@@ -9,8 +9,20 @@ MESSAGES = {
     "system": [{"type": "text", "text": "Be kind.", "cache_control": {"type": "ephemeral", "ttl": "5m"}}],
     "messages": [
         {"role": "user", "content": "Weather?"},
-        {"role": "assistant", "content": [{"type": "text", "text": "I look."}, {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": "Paris"}}]},
-        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "Sunny"}], "is_error": False}, {"type": "text", "text": "So?"}]},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "text", "text": "I look."},
+                {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": "Paris"}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "Sunny"}], "is_error": False},
+                {"type": "text", "text": "So?"},
+            ],
+        },
     ],
     "tools": [TOOL],
     "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
@@ -29,11 +41,17 @@ CHAT = {
     "messages": [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": [{"type": "text", "text": "Weather?"}], "name": "ada"},
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}],
+        },
         {"role": "tool", "tool_call_id": "call_1", "content": "Sunny"},
         {"role": "user", "content": "So?"},
     ],
-    "tools": [{"type": "function", "function": {"name": "get_weather", "description": "Weather", "parameters": PARAMETERS, "strict": False}}],
+    "tools": [
+        {"type": "function", "function": {"name": "get_weather", "description": "Weather", "parameters": PARAMETERS, "strict": False}}
+    ],
     "tool_choice": "auto",
     "parallel_tool_calls": False,
     "max_completion_tokens": 64,
@@ -74,7 +92,19 @@ RESPONSES = {
     "store": False,
     "stream": False,
 }
-COMPLETIONS = {"model": "hello", "prompt": ["Once", "Twice"], "max_tokens": 8, "n": 2, "temperature": 1, "top_p": 0.9, "logprobs": 1, "seed": 3, "stop": "END", "user": "u", "stream": False}
+COMPLETIONS = {
+    "model": "hello",
+    "prompt": ["Once", "Twice"],
+    "max_tokens": 8,
+    "n": 2,
+    "temperature": 1,
+    "top_p": 0.9,
+    "logprobs": 1,
+    "seed": 3,
+    "stop": "END",
+    "user": "u",
+    "stream": False,
+}
 EMBEDDINGS = {"model": "firecrest-chat", "input": ["a fox", "a hen"], "encoding_format": "float", "user": "u"}
 MODERATIONS = {"model": "any", "input": ["a nice day", "another"]}
 MODERATE = {"messages": [{"role": "user", "content": "a nice day"}]}

@@ -1,5 +1,5 @@
-"""Bodies and heads that are wrong. Each gets an answer within seconds: 2xx where the fault does no harm, else 4xx in the dialect's envelope.
-All of it is drawn from fixed seeds: the same every time."""
+"""Bodies and heads that are wrong. Each gets an answer within seconds: 2xx where the fault does no harm, else 4xx in the dialect's
+envelope. All of it is drawn from fixed seeds: the same every time."""
 
 import copy
 import json
@@ -283,7 +283,21 @@ def test_mutations(call, path, seed):
 
 @pytest.mark.parametrize("path", ALL)
 def test_bodies_that_are_not_json_objects(call, path):
-    for body in (b"", b" ", b"null", b"3", b'"a"', b"[]", b"{", b"\xff\xfe{\x00}\x00", b"{}", b"[" * 10_000, b'{"model":' * 10_000, b"[" * 100_000 + b"]" * 100_000, b"\x1f\x8b\x08"):
+    for body in (
+        b"",
+        b" ",
+        b"null",
+        b"3",
+        b'"a"',
+        b"[]",
+        b"{",
+        b"\xff\xfe{\x00}\x00",
+        b"{}",
+        b"[" * 10_000,
+        b'{"model":' * 10_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b"\x1f\x8b\x08",
+    ):
         answer = call(path, body, what=repr(body[:20]))
         assert answer.status_code == 400, (body[:20], answer.text)
 
@@ -320,7 +334,20 @@ def test_odd_heads(call, path):
 
 
 def test_odd_paths(call):
-    for path in ("/", "/v1", "/v1/nobody", "/v1/models/nobody", "/v1/models/%00", "/v1/models/%ff", "/v1/models/%", "/v1/models/" + "a" * 7000, "/v1/models/..%2f..%2fetc%2fpasswd", "/v1/models/\u202e", "/admin/models/nobody/load", "/v1/messages/x"):
+    for path in (
+        "/",
+        "/v1",
+        "/v1/nobody",
+        "/v1/models/nobody",
+        "/v1/models/%00",
+        "/v1/models/%ff",
+        "/v1/models/%",
+        "/v1/models/" + "a" * 7000,
+        "/v1/models/..%2f..%2fetc%2fpasswd",
+        "/v1/models/\u202e",
+        "/admin/models/nobody/load",
+        "/v1/messages/x",
+    ):
         for headers in ({}, {"anthropic-version": "2023-06-01"}):
             answer = call.client.get(call.urls[0] + path, headers=headers)
             proper("/v1/messages" if headers else "", answer, path)
@@ -445,7 +472,12 @@ def test_schemas_that_are_none_or_cost_much(call, embedded):
     turns = [{"role": "user", "content": "Hi"}]
     for schema in SCHEMAS:
         what = f"{json.dumps(schema)[:200]}:"
-        chat = {**model, "messages": turns, "max_completion_tokens": 4, "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+        chat = {
+            **model,
+            "messages": turns,
+            "max_completion_tokens": 4,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+        }
         call("/v1/chat/completions", json.dumps(chat), real=True, what=what)
         if isinstance(schema, dict):
             tool = {"name": "x", "input_schema": {"type": "object", "properties": {"a": schema}}}

@@ -167,7 +167,12 @@ def test_an_answer_of_a_schema(real):
 def test_a_tool_that_must_be_called_is_called(real, choice):
     # One call: so small a model may go on calling until its tokens are used up.
     choice = {**choice, "disable_parallel_tool_use": True}
-    days = {"type": "object", "properties": {"days": {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["days"], "additionalProperties": False}
+    days = {
+        "type": "object",
+        "properties": {"days": {"type": "integer", "minimum": 1, "maximum": 9}},
+        "required": ["days"],
+        "additionalProperties": False,
+    }
     tools = [{**WEATHER, "input_schema": days}]
     asked = {"model": "firecrest-chat", "max_tokens": 128, "messages": ASK["messages"], "tools": tools, "tool_choice": choice}
     message = real.messages.create(**asked)
