@@ -102,9 +102,9 @@ impl Overhead {
             let (a, b) = (fetch(full.address, &to_full[kind][0])?, fetch(bare.address, &to_bare[kind][0])?);
             Ok(a.body.len() == b.body.len() && a.chunks.len() == b.chunks.len())
         };
-        for kind in 0..KINDS.len() {
-            if !same(kind)? {
-                return Err(format!("{}: the bare handler's answer is not as long as the server's", KINDS[kind]));
+        for (at, kind) in KINDS.iter().enumerate() {
+            if !same(at)? {
+                return Err(format!("{kind}: the bare handler's answer is not as long as the server's"));
             }
         }
 
