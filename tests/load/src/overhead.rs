@@ -1,5 +1,6 @@
 //! What a request's path costs: the whole of it less a bare handler that gives back the same bytes, in one run, turn and turn about.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -101,14 +102,14 @@ impl Overhead {
             let (a, b) = (fetch(full.address, &to_full[kind][0])?, fetch(bare.address, &to_bare[kind][0])?);
             Ok(a.body.len() == b.body.len() && a.chunks.len() == b.chunks.len())
         };
-        for kind in 0..KINDS.len() {
-            if !same(kind)? {
-                return Err(format!("{}: the bare handler's answer is not as long as the server's", KINDS[kind]));
+        for (at, kind) in KINDS.iter().enumerate() {
+            if !same(at)? {
+                return Err(format!("{kind}: the bare handler's answer is not as long as the server's"));
             }
         }
 
         let (mut callers, mut beside) = (Callers::new(full.address, self.connections)?, Callers::new(bare.address, self.connections)?);
-        let before = internal(&full.get("/metrics")?);
+        let before = (Inside::read(&full.get("/metrics")?), full.ran(), bare.ran());
         let second = Duration::from_secs(1);
         for at in 0..(self.seconds + WARM) as usize {
             for kind in 0..KINDS.len() {
@@ -121,14 +122,21 @@ impl Overhead {
                 }
             }
         }
-        let after = internal(&full.get("/metrics")?);
+        let after = (Inside::read(&full.get("/metrics")?), full.ran(), bare.ran());
         let samples = [callers.end(), beside.end()];
-        self.tell(&samples, after.0 - before.0, after.1 - before.1)
+        let each = |before: &Ran, after: &Ran| {
+            let ran = after.iter().map(|(name, ran)| {
+                let ran = ran.saturating_sub(before.get(name).copied().unwrap_or_default());
+                (name.clone(), ran.as_secs_f64() * 1e3 / samples[0].len().max(1) as f64)
+            });
+            ran.collect()
+        };
+        let ran = [each(&before.1, &after.1), each(&before.2, &after.2)];
+        self.tell(&samples, &after.0.since(&before.0), &ran)
     }
 
-    fn tell(&self, samples: &[Vec<Sample>; 2], seconds: f64, count: f64) -> Result<(), String> {
+    fn tell(&self, samples: &[Vec<Sample>; 2], inside: &Inside, ran: &[BTreeMap<String, f64>; 2]) -> Result<(), String> {
         let warm = WARM as usize * KINDS.len();
-        let inside = (count > 0.0).then(|| seconds / count * 1e3);
         let mut all = serde_json::Map::new();
         for (at, kind) in KINDS.iter().enumerate() {
             let counted = |of: &Vec<Sample>, from: fn(&Sample) -> Duration| {
@@ -151,28 +159,60 @@ impl Overhead {
                 }
                 kinds.insert(name.to_owned(), json!({ "full": full.json(), "bare": bare.json(), "overhead": overhead.json() }));
             }
-            let bad = samples.iter().flatten().filter(|sample| sample.status != 200).count();
-            if bad > 0 {
-                return Err(format!("{bad} requests were refused"));
-            }
             all.insert((*kind).to_owned(), kinds.into());
         }
-        if self.json {
-            println!(
-                "{}",
-                json!({ "rate": self.rate, "seconds": self.seconds, "kinds": all, "mean_overhead_as_the_server_counts_it": inside })
-            );
-        } else if let Some(inside) = inside {
-            println!("as the server itself counts it, on its service's thread: mean {inside:.3}");
+        let bad = samples.iter().flatten().filter(|sample| sample.status != 200).count();
+        if bad > 0 {
+            return Err(format!("{bad} requests were refused"));
         }
+        let Inside { own, requests, writing, writes } = inside;
+        let (own, write) = (own / requests.max(1.0) * 1e3, writing / writes.max(1.0) * 1e3);
+        if self.json {
+            let ran = json!({ "full": ran[0], "bare": ran[1] });
+            let inside = json!({ "own_mean": own, "write_mean": write, "writes": writes });
+            println!("{}", json!({ "rate": self.rate, "seconds": self.seconds, "kinds": all, "processor": ran, "server": inside }));
+            return Ok(());
+        }
+        for (who, ran) in ["full path", "bare handler"].iter().zip(ran) {
+            let threads: Vec<String> = ran.iter().map(|(name, ms)| format!("{name} {ms:.3}")).collect();
+            println!("{who}: {:.3} of a processor a request ({})", ran.values().sum::<f64>(), threads.join(", "));
+        }
+        println!("as the server counts: {own:.3} of its own a request, {write:.3} for each of {writes} writes of limits");
         Ok(())
     }
 }
 
-/// What the server itself counts: seconds that were its own, and requests.
-fn internal(text: &str) -> (f64, f64) {
-    let of = |wanted: &str| metrics(text).filter(|(name, ..)| *name == wanted).map(|(.., value)| value).sum();
-    (of("firecrest_overhead_seconds_sum"), of("firecrest_overhead_seconds_count"))
+type Ran = BTreeMap<String, Duration>;
+
+/// What the server itself counts, in seconds.
+struct Inside {
+    /// Its own part of requests.
+    own: f64,
+    requests: f64,
+    /// Writing limits to its store.
+    writing: f64,
+    writes: f64,
+}
+
+impl Inside {
+    fn read(text: &str) -> Inside {
+        let of = |wanted: &str| metrics(text).filter(|(name, ..)| *name == wanted).map(|(.., value)| value).sum();
+        Inside {
+            own: of("firecrest_overhead_seconds_sum"),
+            requests: of("firecrest_overhead_seconds_count"),
+            writing: of("firecrest_store_write_seconds_sum"),
+            writes: of("firecrest_store_write_seconds_count"),
+        }
+    }
+
+    fn since(&self, before: &Inside) -> Inside {
+        Inside {
+            own: self.own - before.own,
+            requests: self.requests - before.requests,
+            writing: self.writing - before.writing,
+            writes: self.writes - before.writes,
+        }
+    }
 }
 
 /// Answers as the bare handler is told them: type, and pieces.

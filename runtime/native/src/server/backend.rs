@@ -13,6 +13,7 @@ use firecrest_service::local::Local;
 pub use firecrest_service::scripted::Scripted;
 
 /// One of them.
+#[allow(clippy::large_enum_variant, reason = "there is one a model, behind a pointer already")]
 pub(super) enum AnyBackend {
     /// A model in memory.
     Local(Local<Handle>),

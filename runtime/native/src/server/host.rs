@@ -1,8 +1,9 @@
 //! What this program lends its service: clocks, random bytes, keys and limits on disk, models in memory.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
+use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,6 +22,9 @@ use super::store::{Key, Store};
 /// How long states of limits may wait to be written: a crash of the machine loses no more than this.
 const WRITE_BEHIND: Duration = Duration::from_secs(1);
 
+/// Accounts that are written in one commit. Nothing is served meanwhile: a thousand at once would be tens of milliseconds.
+const COMMIT: usize = 16;
+
 /// The host. Lives on the service's thread.
 pub(super) struct NativeHost {
     began: Instant,
@@ -30,12 +34,14 @@ pub(super) struct NativeHost {
     /// Whom everybody is taken for where no keys are asked for.
     anybody: Option<Rc<Principal>>,
     /// Keys that were found, with the principals made of them.
-    known: RefCell<HashMap<Rc<str>, (Key, Rc<Principal>)>>,
+    known: RefCell<Known>,
     models: Models,
     metrics: Arc<Metrics>,
     dirty: RefCell<BTreeSet<Rc<str>>>,
-    writing: Cell<bool>,
 }
+
+/// By a key's public part.
+type Known = HashMap<Rc<str>, (Key, Rc<Principal>)>;
 
 /// An account, and when it wants to be looked at.
 struct Held {
@@ -68,7 +74,6 @@ impl NativeHost {
             models,
             metrics,
             dirty: RefCell::default(),
-            writing: Cell::new(false),
         })
     }
 
@@ -77,7 +82,12 @@ impl NativeHost {
         loop {
             tokio::time::sleep(WRITE_BEHIND).await;
             self.expire();
-            self.write();
+            let mut last = self.commit(None);
+            while last.is_some() {
+                // Long enough for what came meanwhile to be served.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                last = self.commit(last.as_deref());
+            }
         }
     }
 
@@ -95,20 +105,37 @@ impl NativeHost {
         }
     }
 
-    /// Writes the states of limits that changed since they were written last.
+    /// Writes the states of limits that changed since they were written last, all of them.
     pub(super) fn write(&self) {
-        let changed = std::mem::take(&mut *self.dirty.borrow_mut());
-        if changed.is_empty() || self.writing.replace(true) {
-            return;
+        let mut last = self.commit(None);
+        while last.is_some() {
+            last = self.commit(last.as_deref());
         }
+    }
+
+    /// Writes some of them, in order from behind a key on, so that those which change again and again hold up no others. The last one that was
+    /// written; `None` at the end, and where nothing can be written.
+    fn commit(&self, behind: Option<&str>) -> Option<Rc<str>> {
+        let range = (behind.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let mut dirty = self.dirty.borrow_mut();
+        let changed: Vec<Rc<str>> = dirty.range::<str, _>(range).take(COMMIT).cloned().collect();
+        for key in &changed {
+            dirty.remove(key);
+        }
+        drop(dirty);
+        let last = changed.last().cloned()?;
+        let since = Instant::now();
         let accounts = self.accounts.borrow();
         let states = changed.iter().filter_map(|key| Some((&**key, serde_json::to_string(&accounts.get(key)?.account).ok()?)));
-        if let Err(error) = self.store.borrow_mut().keep_accounts(states) {
+        let written = self.store.borrow_mut().keep_accounts(states);
+        self.metrics.store_write.observe(since.elapsed().as_secs_f64());
+        if let Err(error) = written {
             tracing::error!(%error, "limits could not be written; they are tried again");
             self.metrics.store_errors.inc();
             self.dirty.borrow_mut().extend(changed);
+            return None;
         }
-        self.writing.set(false);
+        Some(last)
     }
 
     fn failed(&self, error: impl std::fmt::Display) -> StoreError {

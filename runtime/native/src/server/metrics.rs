@@ -24,6 +24,7 @@ pub(super) struct Metrics {
     pub(super) models_loaded: Gauge,
     pub(super) model_bytes: Gauge<i64>,
     pub(super) store_errors: Counter<u64, AtomicU64>,
+    pub(super) store_write: Histogram,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,6 +62,7 @@ impl Metrics {
             models_loaded: Gauge::default(),
             model_bytes: Gauge::default(),
             store_errors: Counter::default(),
+            store_write: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
         };
         if let Ok(mut registry) = metrics.registry.lock() {
             registry.register("requests", "Requests that are over", metrics.requests.clone());
@@ -71,6 +73,11 @@ impl Metrics {
             registry.register("running", "Requests that run", metrics.running.clone());
             registry.register("models_loaded", "Models in memory", metrics.models_loaded.clone());
             registry.register("model_bytes", "Bytes that models take in memory", metrics.model_bytes.clone());
+            registry.register(
+                "store_write_seconds",
+                "Writing the states of limits, while nothing else is served",
+                metrics.store_write.clone(),
+            );
             registry.register("store_errors", "Times that the key store failed", metrics.store_errors.clone());
         }
         metrics
