@@ -45,6 +45,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "fmt", run: formatted },
     Suite { name: "wasm32 borders", run: wasm_borders },
     Suite { name: "rust", run: rust },
+    Suite { name: "clients", run: clients },
     Suite { name: "page", run: page },
 ];
 
@@ -109,18 +110,46 @@ fn formatted(_: &Context) -> Result<Outcome, String> {
 
 /// The rooms that browsers and the edge share compile for wasm32 in every combination of features that ships.
 fn wasm_borders(_: &Context) -> Result<Outcome, String> {
-    let packages = ["-p", "firecrest-shaders", "-p", "firecrest-weights", "-p", "firecrest-engine"];
+    let rooms = ["shaders", "weights", "engine", "contract", "policy", "service"].map(|room| format!("firecrest-{room}"));
+    let packages = rooms.iter().flat_map(|room| ["-p", room.as_str()]);
     let mut arguments = vec!["check", "--profile", "web", "--target", "wasm32-unknown-unknown"];
     arguments.extend(packages);
-    verdict(&mut cargo(&arguments), "engine, shaders and weights must compile for wasm32")
+    verdict(&mut cargo(&arguments), "the rooms that browsers and the edge share must compile for wasm32")
 }
 
 fn rust(context: &Context) -> Result<Outcome, String> {
-    let mut command = cargo(&["test", "--release", "--workspace", "--exclude", "firecrest-web", "--exclude", "xtask", "--no-fail-fast"]);
-    // A feature that nothing else here has: without it nobody would notice that docs/ fell behind the types.
-    command.args(["--features", "firecrest-contract/schema"]);
+    let mut command = rust_tests();
+    command.arg("--no-fail-fast");
     context.prepare(&mut command);
     verdict(&mut command, "see above")
+}
+
+/// One selection of packages and features, so that everything is built once.
+fn rust_tests() -> Command {
+    let mut command = cargo(&["test", "--release", "--workspace", "--exclude", "firecrest-web", "--exclude", "xtask"]);
+    // A feature that nothing else here has: without it nobody would notice that docs/ fell behind the types.
+    command.args(["--features", "firecrest-contract/schema"]);
+    command
+}
+
+/// The clients that programs are written with, unmodified, against the server. They need Node 22, which npm brings.
+fn clients(_: &Context) -> Result<Outcome, String> {
+    if !on_path("npm") {
+        return Ok(Outcome::Skipped("npm is not on the path".into()));
+    }
+    if !run(rust_tests().arg("--no-run"))? {
+        return Ok(Outcome::Failed("the server does not build".into()));
+    }
+    let mut install = command("npm", &["ci", "--engine-strict=false"]);
+    install.current_dir(repository().join("tests/clients"));
+    if !run(&mut install)? {
+        return Ok(Outcome::Failed("npm could not install the clients".into()));
+    }
+    let mut test = command("npm", &["test"]);
+    test.current_dir(repository().join("tests/clients"));
+    let built = repository().join("target/release");
+    test.env("FIRECREST", built.join("firecrest")).env("FIRECREST_SCRIPTED", built.join("examples/scripted_server"));
+    verdict(&mut test, "see above")
 }
 
 /// A bare page in headless Chromium runs the engine on wasm CPU and on WebGPU.
