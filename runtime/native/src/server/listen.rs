@@ -10,7 +10,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use firecrest_contract::error::shown;
+use firecrest_contract::error::{ApiError, ErrorKind, shown};
+use firecrest_contract::{messages, openai};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -127,22 +128,21 @@ async fn metrics_text(State(shared): State<Shared>) -> Response {
 /// Everything else is the service's.
 async fn forward(State(shared): State<Shared>, request: Request<axum::body::Body>) -> Response {
     let (parts, body) = request.into_parts();
+    let openai = speaks_openai(&parts.uri, &parts.headers);
     let bytes = match Limited::new(body, shared.config.body_limit).collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(error) => {
-            let status =
-                if error.is::<http_body_util::LengthLimitError>() { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
-            let what = match status {
-                StatusCode::PAYLOAD_TOO_LARGE => format!("the body is larger than {} bytes", shared.config.body_limit),
-                _ => "the body did not come whole".to_owned(),
+            let error = match error.is::<http_body_util::LengthLimitError>() {
+                true => ApiError::new(ErrorKind::TooLarge, format!("the body is larger than {} bytes", shared.config.body_limit)),
+                false => ApiError::new(ErrorKind::InvalidRequest, "the body did not come whole"),
             };
-            return refusal(status, if status == StatusCode::BAD_REQUEST { "invalid_request_error" } else { "request_too_large" }, &what);
+            return refusal(openai, &error);
         }
     };
     let (reply, answer) = oneshot::channel();
     let sent = shared.jobs.send(Job { request: Request::from_parts(parts, bytes), reply }).await;
     let Some(response) = (if sent.is_ok() { answer.await.ok() } else { None }) else {
-        return refusal(StatusCode::INTERNAL_SERVER_ERROR, "api_error", "the service has stopped");
+        return refusal(openai, &ApiError::new(ErrorKind::Api, "the service has stopped"));
     };
     response.map(|reply| match reply {
         Reply::Whole(bytes) => axum::body::Body::from(bytes),
@@ -154,28 +154,39 @@ async fn forward(State(shared): State<Shared>, request: Request<axum::body::Body
     })
 }
 
-/// An error from before the service heard of the request, in the form that clients of both dialects read.
-fn refusal(status: StatusCode, kind: &str, message: &str) -> Response {
-    let body = serde_json::json!({ "type": "error", "error": { "type": kind, "message": message }, "request_id": null });
-    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+/// An error from before the service heard of the request, in its caller's dialect.
+fn refusal(openai: bool, error: &ApiError) -> Response {
+    let status = StatusCode::from_u16(error.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = match openai {
+        true => serde_json::to_vec(&openai::error::ErrorBody::from(error)),
+        false => serde_json::to_vec(&messages::ErrorBody::new(error, None)),
+    };
+    (status, [(header::CONTENT_TYPE, "application/json")], body.unwrap_or_default()).into_response()
+}
+
+/// By path; elsewhere by a header that only clients of the Messages API send.
+fn speaks_openai(uri: &http::Uri, headers: &http::HeaderMap) -> bool {
+    let messages = uri.path().starts_with("/v1/messages") || headers.contains_key("anthropic-version") || headers.contains_key("x-api-key");
+    !messages
 }
 
 /// Refuses names and pages that we don't know: a page may point a name of its own at this machine, and would then be this server's origin.
 async fn known_names(State(shared): State<Shared>, request: Request<axum::body::Body>, next: axum::middleware::Next) -> Response {
+    let openai = speaks_openai(request.uri(), request.headers());
     if shared.config.listen.ip().is_loopback() {
         let host =
             request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).or(request.uri().authority().map(|a| a.as_str()));
         let name = host.map(without_port).unwrap_or_default();
         if !is_loopback_name(name) && !shared.config.hosts.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             let message = format!("this server is not called `{}`; add the name to `hosts` if it is", shown(name));
-            return refusal(StatusCode::FORBIDDEN, "permission_error", &message);
+            return refusal(openai, &ApiError::new(ErrorKind::Permission, message));
         }
     }
     if let Some(origin) = request.headers().get(header::ORIGIN)
         && !origin_allowed(&shared.config, origin)
     {
         let message = "pages of this origin may not call this server; add it to `origins` if they should";
-        return refusal(StatusCode::FORBIDDEN, "permission_error", message);
+        return refusal(openai, &ApiError::new(ErrorKind::Permission, message));
     }
     next.run(request).await
 }

@@ -124,8 +124,13 @@ fn lower(params: MessageCreateParams, version: Version, options: Options) -> Res
     }
     if let Some(management) = params.context_management {
         let at = At::field("context_management");
-        if management.edits.is_some_and(|edits| !edits.is_empty()) {
+        let edits = management.edits.unwrap_or_default();
+        let clears = |edit: &Value| edit.get("type").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("clear_"));
+        if edits.iter().any(|edit| !clears(edit)) {
             seen.refuse(&at.key("edits"), "conversations are not shortened here; send the messages that shall be read");
+        } else if !edits.is_empty() {
+            // What would be cleared is read: a longer prompt, and no wrong answer.
+            seen.hint(&at.key("edits"), "nothing is cleared here; what is sent is read");
         }
         seen.unknown(&at, management.unknown);
     }
