@@ -50,6 +50,9 @@ pub(crate) struct Churn {
 /// The tiers that keys are of, round about. Those with little output dry up and pause in the middle of answers.
 const TIERS: [&str; 5] = ["free", "dry", "dry", "narrow", "short"];
 
+/// One key in so many is patient. Prime to the tiers, so that some of each are.
+const PATIENT: usize = 7;
+
 const CONFIG: &str = r#"
 listen = "127.0.0.1:0"
 store = "STORE"
@@ -162,10 +165,11 @@ struct Plan {
     resets: bool,
 }
 
-fn plan(random: &mut Random, key: &Key, host: &str, until: Instant) -> Plan {
+/// What a key's next request is. Those of patient keys are short and read to their end, so that what is charged for all of them is known.
+fn plan(random: &mut Random, key: &Key, patient: bool, host: &str, until: Instant) -> Plan {
     let words = random.any_size(256);
     let prompt: String = (0..words).map(|at| format!("word{at} ")).collect();
-    let model = if random.percent(75) { "endless" } else { "hello" };
+    let model = if !patient && random.percent(75) { "endless" } else { "hello" };
     let stream = random.percent(85);
     let most = random.any_size(8192);
     let turns = json!([{ "role": "user", "content": prompt }]);
@@ -185,8 +189,8 @@ fn plan(random: &mut Random, key: &Key, host: &str, until: Instant) -> Plan {
     let whole = request.len();
     Plan {
         request,
-        sends: if random.percent(3) { random.below(whole as u64) as usize } else { whole },
-        leaves_after: random.percent(60).then(|| random.any_size(1 << 16) as usize - 1),
+        sends: if !patient && random.percent(3) { random.below(whole as u64) as usize } else { whole },
+        leaves_after: (!patient && random.percent(60)).then(|| random.any_size(1 << 16) as usize - 1),
         until,
         slow: random.percent(10).then(|| Duration::from_millis(1 + random.below(400))),
         resets: random.percent(50),
@@ -357,8 +361,9 @@ impl Churn {
                     // Not all in the same millisecond.
                     tokio::time::sleep(Duration::from_millis(random.below(500))).await;
                     while Instant::now() < until {
-                        let key = random.pick(&keys).clone();
-                        let plan = plan(&mut random, &key, &host, until);
+                        let at = random.below(keys.len() as u64) as usize;
+                        let key = &keys[at];
+                        let plan = plan(&mut random, key, at.is_multiple_of(PATIENT), &host, until);
                         let (end, socket) = carry_out(address, held.take(), plan).await;
                         held = socket.filter(|_| random.percent(50));
                         if matches!(end, End::Refused(_)) {

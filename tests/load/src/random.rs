@@ -31,8 +31,4 @@ impl Random {
         let bits = self.below(u64::from(most.max(1).ilog2()) + 1);
         (1 << bits) + self.below(1 << bits)
     }
-
-    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len() as u64) as usize]
-    }
 }
