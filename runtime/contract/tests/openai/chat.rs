@@ -103,7 +103,7 @@ fn ranges() {
         (r#""stream_options": {"include_usage": true}"#, "stream_options"),
         (r#""stream": true, "stream_options": {"include_usage": 1}"#, "stream_options.include_usage"),
         (r#""reasoning_effort": "huge""#, "reasoning_effort"),
-        (r#""response_format": {"type": "json_schema"}"#, "response_format"),
+        (r#""response_format": {"type": "json_schema"}"#, "response_format.json_schema"),
         (r#""response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": []}}"#, "response_format.json_schema.schema"),
         (r#""response_format": "json""#, "response_format"),
     ] {
@@ -201,5 +201,5 @@ fn tools_and_choices() {
         wrong(with(r#""tools": [{"type": "function", "function": {"name": "a", "parameters": 1}}]"#)),
         "tools.0.function.parameters"
     );
-    assert_eq!(wrong(with(r#""tools": [{"type": "function"}]"#)), "tools.0");
+    assert_eq!(wrong(with(r#""tools": [{"type": "function"}]"#)), "tools.0.function");
 }

@@ -39,7 +39,7 @@ fn joined(events: Vec<Event>) -> Vec<Event> {
     out
 }
 
-/// Events as short lines.
+/// Events as short lines. Signatures are left out: they follow from the thoughts.
 fn lines(events: &[Event]) -> String {
     let line = |event: &Event| match event {
         Event::Open { block: Block::Text, .. } => "T".to_owned(),
@@ -52,7 +52,8 @@ fn lines(events: &[Event]) -> String {
         Event::Finish { reason, .. } => format!("{reason:?}"),
         other => format!("{other:?}"),
     };
-    events.iter().map(line).collect::<Vec<_>>().join(" ")
+    let told = events.iter().filter(|event| !matches!(event, Event::Signature { .. }));
+    told.map(line).collect::<Vec<_>>().join(" ")
 }
 
 fn whole(format: &'static ToolFormat, text: &str) -> String {
@@ -181,6 +182,19 @@ fn without_tools_nothing_is_a_call() {
     let events = read(plain, &["  <tool_call>{\"name\": \"now\"} \n"], Ending::Cut(Finish::StopSequence("x".into())));
     assert_eq!(lines(&events), r#"T "  <tool_call>{\"name\": \"now\"} \n" . StopSequence("x")"#);
     assert_eq!(lines(&read(Reading::default(), &[""], Ending::Complete)), "EndTurn");
+}
+
+#[test]
+fn thoughts_are_signed_before_they_close() {
+    let signed = |pieces: &[&str]| {
+        let events = read(reading(&HERMES), pieces, Ending::Complete);
+        let at = events.iter().position(|event| matches!(event, Event::Signature { .. })).expect("a signature");
+        assert!(matches!(&events[at - 1..=at + 1], [Event::Thinking { .. }, Event::Signature { .. }, Event::Close { .. }]), "{events:?}");
+        events[at].clone()
+    };
+    let whole = signed(&["<think>so it is</think>Yes."]);
+    assert_eq!(whole, signed(&["<thi", "nk>so i", "t is<", "/think>Y", "es."]));
+    assert_ne!(whole, signed(&["<think>so it was</think>Yes."]));
 }
 
 #[test]

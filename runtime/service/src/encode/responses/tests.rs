@@ -137,7 +137,7 @@ proptest! {
             // As types: 32-bit floats are told with as few digits as name them.
             prop_assert_eq!(serde_json::from_value::<Response>(end.clone()).expect("a response"), whole);
         }
-        only(&end, &["id", "object", "created_at", "status", "error", "incomplete_details", "model", "output", "usage", "service_tier", "background", "instructions",
+        only(&end, &["id", "object", "created_at", "status", "error", "incomplete_details", "model", "output", "usage", "service_tier", "access_programs", "background", "instructions",
             "max_output_tokens", "max_tool_calls", "metadata", "parallel_tool_calls", "previous_response_id", "prompt_cache_key", "reasoning", "safety_identifier",
             "store", "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "user"]);
         prop_assert_eq!(&end["metadata"], &json!({ "a": "b" }));
