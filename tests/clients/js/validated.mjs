@@ -31,6 +31,13 @@ function mend(name, schema) {
   if (name.startsWith("Response")) {
     // The client makes it from `output`.
     each((type) => type.required && (type.required = type.required.filter((member) => member !== "output_text")));
+    // The types leave these out where there is nothing to say; the hosted service's own examples of responses that have begun say `null`.
+    each((type) => {
+      if (!type.properties?.parallel_tool_calls || !type.properties.output) return;
+      for (const member of ["usage", "user"]) {
+        if (type.properties[member]) type.properties[member] = { anyOf: [type.properties[member], { type: "null" }] };
+      }
+    });
   }
   if (name === "Error") {
     // Error objects are told without what the client's own error classes read from them.
