@@ -72,6 +72,13 @@ pub struct Ask {
     pub beyond: Vec<Beyond>,
 }
 
+impl Ask {
+    /// Answers that events tell of, over all prompts.
+    pub fn answers(&self) -> u32 {
+        self.choices.max(1).saturating_mul(u32::try_from(self.raw.len().max(1)).unwrap_or(u32::MAX))
+    }
+}
+
 /// A prompt as it is: no turns, no template, nothing added but what a tokenizer adds to every text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RawPrompt {

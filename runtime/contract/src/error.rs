@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+/// A caller's text as it may stand in a path or a message: short, on one line.
+pub fn plain(text: &str) -> String {
+    text.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 /// A caller's word, to be shown: cut, and without what a terminal or a log could take for more than text.
 pub fn shown(word: &str) -> String {
     let mut shown: String = word.chars().take(64).flat_map(char::escape_debug).collect();

@@ -118,7 +118,7 @@ fn dotted(path: &serde_path_to_error::Path) -> String {
             text.push('.');
         }
         // A key may be anything: it must not be taken for structure, nor flood a log.
-        text.extend(name.to_string().chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }));
+        text.push_str(&crate::error::plain(&name.to_string()));
     }
     text
 }

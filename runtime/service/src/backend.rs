@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use firecrest_contract::ask::Ask;
 use firecrest_contract::embed::{EmbedAsk, Embedded};
-use firecrest_contract::error::ApiError;
+use firecrest_contract::error::{ApiError, ErrorKind};
 pub use firecrest_policy::limits::{Exactness, Price};
 use firecrest_policy::safety::gate::Unjudged;
 use futures_util::Stream;
@@ -57,6 +57,12 @@ pub enum StartError {
     },
     /// The ask is wrong, or this backend can't serve it as asked.
     Refused(ApiError),
+}
+
+/// What a caller is told where there is too much to do.
+pub(crate) fn busy(retry_after: Duration) -> ApiError {
+    let wait = (retry_after.as_millis() as u64).max(1);
+    ApiError::new(ErrorKind::Overloaded, format!("too many requests are waiting; try again in {wait} ms")).retry_after_ms(wait)
 }
 
 /// What a backend says back, in the order that [`firecrest_contract::event::Event`] tells. Dropping it cancels what is left. After `End` or `Fault` it ends.

@@ -7,15 +7,12 @@ use std::time::Duration;
 
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::Usage;
-use firecrest_policy::limits::{Command, LeaseId, Levels, Millis, Outcome, Price, Tally};
+use firecrest_policy::limits::{Command, LeaseId, Levels, Millis, Outcome, Price, QUANTUM, Tally};
 use futures_util::FutureExt;
 use futures_util::future::{AbortHandle, Either, abortable, select};
 
 use crate::backend::Allowance;
 use crate::host::{Host, Principal};
-
-/// Tokens of output that are leased at once.
-pub const QUANTUM: u64 = 256;
 
 /// How long a lease lasts that nothing is heard of.
 const LIFETIME: Duration = Duration::from_secs(30);

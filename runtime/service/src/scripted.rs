@@ -119,7 +119,7 @@ impl Scripted {
         let tools = !ask.tools.is_empty() && ask.tool_choice != ToolChoice::None && ask.raw.is_empty();
         let hides_thoughts =
             matches!(ask.thinking, Thinking::Off | Thinking::Adaptive { hidden: true } | Thinking::Budget { hidden: true, .. });
-        let readings = (0..choices(&ask)).map(|choice| Reading {
+        let readings = (0..ask.answers()).map(|choice| Reading {
             choice,
             format: tools.then_some(self.format),
             tools: ask.tools.iter().map(|tool| tool.name.clone()).collect(),
@@ -239,7 +239,7 @@ impl Backend for Scripted {
             let why = format!("prompt is too long: {input} tokens > {} maximum; shorten it", self.context);
             return Err(ApiError::invalid("messages", why));
         }
-        let cap = ask.max_tokens.map_or(u64::MAX, u64::from).min(self.context - input).saturating_mul(choices(ask).into());
+        let cap = ask.max_tokens.map_or(u64::MAX, u64::from).min(self.context - input).saturating_mul(ask.answers().into());
         Ok(Price { input, exactness: Exactness::Exact, output_cap: cap })
     }
 
@@ -264,10 +264,6 @@ pub fn busy(seconds: u64) -> Line {
 /// A failure for a script, before the first event.
 pub fn broken(retry: bool) -> Line {
     Line::Refuses(StartError::Before { error: ApiError::new(ErrorKind::Api, "the script says so"), retry })
-}
-
-fn choices(ask: &Ask) -> u32 {
-    ask.choices.max(1).saturating_mul(u32::try_from(ask.raw.len().max(1)).unwrap_or(u32::MAX))
 }
 
 /// Tokens of a text: its words, with the white space before them.

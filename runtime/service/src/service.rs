@@ -130,7 +130,7 @@ impl<H: Host> Service<H> {
         Self::unpacked(headers)?;
         match route {
             Route::Messages => self.messages(exchange, &principal, &body).await,
-            Route::CountTokens => self.count_tokens(exchange, &principal, &body).await,
+            Route::CountTokens => self.count_tokens(exchange, &body).await,
             Route::Chat => self.chat(exchange, &principal, &body).await,
             Route::Responses => self.responses(exchange, &principal, &body).await,
             Route::Completions => self.completions(exchange, &principal, &body).await,
@@ -170,12 +170,12 @@ impl<H: Host> Service<H> {
         }
     }
 
-    async fn count_tokens(&self, exchange: &mut Exchange<H>, principal: &Principal, body: &[u8]) -> Outcomes {
+    async fn count_tokens(&self, exchange: &mut Exchange<H>, body: &[u8]) -> Outcomes {
         let params: messages::CountTokensParams = parse(body)?;
         let Dialect::Messages(version) = exchange.dialect else { return Err(exchange.no_version()) };
         let ask = messages::count_into_ask(params, version, messages::Options { relaxed: self.options.relaxed })?;
         let (_, backend) = self.backend(&ask.model).await?;
-        let input = self.price(exchange, principal, &*backend, &ask).await?.input;
+        let input = self.price(exchange, &backend, &ask).await?.input;
         exchange.json(&messages::TokensCount { input_tokens: input, context_management: None })
     }
 

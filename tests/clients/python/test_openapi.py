@@ -11,7 +11,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 DOCUMENT = Path(__file__).parents[3] / "docs" / "openapi.json"
 
 if not DOCUMENT.exists():
-    pytest.skip(f"{DOCUMENT} is not there: `cargo xtask docs` makes it", allow_module_level=True)
+    pytest.skip(f"{DOCUMENT} is not there: `cargo run -p firecrest-contract --features schema --example reference` makes it", allow_module_level=True)
 
 schema = schemathesis.openapi.from_path(str(DOCUMENT))
 

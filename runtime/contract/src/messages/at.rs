@@ -47,7 +47,7 @@ impl fmt::Display for At<'_> {
         match self.step {
             Step::Index(index) => write!(f, "{index}"),
             // A caller's own key may be anything: it must not be taken for structure, nor flood a log.
-            Step::Key(name) => name.chars().take(64).try_for_each(|c| write!(f, "{}", if c.is_control() { '\u{fffd}' } else { c })),
+            Step::Key(name) => f.write_str(&crate::error::plain(name)),
         }
     }
 }

@@ -52,7 +52,7 @@ impl Beyonds {
                 continue;
             }
             // A name may be anything: it must not flood a log.
-            let name: String = name.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+            let name = crate::error::plain(name);
             let path = if at.is_empty() { name } else { format!("{at}.{name}") };
             self.hint(path, "this is no parameter that is known here");
         }

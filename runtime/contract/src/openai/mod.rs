@@ -32,7 +32,7 @@ macro_rules! words {
                     $($word => Ok($name::$arm),)*
                     other => {
                         // A caller's word may be anything: it must not be taken for a mark in the error, nor flood a log.
-                        let other: String = other.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+                        let other = crate::error::plain(other);
                         Err(serde::de::Error::unknown_variant(&other, &[$($word),*]))
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::error::{ApiError, ErrorKind, plain};
 use serde::{Deserialize, Serialize};
 
 /// Longest name of a model that is looked at. What is longer is no model's.
@@ -219,7 +219,7 @@ pub(super) fn unknown(name: &str) -> ApiError {
 
 /// What a caller wrote, fit to be shown: it may be anything, and of any length.
 pub(super) fn quoted(text: &str) -> String {
-    let shown: String = text.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let shown = plain(text);
     let more = if text.chars().nth(64).is_some() { "…" } else { "" };
     format!("`{shown}{more}`")
 }

@@ -1,13 +1,13 @@
 //! Vectors of this machine's engine.
 
-use std::time::Duration;
-
 use firecrest_contract::ask::RawPrompt;
 use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_engine::engine::{Embed, Event, FinishReason, Priority, Request};
 use firecrest_engine::text::EncodeOptions;
 use futures_util::StreamExt;
+
+use crate::backend::busy;
 
 use super::{EnginePort, Local, Running, Submitted, Told};
 
@@ -82,9 +82,4 @@ async fn vector(mut running: Running) -> Result<Vec<f32>, ApiError> {
         }
     }
     vector.ok_or_else(|| ApiError::new(ErrorKind::Api, "the model made no vector; try again"))
-}
-
-fn busy(retry_after: Duration) -> ApiError {
-    let wait = (retry_after.as_millis() as u64).max(1);
-    ApiError::new(ErrorKind::Overloaded, format!("too many requests are waiting; try again in {wait} ms")).retry_after_ms(wait)
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use firecrest_contract::ask::{Ask, Dialect, RawPrompt, ServiceTier, Thinking};
-use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::error::ApiError;
 use firecrest_contract::event::{Event, Finish};
 use firecrest_contract::leaf::parse;
 use firecrest_contract::{messages, openai};
@@ -18,7 +18,7 @@ use http::StatusCode;
 
 use super::{Exchange, Outcomes, Service, response, text};
 use crate::answer::Answer;
-use crate::backend::{Backend, Events, Grant, StartError};
+use crate::backend::{Backend, Events, Grant, StartError, busy};
 use crate::body::Body;
 use crate::encode::{self, Encoder, Head};
 use crate::host::{Host, Principal};
@@ -72,11 +72,7 @@ impl<H: Host> Service<H> {
         let usage = params.include_usage();
         let ask = params.into_ask()?;
         let encode = move |head, ask: &Ask| {
-            Encoder::completions(
-                ask.stream,
-                head,
-                encode::completions::Shape { choices: ask.choices.saturating_mul(ask.raw.len().max(1) as u32), include_usage: usage },
-            )
+            Encoder::completions(ask.stream, head, encode::completions::Shape { choices: ask.answers(), include_usage: usage })
         };
         self.generate(exchange, principal, ask, Box::new(encode), None).await
     }
@@ -99,13 +95,7 @@ impl<H: Host> Service<H> {
     }
 
     /// Whether a backend can serve all that is asked, and what it takes. What was dropped is listed in a header.
-    pub(super) async fn price(
-        &self,
-        exchange: &mut Exchange<H>,
-        _principal: &Principal,
-        backend: &H::Backend,
-        ask: &Ask,
-    ) -> Result<Price, ApiError> {
+    pub(super) async fn price(&self, exchange: &mut Exchange<H>, backend: &H::Backend, ask: &Ask) -> Result<Price, ApiError> {
         backend.check(ask)?;
         exchange.drop_hints(&ask.beyond, self.options.lenient)?;
         backend.price(ask).await
@@ -130,8 +120,8 @@ impl<H: Host> Service<H> {
             tier: ["priority", "standard", "batch"][usize::from(lane).min(2)],
         };
         let encoder = encode(head, &ask);
-        let answers = ask.choices.max(1).saturating_mul(ask.raw.len().max(1) as u32);
-        let gate = Gate::new(Arc::clone(&self.options.safety), GateOptions { choices: answers, ..GateOptions::of(&ask) });
+        let answers = ask.answers();
+        let gate = Gate::new(Arc::clone(&self.options.safety), GateOptions::of(&ask));
         let spelled = |prompt: &RawPrompt| match prompt {
             RawPrompt::Text(text) => text.clone(),
             RawPrompt::Tokens(ids) => backend.spelled(ids),
@@ -143,7 +133,7 @@ impl<H: Host> Service<H> {
             return self.tell(Answer::refused(refusal, answers, gate, exchange.ledger.clone()).kept_by(keeper), encoder).await;
         }
         let since = self.host.monotonic();
-        let price = self.price(exchange, principal, &backend, &ask).await?;
+        let price = self.price(exchange, &backend, &ask).await?;
         exchange.ledger.waited_since(since);
         let opened = Lease::open(&self.host, principal, price, u64::from(answers)).await.map_err(|denial| exchange.denied(denial))?;
         exchange.levels(&opened.levels);
@@ -207,10 +197,7 @@ impl<H: Host> Service<H> {
 fn start_error(error: StartError) -> ApiError {
     match error {
         StartError::Refused(error) | StartError::Before { error, .. } => error,
-        StartError::Busy { retry_after } => {
-            let wait = (retry_after.as_millis() as u64).max(1);
-            ApiError::new(ErrorKind::Overloaded, format!("too many requests are waiting; try again in {wait} ms")).retry_after_ms(wait)
-        }
+        StartError::Busy { retry_after } => busy(retry_after),
     }
 }
 

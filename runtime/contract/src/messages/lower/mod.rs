@@ -14,7 +14,7 @@ use super::at::At;
 use super::blocks::{CacheControl, TtlParam};
 use super::params::*;
 use crate::ask::{Ask, Beyond, CacheTtl, Content, Dialect, Format, Role, Sampling, ServiceTier, Thinking, Turn, Version};
-use crate::error::ApiError;
+use crate::error::{ApiError, plain};
 use crate::leaf::Unknown;
 
 /// Messages of a request at most.
@@ -250,7 +250,7 @@ impl Seen {
     /// A type that nobody here knows.
     fn other(&mut self, at: &At<'_>, value: &Value, why: &str) {
         let tag = value.get("type").and_then(Value::as_str).unwrap_or_default();
-        let shown: String = tag.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        let shown = plain(tag);
         self.refuse(&at.key("type"), &format!("`{shown}` {why}"));
     }
 

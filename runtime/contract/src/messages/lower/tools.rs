@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Names, Seen};
 use crate::ask::{Tool, ToolChoice};
-use crate::error::ApiError;
+use crate::error::{ApiError, plain};
 use crate::messages::at::At;
 use crate::messages::tools::{ClientTool, CustomTool, ToolChoiceParam, ToolParam};
 
@@ -38,7 +38,7 @@ impl Seen {
                 }
             };
             if names.contains(&name) {
-                return Err(at.key("name").invalid(format_args!("tool names must be unique, `{}` is there already", shown(&name))));
+                return Err(at.key("name").invalid(format_args!("tool names must be unique, `{}` is there already", plain(&name))));
             }
             names.insert(name);
         }
@@ -124,7 +124,7 @@ impl Seen {
             }
             ToolChoiceParam::Tool(named) => {
                 if !names.contains(&named.name) {
-                    return Err(at.key("name").invalid(format_args!("tool `{}` not found in provided tools", shown(&named.name))));
+                    return Err(at.key("name").invalid(format_args!("tool `{}` not found in provided tools", plain(&named.name))));
                 }
                 self.unknown(&at, named.unknown);
                 (ToolChoice::Tool(named.name), !named.disable_parallel_tool_use.unwrap_or(false))
@@ -149,9 +149,4 @@ fn is_name(name: &str) -> bool {
 /// Whether it is made of `[a-zA-Z0-9_-]`, and not empty.
 pub(super) fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-}
-
-/// A caller's text as it may stand in a message: short, on one line.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

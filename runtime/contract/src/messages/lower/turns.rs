@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::tools::{is_word, shown};
+use super::tools::is_word;
 use super::{Seen, turn_of};
 use crate::ask::{CacheTtl, Content, Part, Role, Turn, Version};
-use crate::error::ApiError;
+use crate::error::{ApiError, plain};
 use crate::leaf::Unknown;
 use crate::messages::at::At;
 use crate::messages::blocks::*;
@@ -36,7 +36,7 @@ impl Calls {
         if let Some(id) = missing {
             let message = format_args!(
                 "`tool_use` `{}` has no `tool_result` in the next message; each call must have its result right behind it",
-                shown(id)
+                plain(id)
             );
             return Err(At::field("messages").index(self.message).invalid(message));
         }
@@ -241,7 +241,7 @@ impl Seen {
                     self.document_content(&at.key("content"), source.content)?
                 }
                 DocumentSource::Base64(source) => {
-                    self.refuse(&at, &format!("`{}` can't be read here; send its text", shown(&source.media_type)));
+                    self.refuse(&at, &format!("`{}` can't be read here; send its text", plain(&source.media_type)));
                     None
                 }
                 DocumentSource::Url(_) => {
@@ -321,7 +321,7 @@ impl Seen {
             return Err(at.key("name").invalid("must have 1 to 200 characters"));
         }
         if !calls.all.insert(id.clone()) {
-            return Err(at.key("id").invalid(format_args!("`tool_use` ids must be unique, `{}` is there already", shown(&id))));
+            return Err(at.key("id").invalid(format_args!("`tool_use` ids must be unique, `{}` is there already", plain(&id))));
         }
         calls.open.insert(id.clone(), false);
         match caller {
@@ -339,13 +339,13 @@ impl Seen {
         match calls.open.get_mut(&tool_use_id) {
             Some(answered @ false) => *answered = true,
             Some(true) => {
-                let message = format_args!("each `tool_use` must have a single result, `{}` has one already", shown(&tool_use_id));
+                let message = format_args!("each `tool_use` must have a single result, `{}` has one already", plain(&tool_use_id));
                 return Err(at.key("tool_use_id").invalid(message));
             }
             None => {
                 let message = format_args!(
                     "unexpected `{}`: each `tool_result` must have its `tool_use` in the previous message",
-                    shown(&tool_use_id)
+                    plain(&tool_use_id)
                 );
                 return Err(at.key("tool_use_id").invalid(message));
             }

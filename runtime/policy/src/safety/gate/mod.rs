@@ -129,7 +129,7 @@ impl GateOptions {
             _ => None,
         });
         GateOptions {
-            choices: ask.choices.max(1),
+            choices: ask.answers(),
             structured: ask.format.is_some(),
             question: question.take(1).collect(),
             ..GateOptions::default()
