@@ -17,18 +17,21 @@ use super::backend::AnyBackend;
 use super::config::{Config, TierConfig};
 use super::metrics::Metrics;
 use super::models::Models;
+use super::store::journal::Journal;
 use super::store::{Key, Store};
 
 /// How long states of limits may wait to be written: a crash of the machine loses no more than this.
 const WRITE_BEHIND: Duration = Duration::from_secs(1);
 
-/// Accounts that are written in one commit. Nothing is served meanwhile: a thousand at once would be tens of milliseconds.
-const COMMIT: usize = 16;
+/// Accounts that are written in one commit. Nothing is served while they are put into words, at some microseconds each.
+const COMMIT: usize = 32;
 
 /// The host. Lives on the service's thread.
 pub(super) struct NativeHost {
     began: Instant,
-    store: RefCell<Store>,
+    store: Store,
+    /// `None` where nothing outlives the process.
+    journal: Option<Journal>,
     accounts: RefCell<HashMap<Rc<str>, Held>>,
     tiers: BTreeMap<String, (TierConfig, Tier)>,
     /// Whom everybody is taken for where no keys are asked for.
@@ -64,9 +67,11 @@ impl NativeHost {
                 admin: true,
             })
         });
+        let journal = store.journal().map_err(|e| e.to_string())?;
         Ok(NativeHost {
             began,
-            store: RefCell::new(store),
+            store,
+            journal,
             accounts: RefCell::default(),
             tiers,
             anybody,
@@ -82,12 +87,7 @@ impl NativeHost {
         loop {
             tokio::time::sleep(WRITE_BEHIND).await;
             self.expire();
-            let mut last = self.commit(None);
-            while last.is_some() {
-                // Long enough for what came meanwhile to be served.
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                last = self.commit(last.as_deref());
-            }
+            self.write().await;
         }
     }
 
@@ -105,17 +105,20 @@ impl NativeHost {
         }
     }
 
-    /// Writes the states of limits that changed since they were written last, all of them.
-    pub(super) fn write(&self) {
-        let mut last = self.commit(None);
-        while last.is_some() {
-            last = self.commit(last.as_deref());
+    /// Writes the states of limits that changed since they were written last, each once, in order, so that those which change again and again hold up
+    /// no others. What can't be written is tried again the next time.
+    pub(super) async fn write(&self) {
+        let mut last = None;
+        loop {
+            last = self.commit(last.as_deref()).await;
+            if last.is_none() {
+                return;
+            }
         }
     }
 
-    /// Writes some of them, in order from behind a key on, so that those which change again and again hold up no others. The last one that was
-    /// written; `None` at the end, and where nothing can be written.
-    fn commit(&self, behind: Option<&str>) -> Option<Rc<str>> {
+    /// Writes some of them, from behind a key on. The last one that was written; `None` at the end, and where nothing can be written.
+    async fn commit(&self, behind: Option<&str>) -> Option<Rc<str>> {
         let range = (behind.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let mut dirty = self.dirty.borrow_mut();
         let changed: Vec<Rc<str>> = dirty.range::<str, _>(range).take(COMMIT).cloned().collect();
@@ -123,19 +126,24 @@ impl NativeHost {
             dirty.remove(key);
         }
         drop(dirty);
-        let last = changed.last().cloned()?;
-        let since = Instant::now();
+        let (last, journal) = (changed.last().cloned()?, self.journal.as_ref()?);
         let accounts = self.accounts.borrow();
-        let states = changed.iter().filter_map(|key| Some((&**key, serde_json::to_string(&accounts.get(key)?.account).ok()?)));
-        let written = self.store.borrow_mut().keep_accounts(states);
-        self.metrics.store_write.observe(since.elapsed().as_secs_f64());
-        if let Err(error) = written {
-            tracing::error!(%error, "limits could not be written; they are tried again");
-            self.metrics.store_errors.inc();
-            self.dirty.borrow_mut().extend(changed);
-            return None;
+        // Whoever holds a lease of this store is in this process, and will not be there when it is read again.
+        let state = |key: &Rc<str>| serde_json::to_string(&accounts.get(key)?.account.without_closed()).ok();
+        let states: Vec<_> = changed.iter().filter_map(|key| Some((Rc::clone(key), state(key)?))).collect();
+        drop(accounts);
+        match journal.write(states.into_iter()).await {
+            Ok(took) => {
+                self.metrics.store_write.observe(took.as_secs_f64());
+                Some(last)
+            }
+            Err(error) => {
+                tracing::error!(%error, "limits could not be written; they are tried again");
+                self.metrics.store_errors.inc();
+                self.dirty.borrow_mut().extend(changed);
+                None
+            }
         }
-        Some(last)
     }
 
     fn failed(&self, error: impl std::fmt::Display) -> StoreError {
@@ -195,7 +203,7 @@ impl Host for NativeHost {
         }
         let Some(presented) = presented else { return Ok(None) };
         // Always the store: a key that another process revoked is refused at once.
-        let found = self.store.borrow().find(presented).map_err(|e| self.failed(e))?;
+        let found = self.store.find(presented).map_err(|e| self.failed(e))?;
         let Some(key) = found else { return Ok(None) };
         let mut known = self.known.borrow_mut();
         if let Some((before, principal)) = known.get(key.id.as_str())
@@ -211,7 +219,7 @@ impl Host for NativeHost {
     async fn apply(&self, principal: &Principal, command: Command) -> Result<Outcome, StoreError> {
         let mut accounts = self.accounts.borrow_mut();
         if !accounts.contains_key(&principal.key) {
-            let state = self.store.borrow().account(&principal.key).map_err(|e| self.failed(e))?;
+            let state = self.store.account(&principal.key).map_err(|e| self.failed(e))?;
             let account = match state {
                 None => Account::default(),
                 Some(state) => {

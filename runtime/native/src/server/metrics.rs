@@ -73,11 +73,7 @@ impl Metrics {
             registry.register("running", "Requests that run", metrics.running.clone());
             registry.register("models_loaded", "Models in memory", metrics.models_loaded.clone());
             registry.register("model_bytes", "Bytes that models take in memory", metrics.model_bytes.clone());
-            registry.register(
-                "store_write_seconds",
-                "Writing the states of limits, while nothing else is served",
-                metrics.store_write.clone(),
-            );
+            registry.register("store_write_seconds", "Commits of the states of limits, behind what is served", metrics.store_write.clone());
             registry.register("store_errors", "Times that the key store failed", metrics.store_errors.clone());
         }
         metrics

@@ -1,15 +1,17 @@
 //! What a server keeps on disk: keys and the state of their limits, in one SQLite file.
 //!
-//! Commits of keys are durable when they return (`synchronous = FULL`); limits are written behind with `NORMAL`, which may lose the last
-//! second to a power cut and nothing to a crash. Several processes may have the file open: `firecrest keys` changes it under a running server.
+//! Commits of keys are durable when they return (`synchronous = FULL`); limits are written behind what is served ([`journal`]).
+//! Several processes may have the file open: `firecrest keys` changes it under a running server.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+pub(super) mod journal;
 mod secret;
 
+use journal::Journal;
 pub use secret::Secret;
 
 /// What can go wrong with the store, in words for a person.
@@ -52,6 +54,8 @@ pub struct Key {
 /// The file.
 pub struct Store {
     connection: Connection,
+    /// `None`: it is in memory.
+    path: Option<PathBuf>,
 }
 
 const SCHEMA: &str = "
@@ -77,7 +81,8 @@ impl Store {
             owner_only(path)?;
         }
         let connection = Connection::open(path).map_err(|e| StoreError(format!("{}: {e}", path.display())))?;
-        Store::prepare(connection).map_err(|e| StoreError(format!("{}: {e}", path.display())))
+        let store = Store::prepare(connection).map_err(|e| StoreError(format!("{}: {e}", path.display())))?;
+        Ok(Store { path: Some(path.to_owned()), ..store })
     }
 
     /// A store that is gone with the process.
@@ -98,7 +103,7 @@ impl Store {
         }
         connection.execute_batch(SCHEMA)?;
         connection.pragma_update(None, "user_version", VERSION)?;
-        Ok(Store { connection })
+        Ok(Store { connection, path: None })
     }
 
     /// Makes a key. Its secret is in what is returned, and nowhere else.
@@ -186,27 +191,13 @@ impl Store {
         Ok(statement.query_row([key], |row| row.get(0)).optional()?)
     }
 
-    /// Writes the states of several keys' limits in one commit.
+    /// What writes the states of limits, with a connection of its own. `None` for a store in memory, which outlives nothing that holds them.
     ///
     /// # Errors
-    /// The store's; then none is written.
-    pub fn keep_accounts<'a>(&mut self, accounts: impl IntoIterator<Item = (&'a str, String)>) -> Result<(), StoreError> {
-        self.connection.pragma_update(None, "synchronous", "normal")?;
-        let written = write_accounts(&mut self.connection, accounts);
-        self.connection.pragma_update(None, "synchronous", "full")?;
-        Ok(written?)
+    /// The store's; a thread that can't be made.
+    pub(super) fn journal(&self) -> Result<Option<Journal>, StoreError> {
+        self.path.as_deref().map(|path| Journal::start(Store::open(path)?)).transpose()
     }
-}
-
-fn write_accounts<'a>(connection: &mut Connection, accounts: impl IntoIterator<Item = (&'a str, String)>) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
-    {
-        let mut statement = transaction.prepare_cached("insert or replace into accounts (key, state, changed) values (?, ?, ?)")?;
-        for (key, state) in accounts {
-            statement.execute(params![key, state, now() as i64])?;
-        }
-    }
-    transaction.commit()
 }
 
 const COLUMNS: &str = "id, name, tier, admin, created, ends, salt, hash";
@@ -275,16 +266,6 @@ mod tests {
         assert!(store.rotate(&first.id, Duration::ZERO).is_err());
         assert!(store.revoke("nobody").expect_err("no such key").to_string().contains("keys list"));
         assert_eq!(store.list().expect("a list").len(), 2);
-    }
-
-    #[test]
-    fn accounts_are_kept() {
-        let mut store = store();
-        store.keep_accounts([("a", "1".to_owned()), ("b", "2".to_owned())]).expect("written");
-        store.keep_accounts([("a", "3".to_owned())]).expect("written");
-        assert_eq!(store.account("a").expect("read").as_deref(), Some("3"));
-        assert_eq!(store.account("b").expect("read").as_deref(), Some("2"));
-        assert_eq!(store.account("c").expect("read"), None);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) async fn run(service: Service<NativeHost>, mut jobs: mpsc::Receiver<J
         .await;
     // What outlives its caller: leases that are being settled.
     let _ = tokio::time::timeout(Duration::from_secs(1), local).await;
-    host.write();
+    host.write().await;
 }
 
 /// Loads the models that are to be there before anybody asks. One that can't be loaded has said so.

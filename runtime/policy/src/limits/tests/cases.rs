@@ -198,6 +198,29 @@ fn memory_is_bounded() {
 }
 
 #[test]
+fn a_journal_without_what_is_over() {
+    let tier = input_only(60_000);
+    let mut account = Account::default();
+    for n in 0..100 {
+        apply(&mut account, &tier, open(n, 10, 0));
+        let total = Tally { input: Some(10), output: 0 };
+        apply(&mut account, &tier, Command::Settle { at: NOW + 1, lease: LeaseId(n.into()), total });
+    }
+    apply(&mut account, &tier, open(100, 500, 0));
+    let journal = serde_json::to_string(&account.without_closed()).expect("JSON");
+    assert!(journal.len() < 1_000, "{journal}");
+    let mut read: Account = serde_json::from_str(&journal).expect("an account");
+    assert_eq!((read.levels(), read.open_leases(), read.closed_leases()), (account.levels(), 1, 0));
+    // What is left out is not opened again by a command that comes late; what is open ends when it would have.
+    for n in [0, 99] {
+        assert!(matches!(apply(&mut read, &tier, open(n, 10, 0)).0, Outcome::Closed { .. }));
+    }
+    let until = |account: &mut Account| apply(account, &tier, Command::Expire { at: NOW + 2 }).1;
+    assert_eq!(until(&mut read), until(&mut account));
+    assert!(until(&mut read).is_some());
+}
+
+#[test]
 fn a_clock_that_was_wrong_for_a_while() {
     let tier = input_only(60_000);
     let mut account = Account::default();

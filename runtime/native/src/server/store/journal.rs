@@ -1,0 +1,96 @@
+//! Writes the states of limits, on a thread and a connection of its own: nothing that is served waits for a disk.
+//!
+//! `synchronous = NORMAL`: a power cut may lose the last second, a crash of the process loses nothing that was written.
+
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, params};
+use tokio::sync::oneshot;
+
+use super::{Store, StoreError, now};
+
+/// The writing end. Dropped, it waits until what it was given is written.
+pub(in crate::server) struct Journal {
+    batches: Option<mpsc::Sender<Batch>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// States of limits by key, to be written in one commit.
+struct Batch {
+    states: Vec<(String, String)>,
+    written: oneshot::Sender<Result<Duration, StoreError>>,
+}
+
+impl Journal {
+    pub(super) fn start(store: Store) -> Result<Journal, StoreError> {
+        let mut connection = store.connection;
+        connection.pragma_update(None, "synchronous", "normal")?;
+        let (batches, given) = mpsc::channel::<Batch>();
+        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
+            for Batch { states, written } in given {
+                let since = Instant::now();
+                let outcome = write(&mut connection, &states).map(|()| since.elapsed()).map_err(StoreError::from);
+                let _ = written.send(outcome);
+            }
+        });
+        let thread = thread.map_err(|e| StoreError(format!("no thread for the key store: {e}")))?;
+        Ok(Journal { batches: Some(batches), thread: Some(thread) })
+    }
+
+    /// Writes states of limits in one commit. How long it took.
+    ///
+    /// # Errors
+    /// The store's; then none is written.
+    pub(in crate::server) async fn write(&self, states: impl Iterator<Item = (Rc<str>, String)>) -> Result<Duration, StoreError> {
+        let (written, outcome) = oneshot::channel();
+        let batch = Batch { states: states.map(|(key, state)| (key.as_ref().to_owned(), state)).collect(), written };
+        let ended = || StoreError("the thread that writes limits has ended".to_owned());
+        self.batches.as_ref().and_then(|batches| batches.send(batch).ok()).ok_or_else(ended)?;
+        outcome.await.map_err(|_| ended())?
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.batches.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write(connection: &mut Connection, states: &[(String, String)]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    {
+        let mut statement = transaction.prepare_cached("insert or replace into accounts (key, state, changed) values (?, ?, ?)")?;
+        for (key, state) in states {
+            statement.execute(params![key, state, now() as i64])?;
+        }
+    }
+    transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_is_written_is_read_by_the_store() {
+        let folder = std::env::temp_dir().join(format!("firecrest-journal-{}", std::process::id()));
+        let store = Store::open(&folder.join("store.sqlite")).expect("a store");
+        let journal = store.journal().expect("a thread").expect("a file");
+        let states = |of: &[(&str, &str)]| of.iter().map(|(key, state)| (Rc::from(*key), (*state).to_owned())).collect::<Vec<_>>();
+        journal.write(states(&[("a", "1"), ("b", "2")]).into_iter()).await.expect("written");
+        journal.write(states(&[("a", "3")]).into_iter()).await.expect("written");
+        assert_eq!(store.account("a").expect("read").as_deref(), Some("3"));
+        assert_eq!(store.account("b").expect("read").as_deref(), Some("2"));
+        assert_eq!(store.account("c").expect("read"), None);
+        drop(journal);
+        assert!(Store::in_memory().expect("a store").journal().expect("nothing to fail").is_none());
+        drop(store);
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+}
