@@ -11,7 +11,7 @@ use crate::sequence::SequenceId;
 pub enum Admission {
     /// It is under way; its events name this sequence.
     Accepted(SequenceId),
-    /// It was not taken: too many are held, or its first token would come later than it has patience for.
+    /// It was not taken: too many are held, or others would keep it waiting for longer than it has patience for.
     Busy {
         /// When it may be worth trying again, by what steps took so far.
         retry_after: Duration,
@@ -41,19 +41,31 @@ pub(crate) struct Rates {
     prefill_row: Option<f64>,
     /// Seconds a step that only decodes.
     decode_step: Option<f64>,
+    /// Tokens of an answer.
+    answer: Option<f64>,
 }
 
 impl Rates {
     /// A step of so many rows took so long.
     pub(crate) fn observe(&mut self, prompt_rows: u32, generated_rows: u32, took: Duration) {
-        // The last few steps count: load and clock frequencies change.
-        let blend = |old: Option<f64>, new: f64| Some(old.map_or(new, |old| old + 0.2 * (new - old)));
         let seconds = took.as_secs_f64();
         if prompt_rows == 0 && generated_rows > 0 {
             self.decode_step = blend(self.decode_step, seconds);
         } else if prompt_rows > 4 * generated_rows {
             self.prefill_row = blend(self.prefill_row, seconds / f64::from(prompt_rows + generated_rows));
         }
+    }
+
+    /// An answer had so many tokens.
+    pub(crate) fn ended(&mut self, tokens: u32) {
+        self.answer = blend(self.answer, f64::from(tokens));
+    }
+
+    /// Tokens that an answer may be expected to have yet, which has some and may have so many more: most end long before they must. `most` before one
+    /// ended.
+    pub(crate) fn tokens_to_come(&self, generated: u32, most: u32) -> u32 {
+        // How long an answer is says little of how much of it is left; half of another is a guess that is never absurd.
+        self.answer.map_or(most, |answer| most.min((answer - f64::from(generated)).max(answer / 2.0).ceil() as u32))
     }
 
     /// Seconds until `prompt_rows` are computed and then, or before, `steps` of decoding are done. `None` before anything was measured.
@@ -63,6 +75,11 @@ impl Rates {
         let decode = if steps == 0 { 0.0 } else { self.decode_step.or(self.prefill_row.map(|row| 4.0 * row))? * steps as f64 };
         Some(prefill + decode)
     }
+}
+
+/// The last few count: load, clock frequencies and what is asked change.
+fn blend(old: Option<f64>, new: f64) -> Option<f64> {
+    Some(old.map_or(new, |old| old + 0.2 * (new - old)))
 }
 
 #[cfg(test)]

@@ -391,6 +391,11 @@ impl Engine {
         self.schedule.set_step_rows(step_rows)
     }
 
+    /// Requests that it holds at once, running and waiting; past them it is busy.
+    pub fn max_requests(&self) -> u32 {
+        self.schedule.limits().max_requests
+    }
+
     /// Positions one sequence may have.
     pub fn context(&self) -> u32 {
         self.schedule.limits().context

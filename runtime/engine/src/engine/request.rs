@@ -31,7 +31,8 @@ pub struct Priority {
     pub lane: u8,
     /// A sequence that has not ended by then ends with [`super::FinishReason::DeadlinePassed`]. Within a lane earlier deadlines go first.
     pub deadline: Option<Duration>,
-    /// Refused ([`super::Admission::Busy`]) where its first token is expected later than this from now. `None`: it waits.
+    /// Refused ([`super::Admission::Busy`]) where others are expected to keep it waiting for longer than this. What its own prompt takes does not count:
+    /// that would be no shorter if it came back. `None`: it waits.
     pub patience: Option<Duration>,
 }
 

@@ -132,14 +132,15 @@ impl Schedule {
         self.check(&request, stream.is_some())?;
         if self.sequences.len() >= self.limits.max_requests as usize {
             // Where nothing was measured a second is as good a guess as any.
-            let expected = self.seconds_to_first_token(&request).unwrap_or(1.0);
-            return Ok(Admission::Busy { retry_after: Duration::try_from_secs_f64(expected).unwrap_or(Duration::MAX) });
+            let waiting = self.seconds_kept_waiting(&request).unwrap_or(1.0);
+            return Ok(Admission::Busy { retry_after: Duration::try_from_secs_f64(waiting).unwrap_or(Duration::MAX) });
         }
         if let Some(patience) = request.priority.patience
-            && let Some(expected) = self.seconds_to_first_token(&request)
-            && expected > patience.as_secs_f64()
+            && let Some(waiting) = self.seconds_kept_waiting(&request)
+            && waiting > patience.as_secs_f64()
         {
-            return Ok(Admission::Busy { retry_after: Duration::from_secs_f64(expected - patience.as_secs_f64()) });
+            let longer = waiting - patience.as_secs_f64();
+            return Ok(Admission::Busy { retry_after: Duration::try_from_secs_f64(longer).unwrap_or(Duration::MAX) });
         }
         if let Work::Embed(Embed { pooling, .. }) = &mut request.work {
             pooling.get_or_insert(self.limits.pooling);
@@ -152,25 +153,22 @@ impl Schedule {
         Ok(Admission::Accepted(id))
     }
 
-    /// When a request's first token may be expected, if it were taken now. `None` before anything was measured.
-    fn seconds_to_first_token(&self, request: &Request) -> Option<f64> {
+    /// How long others may be expected to keep a request from its first row, if it were taken now. `None` before anything was measured.
+    fn seconds_kept_waiting(&self, request: &Request) -> Option<f64> {
         let order = (request.priority.lane, request.priority.deadline.unwrap_or(Duration::MAX), SequenceId(self.next_id));
         let ahead = || self.sequences.values().filter(|s| self.order(s) < order);
         let rows: u64 = ahead().filter(|s| s.phase != Phase::Decoding).map(|s| u64::from(s.len() - s.computed)).sum();
-        let prompt_len = request.prompt.len() as u32;
-        let known = shared(&self.limits, &request.sharing, request.adapter, &request.prompt, prompt_len)
-            .map_or(0, |prefix| self.cache.known(&prefix, prompt_len - 1));
-        // Steps until a slot is its own, where those before it take slots in their order and decode all they may.
+        // Steps until a slot is its own, where those before it take slots in their order.
         let mut slots = vec![0u64; self.limits.max_sequences as usize];
         let mut before: Vec<&Sequence> = ahead().collect();
         before.sort_unstable_by_key(|s| (!s.is_running(), self.order(s)));
         for sequence in before {
             if let Some(soonest) = slots.iter_mut().min() {
-                *soonest += u64::from(sequence.remaining(self.limits.context)).max(1);
+                let steps = self.rates.tokens_to_come(sequence.usage.generated_tokens, sequence.remaining(self.limits.context));
+                *soonest += u64::from(steps).max(1);
             }
         }
-        let steps = slots.into_iter().min().unwrap_or(0);
-        self.rates.seconds(rows + u64::from(prompt_len - known), steps)
+        self.rates.seconds(rows, slots.into_iter().min().unwrap_or(0))
     }
 
     fn order(&self, sequence: &Sequence) -> Order {
@@ -516,6 +514,9 @@ impl Schedule {
         self.sequences.retain(|&id, sequence| {
             let Phase::Draining(reason) = sequence.phase.clone() else { return true };
             let_go(&mut self.cache, &mut self.free_slots, sequence);
+            if sequence.usage.generated_tokens > 0 {
+                self.rates.ended(sequence.usage.generated_tokens);
+            }
             self.events.push(Event::Done { sequence: id, reason, usage: sequence.usage });
             false
         });
