@@ -146,11 +146,12 @@ fn listen(mut socket: TcpStream, at: usize, shared: &Shared, samples: &mut Vec<S
         let count = socket.read(&mut bytes).map_err(|e| format!("reading: {e}"))?;
         let now = Instant::now();
         if count == 0 {
-            // At the end we close it ourselves, when nothing is under way.
-            return if shared.pool().under_way[at].is_some() {
-                Err("a connection was closed before its answer".to_owned())
-            } else {
-                Ok(())
+            // At the end we close it ourselves, when nothing is under way. A server closes what was idle for long: nobody may be given it.
+            let mut pool = shared.pool();
+            pool.free.retain(|free| *free != at);
+            return match pool.under_way[at] {
+                Some(_) => Err("a connection was closed before its answer".to_owned()),
+                None => Ok(()),
             };
         }
         answer.push(&bytes[..count])?;

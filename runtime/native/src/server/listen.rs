@@ -1,6 +1,5 @@
-//! HTTP: connections, limits on what they may hold, and the way to the service's thread and back.
+//! HTTP: connections, limits on what they may hold, and the way to the service and back.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,8 +35,19 @@ pub(super) struct Job {
 /// A body on its way back.
 pub(super) enum Reply {
     Whole(Bytes),
-    /// Bounded: a caller that reads slowly slows its answer.
-    Stream(mpsc::Receiver<Bytes>),
+    /// Bounded: a caller that reads slowly slows its answer. `None` is the end: a stream that is closed without it was cut, and its caller must not take
+    /// it for whole.
+    Stream(mpsc::Receiver<Option<Bytes>>),
+}
+
+/// How connections are held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// Those on which nothing was said yet are closed, the others when their answers have ended.
+    Draining,
+    /// All are closed.
+    Cut,
 }
 
 #[derive(Clone)]
@@ -72,7 +82,7 @@ pub(super) async fn serve(
     builder.http1().timer(TokioTimer::new()).header_read_timeout(config.timeouts.head());
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20)).keep_alive_timeout(config.timeouts.head());
     let graceful = GracefulShutdown::new();
-    let (cut, cutting) = watch::channel(false);
+    let (phase, phases) = watch::channel(Phase::Serving);
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -89,9 +99,17 @@ pub(super) async fn serve(
             }
         };
         let _ = socket.set_nodelay(true);
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(socket), service.clone()).into_owned());
-        let mut cutting = cutting.clone();
+        let (builder, service, config, watcher) = (builder.clone(), service.clone(), Arc::clone(&config), graceful.watcher());
+        let mut phases = phases.clone();
         tokio::spawn(async move {
+            let begun = tokio::select! {
+                begun = tokio::time::timeout(config.timeouts.head(), first_bytes(&socket)) => begun,
+                _ = phases.wait_for(|phase| *phase != Phase::Serving) => return,
+            };
+            if !matches!(begun, Ok(Ok(()))) {
+                return;
+            }
+            let connection = watcher.watch(builder.serve_connection(TokioIo::new(socket), service).into_owned());
             tokio::select! {
                 ended = connection => {
                     if let Err(error) = ended {
@@ -99,17 +117,35 @@ pub(super) async fn serve(
                     }
                 }
                 // What runs for it ends with it.
-                _ = cutting.wait_for(|cut| *cut) => (),
+                _ = phases.wait_for(|phase| *phase == Phase::Cut) => (),
             }
         });
     }
     draining.store(true, Ordering::Relaxed);
+    let _ = phase.send(Phase::Draining);
     drop(listener);
     tracing::info!(seconds = config.timeouts.drain, "stopping: answers that run may end");
     if tokio::time::timeout(config.timeouts.drain(), graceful.shutdown()).await.is_err() {
         tracing::warn!("answers that still ran were cut");
-        // Each connection holds the way to the service's thread, which ends, and writes what is to be kept, when the last is gone.
-        let _ = cut.send(true);
+        // Each connection holds the way to the service, which ends, and writes what is to be kept, when the last is gone.
+        let _ = phase.send(Phase::Cut);
+    }
+}
+
+/// Ready when enough came to tell which version of HTTP is spoken. hyper waits for that without an end, and then for a head with one.
+async fn first_bytes(socket: &tokio::net::TcpStream) -> std::io::Result<()> {
+    const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut bytes = [0; HTTP2.len()];
+    loop {
+        let count = socket.peek(&mut bytes).await?;
+        if count == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if count == HTTP2.len() || !HTTP2.starts_with(&bytes[..count]) {
+            return Ok(());
+        }
+        // A part of it, which is there to be peeked at again at once.
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -147,12 +183,25 @@ async fn forward(State(shared): State<Shared>, request: Request<axum::body::Body
     response.map(|reply| match reply {
         Reply::Whole(bytes) => axum::body::Body::from(bytes),
         Reply::Stream(mut pieces) => {
-            let stream =
-                futures_util::stream::poll_fn(move |context| pieces.poll_recv(context).map(|piece| piece.map(Ok::<_, Infallible>)));
+            let stream = futures_util::stream::poll_fn(move |context| {
+                pieces.poll_recv(context).map(|piece| piece.map_or(Some(Err(Cut)), |p| p.map(Ok)))
+            });
             axum::body::Body::from_stream(stream)
         }
     })
 }
+
+/// Ends a connection in the middle of a body, which is how HTTP says that there was more.
+#[derive(Debug)]
+struct Cut;
+
+impl std::fmt::Display for Cut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the answer was cut")
+    }
+}
+
+impl std::error::Error for Cut {}
 
 /// An error from before the service heard of the request, in its caller's dialect.
 fn refusal(openai: bool, error: &ApiError) -> Response {
@@ -266,6 +315,33 @@ mod tests {
         for name in ["", "example.org", "localhost.example.org:80", "10.0.0.1", "[::2]:1", "127.0.0.1.nip.io"] {
             assert!(!is_loopback_name(without_port(name)), "{name}");
         }
+    }
+
+    /// One who connects and says nothing, or too little, is not waited for without an end; nor one who has said all that it wanted.
+    #[tokio::test(flavor = "current_thread")]
+    async fn nobody_holds_a_connection_for_nothing() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let timeouts = super::super::config::Timeouts { head: 0.3, ..Default::default() };
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = Config { listen, auth: false, store: ":memory:".into(), timeouts, ..Config::default() };
+        let (address, known) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = super::super::Server::new(config).expect("a server");
+        let serving = server.serve(|at| address.send(at).expect("somebody waits"), async { drop(stopped.await) });
+        let calling = async {
+            let address = known.await.expect("it listens");
+            for said in ["", "P", "PRI * HT", "GET /healthz", "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"] {
+                let mut socket = tokio::net::TcpStream::connect(address).await.expect("a connection");
+                socket.write_all(said.as_bytes()).await.expect("sent");
+                let mut answer = Vec::new();
+                let ended = tokio::time::timeout(Duration::from_secs(20), socket.read_to_end(&mut answer)).await;
+                assert!(ended.is_ok(), "`{said}` holds a connection");
+                assert_eq!(answer.starts_with(b"HTTP/1.1 200"), said.ends_with("\r\n"), "{}", String::from_utf8_lossy(&answer));
+            }
+            stop.send(()).expect("it runs");
+        };
+        let (served, ()) = tokio::join!(serving, calling);
+        served.expect("it ends");
     }
 
     #[test]

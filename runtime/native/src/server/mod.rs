@@ -8,8 +8,8 @@
 //! # Ok::<(), String>(())
 //! ```
 //!
-//! Three kinds of threads: one speaks HTTP, one runs the service, and each model in memory has one that steps its engine. Requests and pieces of answers
-//! go between them through bounded queues.
+//! One thread speaks HTTP and runs the service: a request that changed threads twice would wait longer for that than for all that is done for it. Each
+//! model in memory has a thread that steps its engine, and one more writes the states of limits. Between them are bounded queues.
 
 mod backend;
 pub mod config;
@@ -17,8 +17,8 @@ mod host;
 mod listen;
 mod metrics;
 mod models;
+mod service_task;
 pub mod store;
-mod thread;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -37,7 +37,7 @@ use store::Store;
 
 pub use backend::Scripted;
 
-/// Requests that wait for the service's thread to look at them, which takes it microseconds each.
+/// Requests that wait for the service to look at them, which takes it microseconds each.
 const JOBS: usize = 1024;
 
 /// A server that is ready to run.
@@ -100,40 +100,53 @@ impl Server {
     /// # Errors
     /// An address that can't be listened on; a thread that can't be made.
     pub async fn serve(self, ready: impl FnOnce(SocketAddr), stop: impl Future<Output = ()>) -> Result<(), String> {
-        let Server { config, policy, scripted, store } = self;
-        let listener = listen::bind(config.listen).await?;
-        let address = listener.local_addr().map_err(|e| e.to_string())?;
-        let config = Arc::new(Config { listen: address, ..config });
-        let metrics = Arc::new(Metrics::new());
-        let (jobs, taken) = mpsc::channel(JOBS);
         let (started, starting) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("service".to_owned()).spawn({
-            let (config, metrics) = (Arc::clone(&config), Arc::clone(&metrics));
-            move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-                let made = runtime.map_err(|e| e.to_string()).and_then(|runtime| {
-                    let began = Instant::now();
-                    let models = Models::new(&config, scripted, Arc::clone(&metrics), began)?;
-                    let host = NativeHost::new(&config, store, models, Arc::clone(&metrics), began)?;
-                    Ok((runtime, Service::new(std::rc::Rc::new(host), options(&config, policy)), metrics))
-                });
-                match made {
-                    Ok((runtime, service, metrics)) => {
-                        let _ = started.send(Ok(()));
-                        runtime.block_on(thread::run(service, taken, metrics, config.timeouts.answer()));
-                    }
-                    Err(error) => drop(started.send(Err(error))),
-                }
+        let (stopping, stopped) = oneshot::channel();
+        // Nothing is ever sent: it ends with the thread, however that ends.
+        let (over, mut ended) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("server".to_owned()).spawn(move || {
+            let _over = over;
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime.block_on(self.serve_here(started, stopped)),
+                Err(error) => drop(started.send(Err(error.to_string()))),
             }
         });
-        let thread = thread.map_err(|e| format!("no thread for the service: {e}"))?;
-        starting.await.map_err(|_| "the service's thread ended at once".to_owned())??;
-        ready(address);
-        listen::serve(listener, config, jobs, metrics, stop).await;
-        // Its queue is closed with the last connection.
-        let ended = tokio::task::spawn_blocking(move || thread.join());
-        let _ = tokio::time::timeout(Duration::from_secs(5), ended).await;
-        Ok(())
+        let thread = thread.map_err(|e| format!("no thread for the server: {e}"))?;
+        ready(starting.await.map_err(|_| "the server's thread ended at once".to_owned())??);
+        tokio::select! {
+            () = stop => {
+                let _ = stopping.send(());
+                let _ = ended.await;
+            }
+            _ = &mut ended => (),
+        }
+        thread.join().map_err(|_| "the server's thread panicked".to_owned())
+    }
+
+    /// The server's thread. `started` hears where it listens, or why it does not; told `stopped`, it ends.
+    async fn serve_here(self, started: oneshot::Sender<Result<SocketAddr, String>>, stopped: oneshot::Receiver<()>) {
+        let Server { config, policy, scripted, store } = self;
+        let metrics = Arc::new(Metrics::new());
+        let made = async {
+            let listener = listen::bind(config.listen).await?;
+            let listen = listener.local_addr().map_err(|e| e.to_string())?;
+            let config = Arc::new(Config { listen, ..config });
+            let began = Instant::now();
+            let models = Models::new(&config, scripted, Arc::clone(&metrics), began)?;
+            let host = NativeHost::new(&config, store, models, Arc::clone(&metrics), began)?;
+            Ok((listener, Service::new(std::rc::Rc::new(host), options(&config, policy)), config))
+        };
+        let (listener, service, config) = match made.await {
+            Ok(made) => made,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        let (jobs, taken) = mpsc::channel(JOBS);
+        let service = service_task::run(service, taken, Arc::clone(&metrics), config.timeouts.answer());
+        if started.send(Ok(config.listen)).is_ok() {
+            let stop = async { drop(stopped.await) };
+            // The service's queue is closed with the last connection.
+            tokio::join!(service, listen::serve(listener, config, jobs, metrics, stop));
+        }
     }
 }
 

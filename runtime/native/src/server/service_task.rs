@@ -1,4 +1,4 @@
-//! The service's thread: requests in, bodies out, everything in between on one thread and without locks.
+//! The service's side of the server: requests in, bodies out, everything in between without locks.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -72,14 +72,14 @@ async fn carry_out(service: Rc<Service<NativeHost>>, job: Job, _running: Running
     }
 }
 
-async fn pump(mut body: Body, pieces: mpsc::Sender<Bytes>) {
+async fn pump(mut body: Body, pieces: mpsc::Sender<Option<Bytes>>) {
     loop {
         let piece = tokio::select! {
             piece = body.next() => piece,
             () = pieces.closed() => return,
         };
-        let Some(piece) = piece else { return };
-        if pieces.send(piece).await.is_err() {
+        let over = piece.is_none();
+        if pieces.send(piece).await.is_err() || over {
             return;
         }
     }
