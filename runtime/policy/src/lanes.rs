@@ -69,7 +69,7 @@ pub struct Place {
     pub lane: Lane,
     /// It ends after this, counted from when it came in, whatever it has reached by then.
     pub deadline: Option<Millis>,
-    /// It is not started where its first token is expected later than this from now. `None`: it waits.
+    /// It is not started where others would keep it waiting for longer than this. `None`: it waits.
     pub patience: Option<Millis>,
     /// `usage.service_tier` of its answer.
     pub tier: &'static str,
@@ -104,12 +104,11 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// Ten minutes for who waits, which is what SDKs wait by default. The interactive lane has patience for 15 s, the standard one for a
-    /// minute.
+    /// The interactive lane has patience for 15 s, the standard one for a minute.
     fn default() -> Settings {
-        let times = |deadline_ms, patience_ms| Times { deadline_ms, patience_ms };
+        let times = |patience_ms| Times { deadline_ms: None, patience_ms };
         Settings {
-            times: [times(Some(600_000), Some(15_000)), times(Some(600_000), Some(60_000)), times(None, None)],
+            times: [times(Some(15_000)), times(Some(60_000)), times(None)],
             own_percent: [10, 10, 5],
             shared_percent: [100, 80, 50],
             retry_after_ms: (1_000, 300_000),
@@ -120,9 +119,9 @@ impl Default for Settings {
 /// A backend's queue, as it is now. Who waits in it rises lane by lane with time: that is the engine's doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queue {
-    /// Requests that may wait at once.
+    /// Requests that it may hold at once.
     pub capacity: u32,
-    /// Requests that do, by the lane they were admitted in.
+    /// Requests that it does hold, by the lane they were admitted in.
     pub waiting: [u32; 3],
     /// When a request that came into each lane now would have its first token, in milliseconds from now.
     pub predicted_ttft: [Millis; 3],

@@ -38,7 +38,7 @@ use firecrest_contract::error::{ApiError, ErrorKind};
 use crate::breaker;
 use crate::limits::{Exactness, Millis, Price};
 
-pub use table::{Alias, Backend, HOSTED, Model, Table, TableError, Target, Where};
+pub use table::{Alias, Backend, HOSTED, Model, Table, TableError, Target, Where, meant};
 
 /// The header that carries a [`Wish`].
 pub const HEADER: &str = "firecrest-route";

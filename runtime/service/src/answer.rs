@@ -202,6 +202,7 @@ impl<H: Host> Answer<H> {
 /// What was generated is charged, be it told or not: an answer that is cut never says its total, and its record would not be what its key pays.
 impl<H: Host> Drop for Answer<H> {
     fn drop(&mut self) {
+        self.ledger.judged(self.gate.decision());
         // It may still count what it was about to tell.
         self.events = Box::pin(stream::empty());
         if let Some(lease) = &self.lease {

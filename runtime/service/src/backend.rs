@@ -11,6 +11,7 @@ use std::time::Duration;
 use firecrest_contract::ask::Ask;
 use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::{ApiError, ErrorKind};
+pub use firecrest_policy::lanes::Queue;
 pub use firecrest_policy::limits::{Exactness, Price};
 use firecrest_policy::safety::gate::Unjudged;
 use futures_util::Stream;
@@ -98,6 +99,9 @@ pub trait Backend {
     /// # Errors
     /// As [`Backend::embed_price`]; what the engine failed with.
     async fn embed(&self, ask: EmbedAsk, lane: u8) -> Result<Embedded, ApiError>;
+
+    /// What it holds of what it may hold, where requests wait for each other. `None`: nobody waits there.
+    fn queue(&self) -> Option<Queue>;
 
     /// Begins to answer. Ready once the first event is there, so that whatever fails before it is an error here and another backend may be asked; until
     /// then dropping the future cancels.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_policy::lanes::Class;
 use firecrest_policy::limits::{Command, Millis, Outcome, Tier};
 
 use crate::backend::Backend;
@@ -72,8 +73,8 @@ pub struct Principal {
     pub key: Rc<str>,
     /// What it may use.
     pub limits: Tier,
-    /// The most urgent lane it may have: 0 is the first of three.
-    pub lane: u8,
+    /// How urgent its requests may be.
+    pub class: Class,
     /// Salts what it shares in the prompt cache: a secret of the key, not the key.
     pub namespace: String,
     /// Positions of a prompt that one of its requests may pin.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use firecrest_contract::event::{Event, Finish, Usage};
+use firecrest_policy::safety::decision::Decision;
 
 use crate::host::{Host, Principal};
 use crate::record::Record;
@@ -32,6 +33,7 @@ struct Entries {
     lane: Option<u8>,
     status: u16,
     outcome: &'static str,
+    decision: Decision,
     usage: Usage,
     first: Option<Duration>,
     /// Waiting for others, so far.
@@ -47,6 +49,7 @@ impl<H: Host> Ledger<H> {
             lane: None,
             status: 200,
             outcome: "gone",
+            decision: Decision::pass(),
             usage: Usage::default(),
             first: None,
             waited: Duration::ZERO,
@@ -76,6 +79,14 @@ impl<H: Host> Ledger<H> {
         let mut entries = self.0.entries.borrow_mut();
         entries.status = status;
         entries.outcome = outcome;
+    }
+
+    /// The safety rules decided so. The gravest of what they decide counts.
+    pub(crate) fn judged(&self, decision: Decision) {
+        let mut entries = self.0.entries.borrow_mut();
+        if decision.action > entries.decision.action {
+            entries.decision = decision;
+        }
     }
 
     /// By the host's clock, to measure a wait from.
@@ -133,6 +144,9 @@ impl<H: Host> Drop for Page<H> {
             lane: entries.lane,
             status: entries.status,
             outcome: entries.outcome,
+            action: entries.decision.action,
+            rule: entries.decision.rule.as_deref(),
+            category: entries.decision.category.as_deref(),
             usage: entries.usage,
             first: entries.first,
             took,

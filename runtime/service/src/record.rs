@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use firecrest_contract::event::Usage;
+use firecrest_policy::safety::decision::Action;
 
 /// One request, when it is over.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +22,12 @@ pub struct Record<'a> {
     pub status: u16,
     /// How it ended, for people: `end_turn`, `refusal`, an error's name, `gone` where the caller went away.
     pub outcome: &'a str,
+    /// What the safety rules made of it, question and answer: the gravest that they found.
+    pub action: Action,
+    /// The rule that found that.
+    pub rule: Option<&'a str>,
+    /// The rule's category.
+    pub category: Option<&'a str>,
     /// What it took.
     pub usage: Usage,
     /// From when it came in until its first event.

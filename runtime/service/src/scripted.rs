@@ -14,7 +14,7 @@ use firecrest_contract::event::{Event, Finish, TokenLogprob, TokenText, Usage};
 use firecrest_policy::safety::gate::Unjudged;
 use futures_util::{Stream, StreamExt, stream};
 
-use crate::backend::{Allowance, Backend, Events, Exactness, Grant, Price, StartError};
+use crate::backend::{Allowance, Backend, Events, Exactness, Grant, Price, Queue, StartError};
 use crate::tools::{Ending, HERMES, Parser, Reading, THOUGHTS, Thoughts, ToolFormat};
 
 /// What is said in one turn of the assistant.
@@ -245,6 +245,10 @@ impl Backend for Scripted {
 
     async fn embed_price(&self, _: &EmbedAsk) -> Result<u64, ApiError> {
         Err(ApiError::invalid("model", "a script makes no vectors"))
+    }
+
+    fn queue(&self) -> Option<Queue> {
+        None
     }
 
     async fn embed(&self, ask: EmbedAsk, _: u8) -> Result<Embedded, ApiError> {

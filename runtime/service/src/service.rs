@@ -10,7 +10,9 @@ use firecrest_contract::ask::{Beyond, Dialect, Version};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::leaf::parse;
 use firecrest_contract::{messages, openai};
+use firecrest_policy::lanes;
 use firecrest_policy::limits::{Command, Levels, Outcome, openai_headers, ratelimit_headers};
+use firecrest_policy::routing::{Alias, meant};
 use firecrest_policy::safety::rules::Policy;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use serde::Serialize;
@@ -43,8 +45,10 @@ pub struct Options {
     pub when_dry: WhenDry,
     /// Takes sampling fields in version 2026-10-21 too.
     pub relaxed: bool,
-    /// Other names of models. `*` at the end of one stands for anything; of several that fit, the one that says most counts.
-    pub aliases: Vec<(String, String)>,
+    /// Other names of models, which go behind models' own.
+    pub aliases: Vec<Alias>,
+    /// Who waits how long, and how a queue is shared.
+    pub lanes: lanes::Settings,
     /// What may be said.
     pub safety: Arc<Policy>,
 }
@@ -189,19 +193,8 @@ impl<H: Host> Service<H> {
 
     /// The model that a name means.
     fn alias<'a>(&'a self, name: &'a str) -> &'a str {
-        let fits = |pattern: &str| match pattern.strip_suffix('*') {
-            Some(beginning) => name.starts_with(beginning),
-            None => name == pattern,
-        };
-        // A model's own name means that model, and the alias that says most of a name goes before one that says less.
-        let best = self
-            .options
-            .aliases
-            .iter()
-            .filter(|(pattern, _)| fits(pattern))
-            .max_by_key(|(pattern, _)| (!pattern.ends_with('*'), pattern.len()));
-        match best {
-            Some((_, model)) if !self.host.models().iter().any(|card| card.id == name) => model,
+        match meant(&self.options.aliases, name) {
+            Some(model) if !self.host.models().iter().any(|card| card.id == name) => model,
             _ => name,
         }
     }

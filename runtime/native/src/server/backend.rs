@@ -6,7 +6,7 @@ use firecrest_contract::ask::Ask;
 use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::ApiError;
 use firecrest_policy::limits::Price;
-use firecrest_service::backend::{Backend, Events, Grant, StartError};
+use firecrest_service::backend::{Backend, Events, Grant, Queue, StartError};
 use firecrest_service::local::Handle;
 use firecrest_service::local::Local;
 
@@ -47,6 +47,13 @@ impl Backend for AnyBackend {
         match self {
             AnyBackend::Local(local) => local.embed_price(ask).await,
             AnyBackend::Scripted(scripted) => scripted.embed_price(ask).await,
+        }
+    }
+
+    fn queue(&self) -> Option<Queue> {
+        match self {
+            AnyBackend::Local(local) => local.queue(),
+            AnyBackend::Scripted(scripted) => scripted.queue(),
         }
     }
 

@@ -6,7 +6,9 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use firecrest_policy::lanes::{self, Class};
 use firecrest_policy::limits::{Budget, Limit, Millis, Tier};
+use firecrest_policy::routing::{Alias, Backend, Model, Table, Where};
 use serde::Deserialize;
 
 use crate::{BackendKind, Device, EMBEDDED};
@@ -35,8 +37,10 @@ pub struct Config {
     pub memory: u64,
     /// What is served, by the name that requests use.
     pub models: Vec<ModelConfig>,
-    /// Other names of models: hosted ids that programs have built in. `*` at the end stands for anything.
+    /// Other names of models: hosted ids that programs have built in. `*` stands for anything; of several that fit, the longest counts.
     pub aliases: BTreeMap<String, String>,
+    /// How long requests of each lane may be kept waiting, and how they share the queue.
+    pub lanes: lanes::Settings,
     /// Whether fields that change no answer may be dropped (and listed in `firecrest-ignored-fields`), or are refused.
     pub compat: Compat,
     /// What becomes of an answer whose key is out of output tokens.
@@ -120,6 +124,9 @@ pub struct ModelConfig {
     /// CPU threads.
     #[serde(default)]
     pub threads: Option<usize>,
+    /// It was trained so that the first numbers of its vectors are vectors too (Matryoshka): requests may ask for fewer `dimensions`.
+    #[serde(default)]
+    pub matryoshka: bool,
     /// Loads it when the server starts, not when it is first asked for.
     #[serde(default)]
     pub preload: bool,
@@ -151,7 +158,18 @@ impl From<&str> for ModelConfig {
         let path = path.to_owned();
         let none = (None, None, None, None);
         let (name, context, sequences, kv_type) = none;
-        ModelConfig { name, path, context, sequences, kv_type, backend: None, adapter: None, threads: None, preload: false }
+        ModelConfig {
+            name,
+            path,
+            context,
+            sequences,
+            kv_type,
+            backend: None,
+            adapter: None,
+            threads: None,
+            matryoshka: false,
+            preload: false,
+        }
     }
 }
 
@@ -192,6 +210,7 @@ impl Default for Config {
             memory: 0,
             models: Vec::new(),
             aliases: BTreeMap::new(),
+            lanes: lanes::Settings::default(),
             compat: Compat::default(),
             when_dry: WhenDry::default(),
             relaxed: false,
@@ -241,6 +260,9 @@ impl Config {
                 return Err(format!("two models are called `{}`; give one another name", model.name()));
             }
         }
+        let local = |model: &ModelConfig| Model { name: model.name(), on: vec![Where { backend: Backend::Local, model: None }] };
+        let table = Table { aliases: self.aliases(), models: self.models.iter().map(local).collect() };
+        table.check().map_err(|e| e.to_string())?;
         for origin in &self.origins {
             if origin == "*" && !self.auth {
                 return Err("origins may not be `*` without keys: any page could use this server".to_owned());
@@ -252,6 +274,16 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+impl Config {
+    /// Other names of models, those that say most first.
+    pub(crate) fn aliases(&self) -> Vec<Alias> {
+        let alias = |(pattern, model): (&String, &String)| Alias { pattern: pattern.clone(), model: model.clone() };
+        let mut aliases: Vec<Alias> = self.aliases.iter().map(alias).collect();
+        aliases.sort_by_key(|alias| std::cmp::Reverse(alias.pattern.len()));
+        aliases
     }
 }
 
@@ -278,13 +310,13 @@ impl Timeouts {
 }
 
 impl TierConfig {
-    /// How urgent keys of this tier may be: what it says, else what its name means, else 1.
-    pub(crate) fn lane(&self, name: &str) -> u8 {
-        self.lane.unwrap_or(match name {
-            "priority" => 0,
-            "batch" => 2,
-            _ => 1,
-        })
+    /// How urgent keys of this tier may be: what it says, else what its name means, else lane 1.
+    pub(crate) fn class(&self, name: &str) -> Class {
+        match (self.lane, name) {
+            (Some(0), _) | (None, "priority") => Class::Priority,
+            (Some(2..), _) | (None, "batch") => Class::Batch,
+            _ => Class::Standard,
+        }
     }
 
     /// As the limiter takes it.
@@ -318,8 +350,13 @@ mod tests {
         assert!(wrong(open).contains("keys create"));
         let twice = Config { models: vec!["a.gguf".into(), "b/a.gguf".into()], ..Config::default() };
         assert!(wrong(twice).contains("two models"));
+        let model = |name: &str| ("x-*".to_owned(), name.to_owned());
+        let aliased = |name| Config { models: vec!["a.gguf".into()], aliases: [model(name)].into(), ..Config::default() };
+        assert!(wrong(aliased("b")).contains("there is no model `b`"));
+        aliased("a").check().expect("a model that there is");
         let lane = TierConfig { lane: Some(3), ..TierConfig::default() };
         assert!(wrong(Config { tiers: [("x".to_owned(), lane)].into(), ..Config::default() }).contains("tiers.x.lane"));
-        assert_eq!(["priority", "standard", "mine", "batch"].map(|name| TierConfig::default().lane(name)), [0, 1, 1, 2]);
+        let classes = [Class::Priority, Class::Standard, Class::Standard, Class::Batch];
+        assert_eq!(["priority", "standard", "mine", "batch"].map(|name| TierConfig::default().class(name)), classes);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use firecrest_contract::error::ApiError;
+use firecrest_policy::lanes::Class;
 use firecrest_policy::limits::{Account, Command, Millis, Outcome, Tier, apply};
 use firecrest_service::host::{Host, ModelCard, Principal, StoreError};
 use firecrest_service::record::Record;
@@ -26,7 +27,7 @@ const WRITE_BEHIND: Duration = Duration::from_secs(1);
 /// Accounts that are written in one commit. Nothing is served while they are put into words, at some microseconds each.
 const COMMIT: usize = 32;
 
-/// The host. Lives on the service's thread.
+/// The host. Lives on the server's thread.
 pub(super) struct NativeHost {
     began: Instant,
     store: Store,
@@ -61,7 +62,7 @@ impl NativeHost {
             Rc::new(Principal {
                 key: "anybody".into(),
                 limits: Tier::default(),
-                lane: 0,
+                class: Class::Priority,
                 namespace: String::new(),
                 pin_quota: u64::MAX,
                 admin: true,
@@ -162,7 +163,7 @@ impl NativeHost {
         Ok(Rc::new(Principal {
             key: key.id.as_str().into(),
             limits: limits.clone(),
-            lane: tier.lane(&key.tier),
+            class: tier.class(&key.tier),
             namespace,
             pin_quota,
             admin: key.admin,
@@ -260,6 +261,7 @@ impl Host for NativeHost {
             lane = record.lane,
             status = record.status,
             outcome = record.outcome,
+            rule = record.rule,
             input = record.usage.prompt(),
             cached = record.usage.cache_read,
             output = record.usage.output,

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
+use firecrest_policy::safety::decision::Action;
 use firecrest_service::record::Record;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -20,6 +21,7 @@ pub(super) struct Metrics {
     first: Family<Lane, Histogram>,
     took: Family<Lane, Histogram>,
     overhead: Histogram,
+    judged: Family<Judged, Counter>,
     running: Gauge,
     pub(super) models_loaded: Gauge,
     pub(super) model_bytes: Gauge<i64>,
@@ -44,6 +46,12 @@ struct Tokens {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Judged {
+    action: &'static str,
+    category: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Lane {
     lane: String,
 }
@@ -57,6 +65,7 @@ impl Metrics {
             tokens: Family::default(),
             first: Family::new_with_constructor(seconds),
             took: Family::new_with_constructor(seconds),
+            judged: Family::default(),
             overhead: Histogram::new(exponential_buckets(0.000_01, 2.0, 16)),
             running: Gauge::default(),
             models_loaded: Gauge::default(),
@@ -70,6 +79,7 @@ impl Metrics {
             registry.register("first_event_seconds", "From a request's coming in to its first event", metrics.first.clone());
             registry.register("request_seconds", "From a request's coming in to its end", metrics.took.clone());
             registry.register("overhead_seconds", "Of that, what was not waiting for a backend", metrics.overhead.clone());
+            registry.register("judged", "Requests in which the safety rules found something", metrics.judged.clone());
             registry.register("running", "Requests that run", metrics.running.clone());
             registry.register("models_loaded", "Models in memory", metrics.models_loaded.clone());
             registry.register("model_bytes", "Bytes that models take in memory", metrics.model_bytes.clone());
@@ -97,6 +107,10 @@ impl Metrics {
         }
         self.took.get_or_create(&lane).observe(record.took.as_secs_f64());
         self.overhead.observe(record.overhead.as_secs_f64());
+        if record.action != Action::Pass {
+            let category = record.category.unwrap_or_default().to_owned();
+            self.judged.get_or_create(&Judged { action: record.action.name(), category }).inc();
+        }
         let usage = record.usage;
         let counts = [
             ("input", usage.input),

@@ -161,7 +161,8 @@ fn options(config: &Config, policy: Policy) -> Options {
             WhenDry::Stop => firecrest_service::lease::WhenDry::Stop,
         },
         relaxed: config.relaxed,
-        aliases: config.aliases.iter().map(|(name, model)| (name.clone(), model.clone())).collect(),
+        aliases: config.aliases(),
+        lanes: config.lanes.clone(),
         safety: Arc::new(policy),
     }
 }

@@ -50,7 +50,7 @@ enum State {
     },
 }
 
-/// A script in place of a model, made on the service's thread.
+/// A script in place of a model, made on the server's thread.
 pub(super) type Script = Box<dyn FnOnce() -> Scripted + Send>;
 
 impl Models {
@@ -209,7 +209,7 @@ fn look_at(config: &ModelConfig) -> Result<(ModelCard, u64), String> {
 
 /// Loads a model, and tells all who wait for it.
 async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, metrics: Arc<Metrics>) {
-    let (name, started) = (config.name(), Instant::now());
+    let (name, started, matryoshka) = (config.name(), Instant::now(), config.matryoshka);
     tracing::info!(model = name, "loading");
     let bytes = Arc::new(AtomicU64::new(0));
     let measured = Arc::clone(&bytes);
@@ -236,7 +236,9 @@ async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, metrics: Arc<
         )
     });
     let made = match spawned.await {
-        Ok(Ok(thread)) => Local::new(thread.port(), thread.facts(), lent()).map(|local| (thread, local)).map_err(|e| e.to_string()),
+        Ok(Ok(thread)) => {
+            Local::new(thread.port(), thread.facts(), lent()).map(|local| (thread, local.matryoshka(matryoshka))).map_err(|e| e.to_string())
+        }
         Ok(Err(error)) => Err(error.to_string()),
         Err(error) => Err(error.to_string()),
     };

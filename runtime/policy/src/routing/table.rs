@@ -158,11 +158,7 @@ impl Table {
             return Err(unknown(name));
         }
         let exact = self.models.iter().find(|m| m.name == name).map(|m| (m, name));
-        let found = exact.or_else(|| {
-            let exact = self.aliases.iter().find(|a| a.pattern == name);
-            let alias = exact.or_else(|| self.aliases.iter().find(|a| matches(&a.pattern, name)));
-            alias.and_then(|a| self.model(&a.model).map(|m| (m, a.model.as_str())))
-        });
+        let found = exact.or_else(|| meant(&self.aliases, name).and_then(|model| self.model(model).map(|m| (m, model))));
         let Some((model, name)) = found.or_else(|| self.model(name).map(|m| (m, name))) else { return Err(unknown(name)) };
         let target = |w: &Where| Target { backend: w.backend.clone(), model: w.model.clone().unwrap_or_else(|| name.to_owned()) };
         Ok(model.on.iter().map(target).collect())
@@ -172,6 +168,16 @@ impl Table {
     fn model(&self, name: &str) -> Option<&Model> {
         self.models.iter().find(|m| m.name == name).or_else(|| self.models.iter().find(|m| matches(&m.name, name)))
     }
+}
+
+/// The model that a name stands for, if it stands for one: an exact name goes before patterns, those in order.
+pub fn meant<'a>(aliases: &'a [Alias], name: &str) -> Option<&'a str> {
+    if name.len() > LONGEST {
+        return None;
+    }
+    let exact = aliases.iter().find(|alias| alias.pattern == name);
+    let alias = exact.or_else(|| aliases.iter().find(|alias| matches(&alias.pattern, name)));
+    alias.map(|alias| alias.model.as_str())
 }
 
 fn named<'a>(name: &'a str, path: impl Fn() -> String, seen: &mut std::collections::BTreeSet<&'a str>) -> Result<(), TableError> {

@@ -63,6 +63,17 @@ pub enum Action {
     Block,
 }
 
+impl Action {
+    /// As records say it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Action::Pass => "pass",
+            Action::Flag => "flag",
+            Action::Block => "block",
+        }
+    }
+}
+
 impl From<Severity> for Action {
     fn from(severity: Severity) -> Action {
         match severity {
@@ -146,9 +157,9 @@ impl Verdict {
 }
 
 /// The outcome of findings: the gravest decides, the first of several.
-pub(crate) fn decide(policy: &Policy, findings: &[Finding]) -> Decision {
+pub(crate) fn decide<'a>(policy: &Policy, findings: impl IntoIterator<Item = &'a Finding, IntoIter: DoubleEndedIterator>) -> Decision {
     // `max_by_key` takes the last of equals.
-    let Some(finding) = findings.iter().rev().max_by_key(|finding| finding.action) else { return Decision::pass() };
+    let Some(finding) = findings.into_iter().rev().max_by_key(|finding| finding.action) else { return Decision::pass() };
     let category = finding.category.as_deref().unwrap_or_default();
     let verb = if finding.action == Action::Block { "blocked" } else { "flagged" };
     let (rule, explanation) = match &finding.by {

@@ -13,6 +13,7 @@ use firecrest_engine::engine::{self, FinishReason, Logprobs};
 use firecrest_engine::text::Tokenizer;
 use futures_util::{Stream, StreamExt};
 
+use super::Held;
 use super::decode::Decoder;
 use super::driver::{Running, Told};
 use super::usage::prompt_usage;
@@ -45,6 +46,7 @@ pub(super) struct Choice {
 
 /// All answers to an ask. Dropping it cancels those under way.
 pub(super) struct Answer {
+    pub(super) _held: Held,
     pub(super) ask: Rc<Ask>,
     pub(super) tokenizer: Tokenizer,
     pub(super) output: Allowance,

@@ -20,9 +20,15 @@ impl<P: EnginePort> Local<P> {
     /// # Errors
     /// An input that is empty, of ids that the model does not have, or longer than the context.
     pub(super) fn embed_prompts(&self, ask: &EmbedAsk) -> Result<Vec<Vec<u32>>, ApiError> {
-        if ask.dimensions.is_some() {
-            let why = "this model makes vectors of one length; leave this out";
-            return Err(ApiError::invalid("dimensions", why));
+        match ask.dimensions {
+            Some(asked) if asked > self.width => {
+                return Err(ApiError::invalid("dimensions", format!("this model's vectors have {} numbers", self.width)));
+            }
+            Some(asked) if asked < self.width && !self.matryoshka => {
+                let why = format!("this model makes vectors of {} numbers and was not trained for fewer; leave this out", self.width);
+                return Err(ApiError::invalid("dimensions", why));
+            }
+            _ => {}
         }
         let tokenizer = self.prompter.tokenizer();
         let ids = |(at, input): (usize, &RawPrompt)| {
@@ -63,11 +69,28 @@ impl<P: EnginePort> Local<P> {
                 });
             }
             for running in running {
-                vectors.push(vector(running).await?);
+                let vector = vector(running).await?;
+                vectors.push(match ask.dimensions {
+                    Some(dimensions) => shortened(vector, dimensions),
+                    None => vector,
+                });
             }
         }
         Ok(Embedded { vectors, tokens })
     }
+}
+
+/// The first numbers of a vector, scaled to length 1 again.
+fn shortened(mut vector: Vec<f32>, dimensions: u32) -> Vec<f32> {
+    if dimensions as usize >= vector.len() {
+        return vector;
+    }
+    vector.truncate(dimensions as usize);
+    let length = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
+    if length > 0.0 {
+        vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+    }
+    vector
 }
 
 async fn vector(mut running: Running) -> Result<Vec<f32>, ApiError> {
@@ -82,4 +105,17 @@ async fn vector(mut running: Running) -> Result<Vec<f32>, ApiError> {
         }
     }
     vector.ok_or_else(|| ApiError::new(ErrorKind::Api, "the model made no vector; try again"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_are_shortened_to_length_1() {
+        let vector = vec![0.6, 0.0, 0.8, 0.0];
+        assert_eq!(shortened(vector.clone(), 4), vector);
+        assert_eq!(shortened(vector.clone(), 2), vec![1.0, 0.0]);
+        assert_eq!(shortened(vec![0.0; 3], 1), vec![0.0]);
+    }
 }

@@ -10,7 +10,7 @@ mod usage;
 
 pub use driver::{Commands, EnginePort, Handle, Running, Submitted, Told, commands, drive};
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use firecrest_engine::{Error, ErrorCode};
 use firecrest_policy::safety::gate::Unjudged;
 use futures_util::StreamExt;
 
-use crate::backend::{Backend, Events, Exactness, Grant, Price, StartError};
+use crate::backend::{Backend, Events, Exactness, Grant, Price, Queue, StartError};
 use crate::prompt::{Prompt, Prompter, refused};
 use crate::tools::grammar::{Hold, Schemas, Vocabulary, hold, holds_from_start};
 use crate::tools::{Body, GENERIC, Parser, Reading, ToolFormat};
@@ -42,6 +42,10 @@ pub struct ModelFacts {
     pub template: Option<String>,
     /// Positions one sequence may have.
     pub context: u32,
+    /// Requests that its engine holds at once, running and waiting.
+    pub max_requests: u32,
+    /// Numbers of a vector that it makes.
+    pub width: u32,
 }
 
 impl ModelFacts {
@@ -51,7 +55,13 @@ impl ModelFacts {
     /// A model without a tokenizer.
     pub fn of(engine: &Engine, template: Option<String>) -> Result<ModelFacts, Error> {
         let tokenizer = engine.tokenizer().ok_or_else(|| Error::unsupported("the model's file has no tokenizer, so it can't be served"))?;
-        Ok(ModelFacts { tokenizer: tokenizer.clone(), template, context: engine.context() })
+        Ok(ModelFacts {
+            tokenizer: tokenizer.clone(),
+            template,
+            context: engine.context(),
+            max_requests: engine.max_requests(),
+            width: engine.model().config.dim,
+        })
     }
 }
 
@@ -71,8 +81,40 @@ pub struct Local<P> {
     lent: Lent,
     adapter: Option<AdapterId>,
     schemas: Schemas,
+    max_requests: u32,
+    width: u32,
+    matryoshka: bool,
+    /// Sequences that are in the engine or on their way, by lane.
+    held: Rc<Cell<[u32; 3]>>,
     /// Prompts made last, oldest first: an ask is priced, and then begun.
     recent: RefCell<VecDeque<(Ask, Rc<Vec<Prompt>>)>>,
+}
+
+/// So many sequences of a lane, for as long as it lives.
+struct Held {
+    held: Rc<Cell<[u32; 3]>>,
+    lane: usize,
+    count: u32,
+}
+
+impl Held {
+    fn new(held: &Rc<Cell<[u32; 3]>>, lane: u8, count: u32) -> Held {
+        let made = Held { held: Rc::clone(held), lane: usize::from(lane.min(2)), count };
+        made.change(|held| held.saturating_add(count));
+        made
+    }
+
+    fn change(&self, change: impl Fn(u32) -> u32) {
+        let mut held = self.held.get();
+        held[self.lane] = change(held[self.lane]);
+        self.held.set(held);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.change(|held| held.saturating_sub(self.count));
+    }
 }
 
 /// Prompts that are kept for the ask to come back.
@@ -88,12 +130,29 @@ impl<P: EnginePort> Local<P> {
     /// A chat template that does not compile.
     pub fn new(port: P, facts: &ModelFacts, lent: Lent) -> Result<Local<P>, Error> {
         let prompter = Prompter::new(facts.tokenizer.clone(), facts.template.as_deref())?;
-        Ok(Local { port, prompter, context: facts.context, lent, adapter: None, schemas: Schemas::default(), recent: RefCell::default() })
+        Ok(Local {
+            port,
+            prompter,
+            context: facts.context,
+            lent,
+            adapter: None,
+            schemas: Schemas::default(),
+            max_requests: facts.max_requests,
+            width: facts.width,
+            matryoshka: false,
+            held: Rc::default(),
+            recent: RefCell::default(),
+        })
     }
 
     /// With this LoRA adapter.
     pub fn with_adapter(self, adapter: Option<AdapterId>) -> Local<P> {
         Local { adapter, ..self }
+    }
+
+    /// Whether it was trained so that the first numbers of its vectors are vectors too.
+    pub fn matryoshka(self, is: bool) -> Local<P> {
+        Local { matryoshka: is, ..self }
     }
 
     /// What makes its prompts.
@@ -186,6 +245,7 @@ impl<P: EnginePort> Local<P> {
         let prompts = self.prompts(ask).map_err(StartError::Refused)?;
         let count = (prompts.len() as u64).saturating_mul(ask.choices.into());
         let mut answer = Answer {
+            _held: Held::new(&self.held, grant.lane, u32::try_from(count).unwrap_or(u32::MAX)),
             ask: Rc::clone(ask),
             tokenizer: self.prompter.tokenizer().clone(),
             output: grant.output.clone(),
@@ -293,6 +353,11 @@ impl<P: EnginePort> Backend for Local<P> {
 
     async fn embed_price(&self, ask: &EmbedAsk) -> Result<u64, ApiError> {
         Ok(self.embed_prompts(ask)?.iter().map(|ids| ids.len() as u64).sum())
+    }
+
+    fn queue(&self) -> Option<Queue> {
+        // When each lane's next would have its turn the engine knows, and judges by each request's patience.
+        Some(Queue { capacity: self.max_requests, waiting: self.held.get(), predicted_ttft: [0; 3] })
     }
 
     async fn embed(&self, ask: EmbedAsk, lane: u8) -> Result<Embedded, ApiError> {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use firecrest_contract::ask::ServiceTier;
 use firecrest_contract::error::ApiError;
 use firecrest_contract::event::Usage;
 use firecrest_contract::leaf::parse;
@@ -23,7 +24,8 @@ impl<H: Host> Service<H> {
         }
         exchange.drop_hints(&ask.beyond, self.options.lenient)?;
         let (model, backend) = self.backend(&ask.model).await?;
-        exchange.ledger.runs(&model, principal.lane);
+        let lane = self.options.lanes.place(principal.class, ServiceTier::Auto).lane.index();
+        exchange.ledger.runs(&model, lane);
         let since = exchange.ledger.now();
         let tokens = backend.embed_price(&ask).await?;
         let price = Price { input: tokens, exactness: Exactness::Exact, output_cap: 0 };
@@ -31,7 +33,7 @@ impl<H: Host> Service<H> {
         exchange.levels(&opened.levels);
         let asked = ask.model.clone();
         opened.lease.begins();
-        let embedded = backend.embed(ask, principal.lane).await.inspect_err(|_| opened.lease.unused())?;
+        let embedded = backend.embed(ask, lane).await.inspect_err(|_| opened.lease.unused())?;
         exchange.ledger.waited_since(since);
         opened.lease.used(Usage { input: embedded.tokens, ..Usage::default() });
         exchange.json(&embeddings::Embeddings::new(asked, embedded, encoding))

@@ -3,8 +3,9 @@
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use firecrest_contract::ask::{Ask, Dialect, RawPrompt, ServiceTier, Thinking};
+use firecrest_contract::ask::{Ask, Dialect, RawPrompt, Thinking};
 use firecrest_contract::error::ApiError;
 use firecrest_contract::event::{Event, Finish};
 use firecrest_contract::leaf::parse;
@@ -110,15 +111,11 @@ impl<H: Host> Service<H> {
         keeper: Option<Keeper>,
     ) -> Outcomes {
         let (model, backend) = self.backend(&ask.model).await?;
-        let lane = lane(principal, ask.tier);
-        exchange.ledger.runs(&model, lane);
+        let place = self.options.lanes.place(principal.class, ask.tier);
+        exchange.ledger.runs(&model, place.lane.index());
         exchange.headers.insert("firecrest-model", text(&model));
-        let head = Head {
-            id: exchange.ledger.id().to_string(),
-            model: ask.model.clone(),
-            created: self.host.wall() / 1000,
-            tier: ["priority", "standard", "batch"][usize::from(lane).min(2)],
-        };
+        let head =
+            Head { id: exchange.ledger.id().to_string(), model: ask.model.clone(), created: self.host.wall() / 1000, tier: place.tier };
         let encoder = encode(head, &ask);
         let answers = ask.answers();
         let gate = Gate::new(Arc::clone(&self.options.safety), GateOptions::of(&ask));
@@ -128,6 +125,7 @@ impl<H: Host> Service<H> {
         };
         let prompts: Vec<String> = ask.raw.iter().map(spelled).collect();
         let verdict = judge_input(&self.options.safety, &ask, &prompts, None);
+        exchange.ledger.judged(verdict.decision.clone());
         if verdict.decision.blocks() {
             let refusal = Finish::Refusal(verdict.decision.into_refusal());
             return self.tell(Answer::refused(refusal, answers, gate, exchange.ledger.clone()).kept_by(keeper), encoder).await;
@@ -138,12 +136,17 @@ impl<H: Host> Service<H> {
         let opened = Lease::open(&self.host, principal, price, u64::from(answers)).await.map_err(|denial| exchange.denied(denial))?;
         exchange.levels(&opened.levels);
         let mut lease = opened.lease;
-        let deadline = self.host.monotonic().saturating_add(self.options.answer_limit);
+        let shed = backend.queue().and_then(|queue| self.options.lanes.admit(&place, &queue).error());
+        if let Some(error) = shed {
+            return Err(error);
+        }
+        let limit = place.deadline.map_or(self.options.answer_limit, |own| self.options.answer_limit.min(Duration::from_millis(own)));
+        let deadline = self.host.monotonic().saturating_add(limit);
         let grant = Grant {
             output: lease.allowance(),
-            lane,
+            lane: place.lane.index(),
             deadline: Some(deadline),
-            patience: None,
+            patience: place.patience.map(Duration::from_millis),
             namespace: principal.namespace.clone(),
             pin_quota: principal.pin_quota,
         };
@@ -204,14 +207,4 @@ fn start_error(error: StartError) -> ApiError {
 /// An answer that is begun behind its headers.
 fn later(begun: Result<Events, StartError>) -> Events {
     begun.unwrap_or_else(|error| Box::pin(stream::iter([Unjudged::new(Event::Fault(start_error(error)))])))
-}
-
-/// A key says how urgent its requests may be; a request may ask for less.
-fn lane(principal: &Principal, tier: ServiceTier) -> u8 {
-    let asked = match tier {
-        ServiceTier::Auto => 0,
-        ServiceTier::Standard => 1,
-        ServiceTier::Batch => 2,
-    };
-    principal.lane.max(asked).min(2)
 }

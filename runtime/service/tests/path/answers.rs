@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_service::backend::Queue;
 use firecrest_service::scripted::{Line, Pieces, Scripted, broken, busy};
 use firecrest_service::service::{Options, Service};
 use http::{Method, Request};
@@ -195,6 +196,28 @@ fn aliases() {
     body["model"] = json!("alias-large");
     let answer = ask(&service(&world), post("/v1/messages", &body));
     assert_eq!((answer.json()["model"].clone(), answer.header("firecrest-model")), (json!("alias-large"), Some("m")));
+}
+
+/// Half of what nobody has to himself is taken, by batches: a batch is sent away, the others are let in. Nothing is charged.
+#[test]
+fn a_full_queue_is_shared_by_lanes() {
+    let world = World::new();
+    let bench = world.says("fine");
+    let service = service(&world);
+    bench.queue.set(Some(Queue { capacity: 100, waiting: [0, 0, 42], predicted_ttft: [0; 3] }));
+    for (path, mut body) in asks(false) {
+        if path == "/v1/messages" {
+            continue;
+        }
+        assert_eq!(ask(&service, post(path, &body)).status, 200, "{path}");
+        body["service_tier"] = json!("flex");
+        if path == "/v1/completions" {
+            continue;
+        }
+        let shed = ask(&service, post(path, &body));
+        assert_eq!((shed.status.as_u16(), shed.header("retry-after")), (529, Some("1")), "{path}");
+    }
+    assert_eq!(world.open_leases(), 0);
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! What was not safe to say is in no body, however a model cuts its text.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use firecrest_policy::safety::decision::Action;
+use firecrest_policy::safety::rules::Policy;
 use firecrest_service::host::Host;
 use firecrest_service::scripted::{Pieces, Scripted};
 use firecrest_service::service::{Options, Service};
@@ -90,6 +93,29 @@ fn refused(path: &str, stream: bool, answer: &Read) -> bool {
         }
         (_, false) => answer.json()["choices"][0]["finish_reason"] == "content_filter",
         (_, true) => answer.events().iter().any(|event| event["choices"][0]["finish_reason"] == "content_filter"),
+    }
+}
+
+/// What was found is in the request's record, in the question or in the answer, whether it blocks or not.
+#[test]
+fn records_say_which_rule_decided() {
+    let world = World::new();
+    let flags = "format = 1\nrevision = ''\n[[category]]\nid = 'c'\nabout = ''\ngeneral_harms = true\n[[rule]]\nid = 'noted'\ncategory = 'c'\nabout = ''\n\
+                 input = 'flag'\noutput = 'flag'\nkind = 'literal'\nany = ['heron', 'hello']\nexamples = ['heron']";
+    let noting = Service::new(world.clone(), Options { safety: Arc::new(Policy::load([flags]).expect("rules")), ..options() });
+    let judged = || world.records.borrow().last().map(|told| told.judged.clone());
+    for (says, service, expected) in [
+        ("a heron", &noting, (Action::Flag, Some("noted".to_owned()))),
+        (SECRET, &guarded(&world), (Action::Block, Some("r".to_owned()))),
+        ("well", &guarded(&world), (Action::Pass, None)),
+    ] {
+        world.says(says);
+        for stream in [false, true] {
+            for (path, body) in asks(stream) {
+                ask(service, post(path, &body));
+                assert_eq!(judged(), Some(expected.clone()), "{path} {stream}");
+            }
+        }
     }
 }
 

@@ -15,9 +15,12 @@ use firecrest_contract::ask::Ask;
 use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::Usage;
+use firecrest_policy::lanes::{self, Class};
 use firecrest_policy::limits::{Account, Command, Millis, Outcome, Tier, apply};
+use firecrest_policy::routing::Alias;
+use firecrest_policy::safety::decision::Action;
 use firecrest_policy::safety::rules::Policy;
-use firecrest_service::backend::{Backend, Events, Grant, Price, StartError};
+use firecrest_service::backend::{Backend, Events, Grant, Price, Queue, StartError};
 use firecrest_service::body::Body;
 use firecrest_service::host::{Host, ModelCard, Principal, StoreError};
 use firecrest_service::lease::WhenDry;
@@ -63,6 +66,8 @@ pub(crate) struct Told {
     pub(crate) key: Option<String>,
     pub(crate) status: u16,
     pub(crate) outcome: String,
+    /// What the rules made of it, and which.
+    pub(crate) judged: (Action, Option<String>),
     pub(crate) usage: Usage,
     pub(crate) overhead: Duration,
 }
@@ -72,6 +77,8 @@ pub(crate) struct Bench {
     pub(crate) script: Scripted,
     /// Its events end behind so many of them, without a last word.
     pub(crate) ends_early: Cell<Option<usize>>,
+    /// What it holds of what it may hold.
+    pub(crate) queue: Cell<Option<Queue>>,
     /// It takes so long to begin.
     pub(crate) takes: Cell<Duration>,
     /// Answers under way.
@@ -129,6 +136,10 @@ impl Backend for Bench {
 
     async fn embed_price(&self, ask: &EmbedAsk) -> Result<u64, ApiError> {
         self.script.embed_price(ask).await
+    }
+
+    fn queue(&self) -> Option<Queue> {
+        self.queue.get()
     }
 
     async fn embed(&self, ask: EmbedAsk, lane: u8) -> Result<Embedded, ApiError> {
@@ -219,6 +230,7 @@ impl Host for World {
             key: record.key.map(str::to_owned),
             status: record.status,
             outcome: record.outcome.to_owned(),
+            judged: (record.action, record.rule.map(str::to_owned)),
             usage: record.usage,
             overhead: record.overhead,
         });
@@ -260,7 +272,8 @@ impl World {
 
     /// Adds a key.
     pub(crate) fn key(&self, key: &str, limits: Tier) {
-        let principal = Principal { key: key.into(), limits, lane: 0, namespace: key.to_owned(), pin_quota: 0, admin: false };
+        let principal =
+            Principal { key: key.into(), limits, class: Class::Priority, namespace: key.to_owned(), pin_quota: 0, admin: false };
         self.keys.borrow_mut().insert(key.to_owned(), Rc::new(principal));
     }
 
@@ -269,6 +282,7 @@ impl World {
         let bench = Rc::new(Bench {
             script,
             ends_early: Cell::new(None),
+            queue: Cell::default(),
             takes: Cell::default(),
             running: Rc::default(),
             asked: RefCell::default(),
@@ -409,7 +423,8 @@ pub(crate) fn options() -> Options {
         lenient: true,
         when_dry: WhenDry::Pause,
         relaxed: false,
-        aliases: vec![("alias-*".to_owned(), "m".to_owned())],
+        aliases: vec![Alias { pattern: "alias-*".to_owned(), model: "m".to_owned() }],
+        lanes: lanes::Settings::default(),
         safety: rules(&["forbidden"]),
     }
 }

@@ -66,7 +66,7 @@ use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::{Event, Usage};
 
 use super::classifier::Classifier;
-use super::decision::Finding;
+use super::decision::{Decision, Finding, decide};
 use super::rules::Policy;
 
 /// An event as a backend made it. Only the gate can open it.
@@ -257,6 +257,11 @@ impl Gate {
     /// Whether no answer goes on.
     pub fn settled(&self) -> bool {
         self.over || self.all_ended()
+    }
+
+    /// What follows from all that was found so far: the gravest of it, for the record.
+    pub fn decision(&self) -> Decision {
+        decide(&self.policy, self.findings.iter().map(|(_, finding)| finding))
     }
 
     /// What was found so far, by answer, for the audit: of each rule the first match.
