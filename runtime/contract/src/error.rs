@@ -148,6 +148,15 @@ impl ApiError {
         ApiError::new(ErrorKind::InvalidRequest, format!("{path}: {message}")).at(path)
     }
 
+    /// The HTTP status: its kind's, or the narrower one that its code stands for.
+    pub fn status(&self) -> u16 {
+        match self.code {
+            Some("method_not_allowed") => 405,
+            Some("request_timeout") => 408,
+            _ => self.kind.status(),
+        }
+    }
+
     /// At this leaf of the body.
     pub fn at(mut self, path: impl Into<Path>) -> ApiError {
         self.path = Some(path.into());
