@@ -13,8 +13,8 @@ const KEY: char = '\u{2}';
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Path {
     text: String,
-    /// Where in the text keys that look like indexes begin, in order.
-    keys: Vec<usize>,
+    /// Bit n: its nth segment is a key, though it looks like an index. No body has such keys deeper than there are bits.
+    keys: u64,
 }
 
 /// A step of a path.
@@ -36,10 +36,10 @@ impl Path {
     #[must_use]
     pub fn key(mut self, name: &str) -> Path {
         let name = plain(name);
-        self.dot();
-        if index(&name).is_some() {
-            self.keys.push(self.text.len());
+        for (nth, _) in name.split('.').enumerate().filter(|(_, part)| index(part).is_some()) {
+            self.keys |= bit(self.steps() + nth);
         }
+        self.dot();
         self.text.push_str(&name);
         self
     }
@@ -65,8 +65,8 @@ impl Path {
     #[must_use]
     pub fn join(mut self, rest: &Path) -> Path {
         if !rest.text.is_empty() {
+            self.keys |= u32::try_from(self.steps()).ok().and_then(|by| rest.keys.checked_shl(by)).unwrap_or(0);
             self.dot();
-            self.keys.extend(rest.keys.iter().map(|at| self.text.len() + at));
             self.text.push_str(&rest.text);
         }
         self
@@ -74,36 +74,27 @@ impl Path {
 
     /// Its steps, in order. A key with dots in it is taken for several.
     pub fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
-        let mut at = 0;
-        self.text.split('.').map(move |segment| {
-            let index = index(segment).filter(|_| self.keys.binary_search(&at).is_err());
-            at += segment.len() + 1;
+        self.text.split('.').enumerate().map(|(nth, segment)| {
+            let index = index(segment).filter(|_| self.keys & bit(nth) == 0);
             index.map_or(Segment::Key(segment), Segment::Index)
         })
     }
 
+    /// How many steps it has.
+    fn steps(&self) -> usize {
+        if self.text.is_empty() { 0 } else { self.text.split('.').count() }
+    }
+
     /// As text from which [`Path::from_marked`] makes the same path.
     pub(crate) fn marked(&self) -> String {
-        let mut marked = String::with_capacity(self.text.len() + self.keys.len());
-        let mut from = 0;
-        for at in &self.keys {
-            marked.push_str(&self.text[from..*at]);
-            marked.push(KEY);
-            from = *at;
-        }
-        marked.push_str(&self.text[from..]);
-        marked
+        let segments = self.text.split('.').enumerate();
+        let marked = segments.map(|(nth, segment)| if self.keys & bit(nth) == 0 { segment.to_owned() } else { format!("{KEY}{segment}") });
+        marked.collect::<Vec<_>>().join(".")
     }
 
     pub(crate) fn from_marked(marked: &str) -> Path {
-        let mut path = Path::default();
-        for (nth, part) in marked.split(KEY).enumerate() {
-            if nth > 0 {
-                path.keys.push(path.text.len());
-            }
-            path.text.push_str(part);
-        }
-        path
+        let marks = marked.split('.').enumerate().filter(|(_, segment)| segment.starts_with(KEY));
+        Path { keys: marks.fold(0, |keys, (nth, _)| keys | bit(nth)), text: marked.replace(KEY, "") }
     }
 
     fn dot(&mut self) {
@@ -111,6 +102,10 @@ impl Path {
             self.text.push('.');
         }
     }
+}
+
+fn bit(nth: usize) -> u64 {
+    u32::try_from(nth).ok().and_then(|nth| 1_u64.checked_shl(nth)).unwrap_or(0)
 }
 
 /// What a segment would be as an index.
@@ -121,7 +116,7 @@ fn index(segment: &str) -> Option<usize> {
 /// A path in our own words, whose digits are indexes.
 impl From<String> for Path {
     fn from(text: String) -> Path {
-        Path { text, keys: Vec::new() }
+        Path { text, keys: 0 }
     }
 }
 
@@ -175,6 +170,11 @@ mod tests {
         ];
         assert_eq!(path.segments().collect::<Vec<_>>(), expected);
         assert_eq!(Path::from_marked(&path.marked()), path);
+        assert_eq!(Path::default().key("a.5").segments().collect::<Vec<_>>(), [Segment::Key("a"), Segment::Key("5")]);
+        // One that is deeper than anybody looks.
+        let deep = (0..80).fold(Path::default(), |path, _| path.key("1"));
+        assert_eq!(deep.segments().filter(|segment| *segment == Segment::Key("1")).count(), 64);
+        assert_eq!(Path::from_marked(&deep.clone().join(&deep).marked()), deep.clone().join(&deep));
         assert_eq!(Path::from_marked(""), Path::default());
     }
 }
