@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::path::Path;
+
 /// How a caller speaks, and expects to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
@@ -92,7 +94,7 @@ pub enum RawPrompt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beyond {
     /// Its leaf: `tools.3.type`.
-    pub path: String,
+    pub path: Path,
     /// Why it can't be served here, to be shown behind the path.
     pub why: String,
     /// A hint may be dropped where the service is lenient (`compat = "lenient"`): the answer is right without it.

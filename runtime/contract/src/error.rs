@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::path::Path;
+
 /// A caller's text as it may stand in a path or a message: short, on one line.
 pub fn plain(text: &str) -> String {
     text.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
@@ -115,7 +117,7 @@ pub struct ApiError {
     /// What is wrong, where, and what to do. Never holds text of another caller, nor a secret.
     pub message: String,
     /// The leaf of the body that is wrong, dotted: `messages.0.content`.
-    pub path: Option<String>,
+    pub path: Option<Path>,
     /// A code that programs look at: `error.details.error_code`, and `error.code` in OpenAI's dialect.
     pub code: Option<&'static str>,
     /// With [`ApiError::code`] `thread_unsupported_request`: what of the request is not supported.
@@ -141,13 +143,22 @@ impl ApiError {
     }
 
     /// A request that is wrong at a leaf of its body. The message is led by the path.
-    pub fn invalid(path: impl Into<String>, message: impl fmt::Display) -> ApiError {
+    pub fn invalid(path: impl Into<Path>, message: impl fmt::Display) -> ApiError {
         let path = path.into();
         ApiError::new(ErrorKind::InvalidRequest, format!("{path}: {message}")).at(path)
     }
 
+    /// The HTTP status: its kind's, or the narrower one that its code stands for.
+    pub fn status(&self) -> u16 {
+        match self.code {
+            Some("method_not_allowed") => 405,
+            Some("request_timeout") => 408,
+            _ => self.kind.status(),
+        }
+    }
+
     /// At this leaf of the body.
-    pub fn at(mut self, path: impl Into<String>) -> ApiError {
+    pub fn at(mut self, path: impl Into<Path>) -> ApiError {
         self.path = Some(path.into());
         self
     }

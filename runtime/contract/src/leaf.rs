@@ -5,12 +5,11 @@
 //! unions here are declared with [`tagged`] and [`either`], which read what they looked at under its own path and hand that on
 //! inside the error, where [`parse`] joins both halves.
 
-use std::fmt;
-
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::{ApiError, ErrorKind};
+use crate::path::Path;
 
 /// Members of an object that no type here names, kept as they came.
 pub type Unknown = Map<String, Value>;
@@ -31,7 +30,7 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     }
     let mut reader = serde_json::Deserializer::from_str(text);
     let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let path = dotted(error.path());
+        let path = walked(error.path());
         let inner = error.into_inner();
         if inner.is_syntax() || inner.is_eof() {
             // A word of an enum that is no string is told as wrong syntax, without its place. Read as a value it has one.
@@ -40,7 +39,7 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
             return whole.ok().and_then(Result::err).unwrap_or(error);
         }
         let place = format!(" at line {} column {}", inner.line(), inner.column());
-        located(path, inner.to_string().trim_end_matches(&place))
+        located(&path, inner.to_string().trim_end_matches(&place))
     })?;
     reader.end().map_err(|e| ApiError::new(ErrorKind::InvalidRequest, format!("the body goes on behind its JSON value: {e}")))?;
     Ok(parsed)
@@ -52,8 +51,8 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 /// As [`parse`]'s.
 pub fn parse_value<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = dotted(error.path());
-        located(path, &error.into_inner().to_string())
+        let path = walked(error.path());
+        located(&path, &error.into_inner().to_string())
     })
 }
 
@@ -61,12 +60,12 @@ pub fn parse_value<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
 #[doc(hidden)]
 pub fn part<T: DeserializeOwned, E: serde::de::Error>(value: Value) -> Result<T, E> {
     serde_path_to_error::deserialize(value).map_err(|error| {
-        let (path, message) = join(dotted(error.path()), &error.into_inner().to_string());
-        E::custom(format_args!("{MARK}{path}{MARK}{message}"))
+        let (path, message) = join(&walked(error.path()), &error.into_inner().to_string());
+        E::custom(format_args!("{MARK}{}{MARK}{message}", path.marked()))
     })
 }
 
-fn located(path: String, message: &str) -> ApiError {
+fn located(path: &Path, message: &str) -> ApiError {
     let (path, message) = join(path, message);
     let (path, message) = missing(path, message);
     // What came may stand in the message, and be of any length.
@@ -84,43 +83,32 @@ fn located(path: String, message: &str) -> ApiError {
 const MOST_SHOWN: usize = 512;
 
 /// A field that is missing is the leaf, not the object that lacks it.
-fn missing(path: String, message: String) -> (String, String) {
+fn missing(path: Path, message: String) -> (Path, String) {
     let field = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
     match field {
-        Some(field) if path.is_empty() => (field.to_owned(), "field required".to_owned()),
-        Some(field) => (format!("{path}.{field}"), "field required".to_owned()),
+        Some(field) => (path.key(field), "field required".to_owned()),
         None => (path, message),
     }
 }
 
 /// The whole path and the bare message, where the message carries the rest of a path.
-fn join(path: String, message: &str) -> (String, String) {
+fn join(path: &Path, message: &str) -> (Path, String) {
     let rest = message.strip_prefix(MARK).and_then(|rest| rest.split_once(MARK));
     match rest {
-        Some(("", message)) => (path, message.to_owned()),
-        Some((inner, message)) if path.is_empty() => (inner.to_owned(), message.to_owned()),
-        Some((inner, message)) => (format!("{path}.{inner}"), message.to_owned()),
-        None => (path, message.to_owned()),
+        Some((inner, message)) => (path.clone().join(&Path::from_marked(inner)), message.to_owned()),
+        None => (path.clone(), message.to_owned()),
     }
 }
 
-fn dotted(path: &serde_path_to_error::Path) -> String {
+/// The way that a parser took.
+fn walked(path: &serde_path_to_error::Path) -> Path {
     use serde_path_to_error::Segment;
-    let mut text = String::new();
-    for segment in path {
-        let name: &dyn fmt::Display = match segment {
-            Segment::Seq { index } => index,
-            Segment::Map { key } => key,
-            Segment::Enum { variant } => variant,
-            Segment::Unknown => &"?",
-        };
-        if !text.is_empty() {
-            text.push('.');
-        }
-        // A key may be anything: it must not be taken for structure, nor flood a log.
-        text.push_str(&crate::error::plain(&name.to_string()));
-    }
-    text
+    path.iter().fold(Path::default(), |walked, segment| match segment {
+        Segment::Seq { index } => walked.index(*index),
+        Segment::Map { key } => walked.key(key),
+        Segment::Enum { variant } => walked.key(variant),
+        Segment::Unknown => walked.key("?"),
+    })
 }
 
 /// What came, in a person's words.

@@ -15,6 +15,7 @@ pub mod moderation;
 pub mod openai;
 #[cfg(feature = "schema")]
 pub mod openapi;
+pub mod path;
 #[cfg(feature = "schema")]
 pub mod reference;
 #[cfg(feature = "schema")]

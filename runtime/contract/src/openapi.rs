@@ -51,10 +51,9 @@ fn every() -> Components {
     crate::openai::components(crate::messages::components(Components::new()))
 }
 
-const ABOUT: &str = "Two dialects on one server. The dialect goes by the path; on `/v1/models` by the headers: whoever sends `anthropic-version`, \
-`anthropic-beta` or `x-api-key` is answered in the Messages dialect, everybody else in OpenAI's. Errors come in the dialect's own envelope, but for those \
-that end a request before its path is looked at (403, 413, a body that did not come whole): these always have the envelope `ErrorBody`, whose `error.type` \
-and `error.message` clients of both dialects read.\n\n\
+const ABOUT: &str = "Two dialects on one server. The dialect goes by the path; on paths of neither or of both (`/v1/models`, `/admin`, what is not there) by the headers: \
+whoever sends `anthropic-version`, `anthropic-beta` or `x-api-key` is answered in the Messages dialect, everybody else in OpenAI's. Every error comes in \
+the dialect's own envelope and under the request's id.\n\n\
 Keys are asked for unless the server runs with `auth = false`. A path that is not in this document answers 404, another method on one that is answers 405. \
 Members of a request that are not named here are kept: they are refused with their path, or dropped and listed in `firecrest-ignored-fields` where the \
 server is lenient. What becomes of each named member stands in docs/fields.md.\n\n\

@@ -34,6 +34,7 @@ use std::fmt;
 
 use firecrest_contract::ask::Beyond;
 use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::path::Path;
 
 use crate::breaker;
 use crate::limits::{Exactness, Millis, Price};
@@ -104,7 +105,7 @@ impl Wish {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Where it is: `tools.3.type`.
-    pub path: String,
+    pub path: Path,
     /// Why it can't, to be shown behind the path.
     pub why: String,
 }

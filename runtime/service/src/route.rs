@@ -29,6 +29,8 @@ pub(crate) enum Route {
 pub(crate) struct Routed {
     pub(crate) route: Result<Route, ApiError>,
     pub(crate) dialect: Result<Dialect, ApiError>,
+    /// The method that the path takes, where it is another than came.
+    pub(crate) allow: Option<Method>,
 }
 
 impl Route {
@@ -53,8 +55,30 @@ impl Route {
 
 /// Finds the route, and the dialect in which even an error is told.
 pub(crate) fn route(method: &Method, path: &str, headers: &HeaderMap) -> Routed {
+    let found = find(path);
+    let dialect = dialect(found.as_ref().map(|(_, route)| route), headers);
+    match found {
+        None => {
+            let error = ApiError::new(ErrorKind::NotFound, format!("there is nothing at {}", shown(path)));
+            Routed { route: Err(error), dialect, allow: None }
+        }
+        Some((wanted, _)) if *method != wanted => {
+            let message = format!("{} takes {wanted}, not {}", shown(path), shown(method.as_str()));
+            let error = ApiError::new(ErrorKind::InvalidRequest, message).code("method_not_allowed");
+            Routed { route: Err(error), dialect, allow: Some(wanted) }
+        }
+        Some((_, route)) => Routed { route: Ok(route), dialect, allow: None },
+    }
+}
+
+/// The dialect that a request is answered in, whatever becomes of it.
+pub(crate) fn dialect_of(path: &str, headers: &HeaderMap) -> Result<Dialect, ApiError> {
+    dialect(find(path).as_ref().map(|(_, route)| route), headers)
+}
+
+fn find(path: &str) -> Option<(Method, Route)> {
     let path = path.strip_suffix('/').unwrap_or(path);
-    let (wanted, route) = match path {
+    Some(match path {
         "/v1/messages" => (Method::POST, Route::Messages),
         "/v1/messages/count_tokens" => (Method::POST, Route::CountTokens),
         "/v1/models" => (Method::GET, Route::Models),
@@ -65,20 +89,8 @@ pub(crate) fn route(method: &Method, path: &str, headers: &HeaderMap) -> Routed 
         "/v1/moderations" => (Method::POST, Route::Moderations),
         "/v1/moderate" => (Method::POST, Route::Moderate),
         "/v1/organizations/rate_limits" => (Method::GET, Route::RateLimits),
-        _ => match parts(path) {
-            Some(found) => found,
-            None => {
-                let error = ApiError::new(ErrorKind::NotFound, format!("there is nothing at {}", shown(path)));
-                return Routed { route: Err(error), dialect: dialect(None, headers) };
-            }
-        },
-    };
-    let dialect = dialect(Some(&route), headers);
-    if *method != wanted {
-        let error = ApiError::new(ErrorKind::InvalidRequest, format!("{path} takes {wanted}, not {method}")).code("method_not_allowed");
-        return Routed { route: Err(error), dialect };
-    }
-    Routed { route: Ok(route), dialect }
+        _ => return parts(path),
+    })
 }
 
 /// Paths with a name in them. A model's name may hold slashes.
@@ -110,11 +122,11 @@ fn decoded(segment: &str) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|name| !name.is_empty())
 }
 
-/// By path; on paths that both share, by headers that only one sends.
+/// By path; on paths that both share, or neither has, by headers that only one sends.
 fn dialect(route: Option<&Route>, headers: &HeaderMap) -> Result<Dialect, ApiError> {
     let messages = match route {
         Some(Route::Messages | Route::CountTokens | Route::RateLimits) => true,
-        Some(Route::Models | Route::Model(_)) | None => {
+        Some(Route::Models | Route::Model(_) | Route::Admin { .. }) | None => {
             ["anthropic-version", "anthropic-beta", "x-api-key"].iter().any(|name| headers.contains_key(*name))
         }
         Some(_) => false,
@@ -156,6 +168,7 @@ mod tests {
         assert_eq!(found(Method::POST, "/admin/models/m/unload"), Ok(Route::Admin { model: "m".into(), load: false }));
         assert_eq!(found(Method::POST, "/admin/models/m/eat"), Err(ErrorKind::NotFound));
         assert_eq!(found(Method::GET, ""), Err(ErrorKind::NotFound));
+        assert_eq!(route(&Method::PUT, "/v1/models/m", &HeaderMap::new()).allow, Some(Method::GET));
     }
 
     #[test]
@@ -164,6 +177,9 @@ mod tests {
         assert_eq!(route(&Method::GET, "/v1/models", &headers).dialect, Ok(Dialect::OpenAi));
         headers.insert("x-api-key", "k".parse().expect("a value"));
         assert_eq!(route(&Method::GET, "/v1/models", &headers).dialect, Ok(Dialect::Messages(Version::June2023)));
+        assert_eq!(dialect_of("/admin/models/m/load", &headers), Ok(Dialect::Messages(Version::June2023)));
+        assert_eq!(dialect_of("/v1/nobody", &headers), Ok(Dialect::Messages(Version::June2023)));
+        assert_eq!(dialect_of("/v1/messages/nobody", &HeaderMap::new()), Ok(Dialect::OpenAi));
         headers.insert("anthropic-version", "2026-10-21".parse().expect("a value"));
         assert_eq!(route(&Method::POST, "/v1/messages", &headers).dialect, Ok(Dialect::Messages(Version::October2026)));
         assert_eq!(route(&Method::POST, "/v1/responses", &headers).dialect, Ok(Dialect::OpenAi));

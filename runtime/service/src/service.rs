@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use firecrest_contract::ask::{Beyond, Dialect, Version};
+use firecrest_contract::ask::{Beyond, Dialect};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::leaf::parse;
-use firecrest_contract::{messages, openai};
+use firecrest_contract::messages;
 use firecrest_policy::lanes;
 use firecrest_policy::limits::{Command, Levels, Outcome, openai_headers, ratelimit_headers};
 use firecrest_policy::routing::{Alias, meant};
@@ -21,6 +21,7 @@ use crate::body::Body;
 use crate::host::{Host, Principal};
 use crate::lease::{Denial, WhenDry, denial};
 use crate::ledger::Ledger;
+use crate::refusal::{FALLBACK, envelope, id_header, new_id};
 use crate::route::{Route, presented, route};
 use crate::threads::{ThreadLimits, Threads};
 
@@ -92,22 +93,25 @@ impl<H: Host> Service<H> {
     /// Answers a request. Dropped before it is ready, or with its body, it stops whatever runs for it.
     pub async fn handle(&self, request: Request<Bytes>) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let id: Rc<str> = self.new_id().into();
+        let id: Rc<str> = new_id(|bytes| self.host.random(bytes)).into();
         let routed = route(&parts.method, parts.uri.path(), &parts.headers);
         let name = routed.route.as_ref().map_or("none", Route::name);
-        let dialect = *routed.dialect.as_ref().unwrap_or(&Dialect::Messages(Version::June2023));
+        let dialect = *routed.dialect.as_ref().unwrap_or(&FALLBACK);
         let mut exchange = Exchange {
             ledger: Ledger::new(&self.host, Rc::clone(&id), name),
             dialect,
             beta: parts.headers.contains_key("anthropic-beta") || parts.uri.query().is_some_and(|query| query.contains("beta=true")),
             headers: HeaderMap::new(),
         };
+        if let Some(method) = routed.allow {
+            exchange.headers.insert(header::ALLOW, text(method.as_str()));
+        }
         let answered = match (routed.dialect, routed.route) {
             (Err(error), _) | (_, Err(error)) => Err(error),
             (Ok(_), Ok(route)) => self.carry_out(&mut exchange, route, &parts.headers, parts.uri.query(), body).await,
         };
         let mut response = answered.unwrap_or_else(|error| exchange.refuse(&error));
-        exchange.headers.insert(exchange.id_header(), text(&id));
+        exchange.headers.insert(id_header(dialect), text(&id));
         for (name, value) in exchange.headers {
             if let Some(name) = name {
                 response.headers_mut().insert(name, value);
@@ -183,14 +187,6 @@ impl<H: Host> Service<H> {
         exchange.json(&messages::TokensCount { input_tokens: input, context_management: None })
     }
 
-    /// 96 random bits, as letters and digits.
-    fn new_id(&self) -> String {
-        const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-        let mut random = [0; 24];
-        self.host.random(&mut random);
-        random.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
-    }
-
     /// The model that a name means.
     fn alias<'a>(&'a self, name: &'a str) -> &'a str {
         match meant(&self.options.aliases, name) {
@@ -201,14 +197,6 @@ impl<H: Host> Service<H> {
 }
 
 impl<H: Host> Exchange<H> {
-    /// Clients of each dialect look for its own name.
-    fn id_header(&self) -> HeaderName {
-        HeaderName::from_static(match self.dialect {
-            Dialect::Messages(_) => "request-id",
-            Dialect::OpenAi => "x-request-id",
-        })
-    }
-
     fn levels(&mut self, levels: &Levels) {
         let headers = match self.dialect {
             Dialect::Messages(_) => ratelimit_headers(levels),
@@ -245,25 +233,10 @@ impl<H: Host> Exchange<H> {
         ApiError::new(ErrorKind::Api, "this path was taken for another dialect's")
     }
 
-    /// An error in the dialect's envelope, with the headers that clients act on.
+    /// An error's answer.
     fn refuse(&mut self, error: &ApiError) -> Response<Body> {
-        let status = match error.code {
-            Some("method_not_allowed") => StatusCode::METHOD_NOT_ALLOWED,
-            _ => StatusCode::from_u16(error.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-        };
-        self.ledger.ended(status.as_u16(), error.kind.name());
-        if let Some(milliseconds) = error.retry_after_ms {
-            self.headers.insert("retry-after-ms", HeaderValue::from(milliseconds));
-            self.headers.insert(header::RETRY_AFTER, HeaderValue::from(milliseconds.div_ceil(1000)));
-        }
-        if let Some(should) = error.should_retry {
-            self.headers.insert("x-should-retry", HeaderValue::from_static(if should { "true" } else { "false" }));
-        }
-        let body = match self.dialect {
-            Dialect::Messages(_) => serde_json::to_vec(&messages::ErrorBody::new(error, Some(self.ledger.id()))),
-            Dialect::OpenAi => serde_json::to_vec(&openai::error::ErrorBody::from(error)),
-        };
-        response(status, "application/json", Body::whole(body.unwrap_or_default().into()))
+        self.ledger.ended(error.status(), error.kind.name());
+        envelope(self.dialect, error, self.ledger.id()).map(Body::whole)
     }
 
     /// What no model said, as JSON.

@@ -1,6 +1,7 @@
 """schemathesis over docs/openapi.json: what the document says may be sent is sent, right and wrong, and what comes back must be what
 the document says."""
 
+import os
 from pathlib import Path
 
 import hypothesis
@@ -20,7 +21,7 @@ schema = schemathesis.openapi.from_path(str(DOCUMENT))
 @schema.exclude(path_regex="^/admin/|/count_tokens$").parametrize()
 @hypothesis.settings(
     # Drawing a body of such schemas takes longer than its answer.
-    max_examples=4,
+    max_examples=100 if os.environ.get("FIRECREST_FULL") == "1" else 4,
     deadline=None,
     derandomize=True,
     database=None,

@@ -52,7 +52,9 @@ fn wasm_target(missing: &mut Vec<String>) -> Result<(), String> {
 }
 
 fn debian_packages(missing: &mut Vec<String>) -> Result<(), String> {
-    let absent: Vec<&str> = PACKAGES.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(name, _)| *name).collect();
+    let mut absent: Vec<&str> = PACKAGES.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(name, _)| *name).collect();
+    // Python may have come from elsewhere: what it can do counts, not where it lies.
+    absent.extend((!makes_venvs()).then_some("python3-venv"));
     if absent.is_empty() {
         return Ok(());
     }
@@ -123,6 +125,37 @@ fn install_wasm_bindgen(missing: &mut Vec<String>) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether there is a Python that can make environments. Debian's can't by itself.
+pub(crate) fn makes_venvs() -> bool {
+    output(&mut command("python3", &["-c", "import ensurepip, venv"])).is_some()
+}
+
+/// Makes an environment and installs what pip is told. Whether both succeeded.
+fn venv(folder: &Path, install: &[&str]) -> Result<bool, String> {
+    let made = run(command("python3", &["-m", "venv"]).arg(folder))?;
+    let mut arguments = vec!["install", "--quiet", "--disable-pip-version-check"];
+    arguments.extend(install);
+    Ok(made && run(&mut command(folder.join("bin/pip"), &arguments))?)
+}
+
+/// The Python with the clients that tests/clients/python runs, exactly those of its lock file. `None` where they could not be installed.
+pub(crate) fn clients_python() -> Result<Option<PathBuf>, String> {
+    const LOCK: &str = "tests/clients/python/requirements.lock";
+    let folder = repository().join("target/venv/clients");
+    let (python, installed) = (folder.join("bin/python"), folder.join("requirements.lock"));
+    let lock = std::fs::read(repository().join(LOCK)).map_err(|e| format!("{LOCK}: {e}"))?;
+    let current = std::fs::read(&installed).is_ok_and(|installed| installed == lock);
+    if !(current && output(&mut command(&python, &["--version"])).is_some()) {
+        // Of another lock, or of a Python that is gone.
+        let _ = std::fs::remove_dir_all(&folder);
+        if !venv(&folder, &["--no-deps", "-r", LOCK])? {
+            return Ok(None);
+        }
+        std::fs::write(&installed, &lock).map_err(|e| format!("{}: {e}", installed.display()))?;
+    }
+    Ok(Some(python))
+}
+
 /// The Python with the oracles: `FIRECREST_PYTHON`, or `.venv` at the root of the checkout.
 pub(crate) fn oracle_python() -> Option<PathBuf> {
     let named = std::env::var_os("FIRECREST_PYTHON").map(PathBuf::from);
@@ -141,9 +174,7 @@ fn python_oracles(missing: &mut Vec<String>) -> Result<(), String> {
         return Ok(());
     }
     println!("setup: the oracles: llama.cpp is compiled once, about 8 minutes on two cores");
-    let made = run(&mut command("python3", &["-m", "venv", ".venv"]))?
-        && run(&mut command(".venv/bin/pip", &["install", "--quiet", "numpy", "gguf", "safetensors"]))?
-        && run(&mut llama_cpp("-DGGML_NATIVE=ON"))?;
+    let made = venv(&repository().join(".venv"), &["numpy", "gguf", "safetensors"])? && run(&mut llama_cpp("-DGGML_NATIVE=ON"))?;
     let works = || run(&mut command(".venv/bin/python", &["tests/oracle/llama_run.py", "runtime/models/chat.gguf"]));
     // Some hypervisors show AMX to programs and do not let it run.
     const WITHOUT_AMX: &str = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16";

@@ -46,6 +46,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "wasm32 borders", run: wasm_borders },
     Suite { name: "rust", run: rust },
     Suite { name: "clients", run: clients },
+    Suite { name: "python clients", run: python_clients },
     Suite { name: "page", run: page },
 ];
 
@@ -137,7 +138,7 @@ fn clients(_: &Context) -> Result<Outcome, String> {
     if !on_path("npm") {
         return Ok(Outcome::Skipped("npm is not on the path".into()));
     }
-    if !run(rust_tests().arg("--no-run"))? {
+    if !servers()? {
         return Ok(Outcome::Failed("the server does not build".into()));
     }
     let mut install = command("npm", &["ci", "--engine-strict=false"]);
@@ -147,9 +148,35 @@ fn clients(_: &Context) -> Result<Outcome, String> {
     }
     let mut test = command("npm", &["test"]);
     test.current_dir(repository().join("tests/clients"));
+    verdict(against_servers(&mut test), "see above")
+}
+
+/// The same in Python, and bodies that are wrong, and what docs/openapi.json says may be sent.
+fn python_clients(context: &Context) -> Result<Outcome, String> {
+    if !setup::makes_venvs() {
+        return Ok(Outcome::Skipped("no python3 that can make environments: cargo xtask setup, or install Debian's python3-venv".into()));
+    }
+    if !servers()? {
+        return Ok(Outcome::Failed("the server does not build".into()));
+    }
+    let Some(python) = setup::clients_python()? else {
+        return Ok(Outcome::Failed("pip could not install the clients".into()));
+    };
+    let mut test = command(python, &["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/clients/python"]);
+    context.prepare(&mut test);
+    test.env("HYPOTHESIS_STORAGE_DIRECTORY", repository().join("target/hypothesis"));
+    verdict(against_servers(&mut test), "see above")
+}
+
+/// Builds the servers that clients are tested against. Whether that succeeded.
+fn servers() -> Result<bool, String> {
+    run(rust_tests().arg("--no-run"))
+}
+
+/// Tells a suite of clients where they are.
+fn against_servers(test: &mut Command) -> &mut Command {
     let built = repository().join("target/release");
-    test.env("FIRECREST", built.join("firecrest")).env("FIRECREST_SCRIPTED", built.join("examples/scripted_server"));
-    verdict(&mut test, "see above")
+    test.env("FIRECREST", built.join("firecrest")).env("FIRECREST_SCRIPTED", built.join("examples/scripted_server"))
 }
 
 /// A bare page in headless Chromium runs the engine on wasm CPU and on WebGPU.

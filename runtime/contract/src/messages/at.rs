@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::ApiError;
+use crate::path::Path;
 
 /// A path, each step of which lives in the frame that took it.
 #[derive(Clone, Copy)]
@@ -35,19 +36,14 @@ impl<'a> At<'a> {
 
     /// What stands here is wrong.
     pub(super) fn invalid(&self, message: impl fmt::Display) -> ApiError {
-        ApiError::invalid(self.to_string(), message)
+        ApiError::invalid(self.path(), message)
     }
-}
-
-impl fmt::Display for At<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(up) = self.up {
-            write!(f, "{up}.")?;
-        }
+    /// As errors say it.
+    pub(super) fn path(&self) -> Path {
+        let up = self.up.map(At::path).unwrap_or_default();
         match self.step {
-            Step::Index(index) => write!(f, "{index}"),
-            // A caller's own key may be anything: it must not be taken for structure, nor flood a log.
-            Step::Key(name) => f.write_str(&crate::error::plain(name)),
+            Step::Index(index) => up.index(index),
+            Step::Key(name) => up.key(name),
         }
     }
 }

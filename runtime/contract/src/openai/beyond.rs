@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::ask::Beyond;
 use crate::leaf::Unknown;
+use crate::path::Path;
 
 /// More than so many of a kind are not listed: the first says enough, and a body must not become a list larger than itself.
 const MOST: usize = 64;
@@ -17,14 +18,14 @@ pub(super) struct Beyonds {
 
 impl Beyonds {
     /// This can't be left out without changing the answer.
-    pub(super) fn refuse(&mut self, path: impl Into<String>, why: impl Into<String>) {
+    pub(super) fn refuse(&mut self, path: impl Into<Path>, why: impl Into<String>) {
         if self.list.len() - self.hints < MOST {
             self.list.push(Beyond { path: path.into(), why: why.into(), hint: false });
         }
     }
 
     /// The answer is right without this.
-    pub(super) fn hint(&mut self, path: impl Into<String>, why: impl Into<String>) {
+    pub(super) fn hint(&mut self, path: impl Into<Path>, why: impl Into<String>) {
         if self.hints < MOST {
             self.hints += 1;
             self.list.push(Beyond { path: path.into(), why: why.into(), hint: true });
@@ -51,10 +52,7 @@ impl Beyonds {
             if *value == Value::Null || self.hints >= MOST {
                 continue;
             }
-            // A name may be anything: it must not flood a log.
-            let name = crate::error::plain(name);
-            let path = if at.is_empty() { name } else { format!("{at}.{name}") };
-            self.hint(path, "this is no parameter that is known here");
+            self.hint(Path::from(at).key(name), "this is no parameter that is known here");
         }
     }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ApiError, ErrorKind};
+use crate::path::{Path, Segment};
 
 /// An error's body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +35,7 @@ impl From<&ApiError> for ErrorBody {
             error: ErrorObject {
                 message: error.message.clone(),
                 r#type: error.kind.openai_name().to_owned(),
-                param: error.path.as_deref().map(param),
+                param: error.path.as_ref().map(param),
                 code: code(error).map(str::to_owned),
             },
         }
@@ -58,20 +59,23 @@ pub fn code(error: &ApiError) -> Option<&'static str> {
     })
 }
 
-/// A dotted path with its indexes in brackets: `messages.0.content` becomes `messages[0].content`.
-pub fn param(path: &str) -> String {
+/// A path with its indexes in brackets: `messages.0.content` becomes `messages[0].content`.
+pub fn param(path: &Path) -> String {
     let mut param = String::with_capacity(path.len() + 2);
-    for segment in path.split('.') {
-        if !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit()) {
-            param.push('[');
-            param.push_str(segment);
-            param.push(']');
-            continue;
+    for segment in path.segments() {
+        match segment {
+            Segment::Index(index) => {
+                param.push('[');
+                param.push_str(&index.to_string());
+                param.push(']');
+            }
+            Segment::Key(key) => {
+                if !param.is_empty() {
+                    param.push('.');
+                }
+                param.push_str(key);
+            }
         }
-        if !param.is_empty() {
-            param.push('.');
-        }
-        param.push_str(segment);
     }
     param
 }
@@ -82,10 +86,12 @@ mod tests {
 
     #[test]
     fn brackets() {
-        assert_eq!(param("messages.0.content.12.text"), "messages[0].content[12].text");
-        assert_eq!(param("stop.3"), "stop[3]");
-        assert_eq!(param("model"), "model");
-        assert_eq!(param(""), "");
+        let brackets = |path: &str| param(&path.into());
+        assert_eq!(brackets("messages.0.content.12.text"), "messages[0].content[12].text");
+        assert_eq!(brackets("stop.3"), "stop[3]");
+        assert_eq!(brackets("model"), "model");
+        assert_eq!(brackets(""), "");
+        assert_eq!(param(&Path::from("logit_bias").key("5")), "logit_bias.5");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::ask::{Role, Turn};
 use crate::error::ApiError;
+use crate::path::Path;
 
 /// Texts that may end an answer. OpenAI allows 4; each costs an automaton's step a byte.
 pub(super) const STOPS: usize = 64;
@@ -14,7 +15,7 @@ pub(super) const STOPS: usize = 64;
 const NAME: usize = 128;
 
 /// A number within bounds, both included. A parser reads no NaN, and none is let through.
-pub(super) fn number(path: &str, value: Option<f64>, low: f64, high: f64) -> Result<Option<f32>, ApiError> {
+pub(super) fn number(path: impl Into<Path>, value: Option<f64>, low: f64, high: f64) -> Result<Option<f32>, ApiError> {
     match value {
         None => Ok(None),
         Some(x) if (low..=high).contains(&x) => Ok(Some(x as f32)),
@@ -34,7 +35,7 @@ pub(super) fn count(path: &str, value: Option<i64>, low: u32, high: u32) -> Resu
     }
 }
 
-fn outside(path: &str, value: impl Display, low: impl Display, high: impl Display) -> ApiError {
+fn outside(path: impl Into<Path>, value: impl Display, low: impl Display, high: impl Display) -> ApiError {
     ApiError::invalid(path, format_args!("{value} is out of range; give {low} to {high}"))
 }
 
@@ -42,7 +43,7 @@ fn outside(path: &str, value: impl Display, low: impl Display, high: impl Displa
 pub(super) fn metadata(notes: Option<&Map<String, Value>>) -> Result<(), ApiError> {
     match notes.into_iter().flatten().find(|(_, value)| !value.is_string()) {
         Some((name, value)) => {
-            let path = format!("metadata.{}", crate::error::shown(name));
+            let path = Path::from("metadata").key(name);
             Err(ApiError::invalid(path, format_args!("expected a string, found {}", crate::leaf::kind_of(value))))
         }
         None => Ok(()),
@@ -54,8 +55,7 @@ pub(super) fn logit_bias(bias: Option<&Map<String, Value>>) -> Result<Vec<(u32, 
     let Some(bias) = bias else { return Ok(Vec::new()) };
     let mut list = Vec::with_capacity(bias.len());
     for (id, value) in bias {
-        let shown: String = id.chars().take(32).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        let path = format!("logit_bias.{shown}");
+        let path = Path::from("logit_bias").key(id);
         let token: u32 = id.parse().map_err(|_| ApiError::invalid(&path, "the key is not a token id; give whole numbers as keys"))?;
         let value = value.as_f64().ok_or_else(|| ApiError::invalid(&path, "expected a number from -100 to 100"))?;
         list.extend(number(&path, Some(value), -100.0, 100.0)?.map(|value| (token, value)));
@@ -63,7 +63,7 @@ pub(super) fn logit_bias(bias: Option<&Map<String, Value>>) -> Result<Vec<(u32, 
     // Two spellings of one id ("7", "07") would count twice.
     list.sort_by_key(|(id, _)| *id);
     match list.windows(2).find(|pair| matches!(pair, [(a, _), (b, _)] if a == b)) {
-        Some([(id, _), _]) => Err(ApiError::invalid(format!("logit_bias.{id}"), "this token id is given twice")),
+        Some([(id, _), _]) => Err(ApiError::invalid(Path::from("logit_bias").key(&id.to_string()), "this token id is given twice")),
         _ => Ok(list),
     }
 }

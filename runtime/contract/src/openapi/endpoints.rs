@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::shared::{Speaks, error, error_name, ids, limits, references};
+use super::shared::{Speaks, error, error_name, ids, limits, references, stalled, stalled_name};
 use crate::error::ErrorKind;
 use crate::error::ErrorKind::{
     Api, Authentication, Conflict, InvalidRequest, NotFound, Overloaded, Permission, RateLimit, Timeout, TooLarge,
@@ -221,8 +221,8 @@ const ENDPOINTS: &[Endpoint] = &[
         id: "loadModel",
         summary: "Load a model into memory",
         about: "For keys made with `--admin`. Answers when it is there.",
-        speaks: Speaks::OpenAi,
-        parameters: &["model"],
+        speaks: Speaks::Either,
+        parameters: &["model", "anthropic-version", "anthropic-beta"],
         takes: None,
         gives: Gives::Loaded,
         errors: FIND,
@@ -234,8 +234,8 @@ const ENDPOINTS: &[Endpoint] = &[
         id: "unloadModel",
         summary: "Let go of a model",
         about: "For keys made with `--admin`. A model that is not in memory is let go of already.",
-        speaks: Speaks::OpenAi,
-        parameters: &["model"],
+        speaks: Speaks::Either,
+        parameters: &["model", "anthropic-version", "anthropic-beta"],
         takes: None,
         gives: Gives::Loaded,
         errors: &[InvalidRequest, Authentication, Permission, NotFound, Conflict, RateLimit, Api],
@@ -307,7 +307,9 @@ pub(super) fn paths() -> Map<String, Value> {
 /// Every error that an endpoint answers with.
 pub(super) fn errors() -> Map<String, Value> {
     let all = ENDPOINTS.iter().flat_map(|endpoint| endpoint.errors.iter().map(|kind| (endpoint.speaks, *kind)));
-    all.map(|(speaks, kind)| (error_name(speaks, kind), error(speaks, kind))).collect()
+    let stalls = ENDPOINTS.iter().filter(|endpoint| endpoint.takes.is_some());
+    let stalls = stalls.map(|endpoint| (stalled_name(endpoint.speaks), stalled(endpoint.speaks)));
+    all.map(|(speaks, kind)| (error_name(speaks, kind), error(speaks, kind))).chain(stalls).collect()
 }
 
 fn operation(endpoint: &Endpoint) -> Value {
@@ -335,6 +337,10 @@ fn operation(endpoint: &Endpoint) -> Value {
     for kind in endpoint.errors {
         let reference = format!("#/components/responses/{}", error_name(endpoint.speaks, *kind));
         responses.insert(kind.status().to_string(), json!({ "$ref": reference }));
+    }
+    if endpoint.takes.is_some() {
+        let reference = format!("#/components/responses/{}", stalled_name(endpoint.speaks));
+        responses.insert("408".to_owned(), json!({ "$ref": reference }));
     }
     if endpoint.path == "/readyz" {
         let content = json!({ "text/plain; charset=utf-8": { "schema": { "type": "string" } } });

@@ -16,28 +16,43 @@ pub(super) enum Speaks {
     Plain,
 }
 
+impl Speaks {
+    /// The dialect of its errors: those who ask for plain text are refused as their headers say.
+    fn in_errors(self) -> Speaks {
+        match self {
+            Speaks::Plain => Speaks::Either,
+            speaks => speaks,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Speaks::Messages => "Messages",
+            Speaks::OpenAi => "OpenAi",
+            Speaks::Either => "Either",
+            Speaks::Plain => "Plain",
+        }
+    }
+}
+
 /// The component that describes an error of a dialect.
 pub(super) fn error_name(speaks: Speaks, kind: ErrorKind) -> String {
-    let prefix = match speaks {
-        Speaks::Messages | Speaks::Plain => "Messages",
-        Speaks::OpenAi => "OpenAi",
-        Speaks::Either => "Either",
-    };
-    format!("{prefix}{kind:?}")
+    format!("{}{kind:?}", speaks.in_errors().name())
+}
+
+/// The component that describes what becomes of a body of which no more comes.
+pub(super) fn stalled_name(speaks: Speaks) -> String {
+    format!("{}RequestTimeout", speaks.in_errors().name())
+}
+
+pub(super) fn stalled(speaks: Speaks) -> Value {
+    let about = "Nothing of the body came for `timeouts.body`. `invalid_request_error`.";
+    envelope(speaks.in_errors(), about, &ids(speaks.in_errors()))
 }
 
 /// An error of a dialect.
 pub(super) fn error(speaks: Speaks, kind: ErrorKind) -> Value {
-    let messages = json!({ "$ref": "#/components/schemas/ErrorBody" });
-    let openai = json!({ "$ref": "#/components/schemas/OpenAiErrorBody" });
-    // Before the path is looked at, there is no dialect yet.
-    let early = matches!(kind, ErrorKind::InvalidRequest | ErrorKind::Permission | ErrorKind::Api);
-    let schema = match speaks {
-        _ if kind == ErrorKind::TooLarge => messages,
-        Speaks::Messages | Speaks::Plain => messages,
-        Speaks::OpenAi if !early => openai,
-        Speaks::OpenAi | Speaks::Either => json!({ "anyOf": [openai, messages] }),
-    };
+    let speaks = speaks.in_errors();
     let mut names = ids(speaks);
     if matches!(kind, ErrorKind::RateLimit | ErrorKind::Overloaded) {
         names.extend(["retry-after", "retry-after-ms"]);
@@ -48,9 +63,20 @@ pub(super) fn error(speaks: Speaks, kind: ErrorKind) -> Value {
         ErrorKind::Authentication | ErrorKind::TooLarge => names,
         _ => names.into_iter().chain(limits(speaks)).collect(),
     };
+    envelope(speaks, &format!("{} `{}`{}", about(kind), kind.name(), named(speaks, kind)), &names)
+}
+
+fn envelope(speaks: Speaks, about: &str, headers: &[&str]) -> Value {
+    let messages = json!({ "$ref": "#/components/schemas/ErrorBody" });
+    let openai = json!({ "$ref": "#/components/schemas/OpenAiErrorBody" });
+    let schema = match speaks {
+        Speaks::Messages => messages,
+        Speaks::OpenAi => openai,
+        Speaks::Either | Speaks::Plain => json!({ "anyOf": [openai, messages] }),
+    };
     json!({
-        "description": format!("{} `{}`{}", about(kind), kind.name(), named(speaks, kind)),
-        "headers": references(&names),
+        "description": about,
+        "headers": references(headers),
         "content": { "application/json": { "schema": schema } },
     })
 }

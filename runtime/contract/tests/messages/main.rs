@@ -68,7 +68,7 @@ fn wrong_talk(messages: Value) -> String {
 
 /// Paths of what is beyond an ask, hints in brackets.
 fn beyond(ask: &Ask) -> Vec<String> {
-    ask.beyond.iter().map(|beyond| if beyond.hint { format!("({})", beyond.path) } else { beyond.path.clone() }).collect()
+    ask.beyond.iter().map(|beyond| if beyond.hint { format!("({})", beyond.path) } else { beyond.path.to_string() }).collect()
 }
 
 fn text(text: &str) -> Part {

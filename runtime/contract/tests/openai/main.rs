@@ -42,5 +42,5 @@ fn shown(ask: &Ask) -> String {
 fn split(error: ApiError) -> (String, String) {
     let path = error.path.clone().unwrap_or_default();
     let message = error.message.strip_prefix(&format!("{path}: ")).unwrap_or(&error.message).to_owned();
-    (path, message)
+    (path.to_string(), message)
 }

@@ -171,6 +171,15 @@ impl NativeHost {
     }
 }
 
+/// Fills this with bytes that nobody can guess.
+pub(super) fn random(out: &mut [u8]) {
+    if let Err(error) = getrandom::fill(out) {
+        // Ids that can be guessed would let one caller settle another's lease. There is nothing sensible to go on with.
+        tracing::error!(%error, "this system gives no random bytes");
+        std::process::abort();
+    }
+}
+
 impl Host for NativeHost {
     type Backend = AnyBackend;
 
@@ -183,11 +192,7 @@ impl Host for NativeHost {
     }
 
     fn random(&self, out: &mut [u8]) {
-        if let Err(error) = getrandom::fill(out) {
-            // Ids that can be guessed would let one caller settle another's lease. There is nothing sensible to go on with.
-            tracing::error!(%error, "this system gives no random bytes");
-            std::process::abort();
-        }
+        random(out);
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {

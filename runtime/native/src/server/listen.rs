@@ -9,8 +9,9 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use firecrest_contract::ask::Dialect;
 use firecrest_contract::error::{ApiError, ErrorKind, shown};
-use firecrest_contract::{messages, openai};
+use firecrest_service::refusal;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -20,7 +21,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
-use tower_http::timeout::RequestBodyTimeoutLayer;
+use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutError};
 
 use super::config::Config;
 use super::metrics::Metrics;
@@ -164,21 +165,15 @@ async fn metrics_text(State(shared): State<Shared>) -> Response {
 /// Everything else is the service's.
 async fn forward(State(shared): State<Shared>, request: Request<axum::body::Body>) -> Response {
     let (parts, body) = request.into_parts();
-    let openai = speaks_openai(&parts.uri, &parts.headers);
+    let dialect = refusal::dialect_of(&parts.uri, &parts.headers);
     let bytes = match Limited::new(body, shared.config.body_limit).collect().await {
         Ok(collected) => collected.to_bytes(),
-        Err(error) => {
-            let error = match error.is::<http_body_util::LengthLimitError>() {
-                true => ApiError::new(ErrorKind::TooLarge, format!("the body is larger than {} bytes", shared.config.body_limit)),
-                false => ApiError::new(ErrorKind::InvalidRequest, "the body did not come whole"),
-            };
-            return refusal(openai, &error);
-        }
+        Err(error) => return refuse(dialect, &not_whole(error.as_ref(), &shared.config)),
     };
     let (reply, answer) = oneshot::channel();
     let sent = shared.jobs.send(Job { request: Request::from_parts(parts, bytes), reply }).await;
     let Some(response) = (if sent.is_ok() { answer.await.ok() } else { None }) else {
-        return refusal(openai, &ApiError::new(ErrorKind::Api, "the service has stopped"));
+        return refuse(dialect, &ApiError::new(ErrorKind::Api, "the service has stopped"));
     };
     response.map(|reply| match reply {
         Reply::Whole(bytes) => axum::body::Body::from(bytes),
@@ -203,39 +198,44 @@ impl std::fmt::Display for Cut {
 
 impl std::error::Error for Cut {}
 
-/// An error from before the service heard of the request, in its caller's dialect.
-fn refusal(openai: bool, error: &ApiError) -> Response {
-    let status = StatusCode::from_u16(error.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = match openai {
-        true => serde_json::to_vec(&openai::error::ErrorBody::from(error)),
-        false => serde_json::to_vec(&messages::ErrorBody::new(error, None)),
-    };
-    (status, [(header::CONTENT_TYPE, "application/json")], body.unwrap_or_default()).into_response()
+/// Why a body is not there.
+fn not_whole(error: &(dyn std::error::Error + 'static), config: &Config) -> ApiError {
+    // What the layers say comes wrapped in one another's errors.
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    if error.is::<http_body_util::LengthLimitError>() {
+        return ApiError::new(ErrorKind::TooLarge, format!("the body is larger than {} bytes", config.body_limit));
+    }
+    if causes.any(|cause| cause.is::<TimeoutError>()) {
+        let message = format!("nothing more of the body came for {} seconds; send the request again", config.timeouts.body);
+        return ApiError::new(ErrorKind::InvalidRequest, message).code("request_timeout");
+    }
+    ApiError::new(ErrorKind::InvalidRequest, "the body did not come whole")
 }
 
-/// By path; elsewhere by a header that only clients of the Messages API send.
-fn speaks_openai(uri: &http::Uri, headers: &http::HeaderMap) -> bool {
-    let messages = uri.path().starts_with("/v1/messages") || headers.contains_key("anthropic-version") || headers.contains_key("x-api-key");
-    !messages
+/// An error from before the service heard of the request.
+fn refuse(dialect: Dialect, error: &ApiError) -> Response {
+    let id = refusal::new_id(super::host::random);
+    tracing::info!(id, status = error.status(), outcome = error.kind.name(), "request refused");
+    refusal::envelope(dialect, error, &id).map(axum::body::Body::from)
 }
 
 /// Refuses names and pages that we don't know: a page may point a name of its own at this machine, and would then be this server's origin.
 async fn known_names(State(shared): State<Shared>, request: Request<axum::body::Body>, next: axum::middleware::Next) -> Response {
-    let openai = speaks_openai(request.uri(), request.headers());
+    let dialect = || refusal::dialect_of(request.uri(), request.headers());
     if shared.config.listen.ip().is_loopback() {
         let host =
             request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).or(request.uri().authority().map(|a| a.as_str()));
         let name = host.map(without_port).unwrap_or_default();
         if !is_loopback_name(name) && !shared.config.hosts.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             let message = format!("this server is not called `{}`; add the name to `hosts` if it is", shown(name));
-            return refusal(openai, &ApiError::new(ErrorKind::Permission, message));
+            return refuse(dialect(), &ApiError::new(ErrorKind::Permission, message));
         }
     }
     if let Some(origin) = request.headers().get(header::ORIGIN)
         && !origin_allowed(&shared.config, origin)
     {
         let message = "pages of this origin may not call this server; add it to `origins` if they should";
-        return refusal(openai, &ApiError::new(ErrorKind::Permission, message));
+        return refuse(dialect(), &ApiError::new(ErrorKind::Permission, message));
     }
     next.run(request).await
 }
@@ -342,6 +342,64 @@ mod tests {
         };
         let (served, ()) = tokio::join!(serving, calling);
         served.expect("it ends");
+    }
+
+    /// What the server sends back for these bytes, until it closes.
+    fn exchange(address: SocketAddr, sent: &[u8]) -> String {
+        use std::io::{Read, Write};
+        let mut connection = std::net::TcpStream::connect(address).expect("a connection");
+        connection.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        connection.write_all(sent).expect("sent");
+        let mut received = Vec::new();
+        connection.read_to_end(&mut received).expect("an answer and its end");
+        String::from_utf8(received).expect("text")
+    }
+
+    #[test]
+    fn what_is_refused_before_the_service_hears_of_it_has_an_id_and_a_dialect() {
+        let mut config = Config { listen: ([127, 0, 0, 1], 0).into(), body_limit: 8, ..Config::default() };
+        config.timeouts.body = 0.05;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (listening, listens) = std::sync::mpsc::channel();
+        let server = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let listener = bind(config.listen).await.expect("a listener");
+                listening.send(listener.local_addr().expect("an address")).expect("somebody waits");
+                // Nobody takes what is sent on: the service has stopped.
+                let (jobs, _) = mpsc::channel(1);
+                serve(listener, Arc::new(config), jobs, Arc::new(Metrics::new()), async { drop(stopped.await) }).await;
+            });
+        });
+        let address = listens.recv().expect("an address");
+        let refused = |head: &str, body: &str| {
+            let answer = exchange(address, format!("POST {head}\r\nconnection: close\r\n\r\n{body}").as_bytes());
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+            let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
+            let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+            let id = header("request-id:").or(header("x-request-id:")).expect("an id");
+            assert_eq!((id.len(), header("content-type:").as_deref()), (24, Some("application/json")));
+            match header("request-id:") {
+                Some(id) => assert_eq!((&body["type"], &body["request_id"]), (&"error".into(), &id.into()), "{answer}"),
+                None => assert_eq!(body["error"].as_object().map(|error| error.len()), Some(4), "{answer}"),
+            }
+            (head[9..12].to_owned(), header("request-id:").is_some(), body["error"]["message"].as_str().expect("a message").to_owned())
+        };
+        for (path, messages) in [("/v1/messages", true), ("/v1/chat/completions", false)] {
+            let told = |status: &str, message: &str| (status.to_owned(), messages, message.to_owned());
+            let host = format!("{path} HTTP/1.1\r\nhost: localhost\r\n");
+            let refused = |more: &str, body: &str| refused(&format!("{host}{more}"), body);
+            assert_eq!(refused("content-length: 9", "123456789"), told("413", "the body is larger than 8 bytes"));
+            let slow = "nothing more of the body came for 0.05 seconds; send the request again";
+            assert_eq!(refused("content-length: 4", "12"), told("408", slow));
+            assert_eq!(refused("transfer-encoding: chunked", "zz\r\n"), told("400", "the body did not come whole"));
+            assert_eq!(refused("content-length: 2", "{}"), told("500", "the service has stopped"));
+            assert_eq!(refused("origin: https://evil.example", "").0, "403");
+        }
+        let stranger = refused("/v1/models HTTP/1.1\r\nhost: evil.example\r\nx-api-key: k", "");
+        assert_eq!((stranger.0.as_str(), stranger.1), ("403", true));
+        drop(stop);
+        server.join().expect("it stops");
     }
 
     #[test]

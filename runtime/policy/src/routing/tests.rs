@@ -13,7 +13,7 @@ fn query(wish: Option<Wish>, private: bool) -> Query<'static> {
 }
 
 fn refusing(mut standing: Standing, paths: &[&str]) -> Standing {
-    standing.refusals = paths.iter().map(|p| Refusal { path: (*p).to_owned(), why: "not here".to_owned() }).collect();
+    standing.refusals = paths.iter().map(|p| Refusal { path: (*p).into(), why: "not here".to_owned() }).collect();
     standing
 }
 

@@ -173,7 +173,7 @@ pub(super) fn error(error: &ApiError, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"type\":");
     json::string(error.kind.openai_name(), out);
     out.extend_from_slice(b",\"param\":");
-    nullable(error.path.as_deref().map(param).as_deref(), out);
+    nullable(error.path.as_ref().map(param).as_deref(), out);
     out.extend_from_slice(b",\"code\":");
     nullable(code(error), out);
     out.push(b'}');

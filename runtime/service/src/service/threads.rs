@@ -9,6 +9,7 @@ use firecrest_contract::messages::{
     CacheMiss, Diagnostics, DiagnosticsParam, MessageCreateParams, MessageParam, SystemParam, ThreadParam, ToolParam,
 };
 use firecrest_contract::openai::responses::{Asked as AskedResponse, Item, Request};
+use firecrest_contract::path::{Path, Segment};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -53,7 +54,7 @@ impl Before {
     pub(super) fn ask(&self, mut ask: Ask) -> Ask {
         let beyond = std::mem::take(&mut ask.beyond).into_iter().filter_map(|mut beyond| {
             if let Some(own) = self.own(&beyond.path) {
-                if own == self.root && beyond.hint {
+                if *own == *self.root && beyond.hint {
                     return None;
                 }
                 beyond.path = own;
@@ -61,7 +62,7 @@ impl Before {
             Some(beyond)
         });
         let hints = self.hints.iter().map(|name| Beyond {
-            path: format!("thread.{name}"),
+            path: Path::from("thread").key(name),
             why: "no such field is known here".to_owned(),
             hint: true,
         });
@@ -69,13 +70,12 @@ impl Before {
         ask
     }
 
-    fn own(&self, path: &str) -> Option<String> {
-        let rest = path.strip_prefix(self.root)?.strip_prefix('.')?;
-        let (index, rest) = rest.find('.').map_or((rest, ""), |dot| rest.split_at(dot));
-        let index: usize = index.parse().ok()?;
-        Some(match index.checked_sub(self.count) {
-            Some(index) => format!("{}.{index}{rest}", self.root),
-            None => self.root.to_owned(),
+    fn own(&self, path: &Path) -> Option<Path> {
+        let mut segments = path.segments();
+        let (Some(Segment::Key(root)), Some(Segment::Index(index))) = (segments.next(), segments.next()) else { return None };
+        (root == self.root).then(|| match index.checked_sub(self.count) {
+            Some(index) => segments.fold(Path::from(root).index(index), Path::step),
+            None => root.into(),
         })
     }
 }

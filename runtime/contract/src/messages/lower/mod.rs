@@ -226,7 +226,7 @@ impl Seen {
     fn refuse(&mut self, at: &At<'_>, why: &str) {
         if self.refusals < BEYOND {
             self.refusals += 1;
-            self.beyond.push(Beyond { path: at.to_string(), why: why.to_owned(), hint: false });
+            self.beyond.push(Beyond { path: at.path(), why: why.to_owned(), hint: false });
         }
     }
 
@@ -234,7 +234,7 @@ impl Seen {
     fn hint(&mut self, at: &At<'_>, why: &str) {
         if self.hints < BEYOND {
             self.hints += 1;
-            self.beyond.push(Beyond { path: at.to_string(), why: why.to_owned(), hint: true });
+            self.beyond.push(Beyond { path: at.path(), why: why.to_owned(), hint: true });
         }
     }
 

@@ -382,7 +382,7 @@ impl Stream {
                 out.extend_from_slice(b",\"message\":");
                 json::string(&error.message, out);
                 out.extend_from_slice(b",\"param\":");
-                nullable(error.path.as_deref().map(param).as_deref(), out);
+                nullable(error.path.as_ref().map(param).as_deref(), out);
             });
         }
         // What was said of a text was said; a call that is not whole must not look like one.
