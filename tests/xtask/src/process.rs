@@ -18,7 +18,14 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) 
 
 /// This cargo, in the root of the checkout.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
-    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
+    let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments);
+    // What the cargo that runs us says of this crate. Build scripts that look at such variables (ring's) would run again each time that somebody changes
+    // between `cargo xtask` and `cargo`, and all that stands on them be compiled again.
+    let of_ours = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_ours)) {
+        cargo.env_remove(name);
+    }
+    cargo
 }
 
 /// Runs to the end, output passed through. Whether it succeeded; an error where it could not be started.

@@ -39,10 +39,7 @@ impl Schemas {
         if let Some(known) = self.known.borrow().get(&text) {
             return known.clone();
         }
-        let properties = properties(schema);
-        if properties > MOST_PROPERTIES {
-            return Err(format!("the schema has {properties} properties; at most {MOST_PROPERTIES} can be held to, leave some out"));
-        }
+        Size::of(schema).check()?;
         let mut checker = self.checker.borrow_mut();
         let checker = match &mut *checker {
             Some(checker) => checker,
@@ -63,14 +60,62 @@ impl Schemas {
 /// Properties that a schema may have, in all its objects together: what it takes to compile grows with their square, and others wait for it.
 const MOST_PROPERTIES: usize = 256;
 
-fn properties(schema: &Value) -> usize {
-    match schema {
-        Value::Array(items) => items.iter().map(properties).sum(),
-        Value::Object(members) => {
-            let own = members.get("properties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
-            own + members.values().map(properties).sum::<usize>()
+/// Bytes of one text that a schema holds to (a value of `enum`, a pattern), for the same reason, and of all of them.
+const LONGEST_TEXT: usize = 8 << 10;
+const MOST_TEXT: usize = 128 << 10;
+
+/// What makes a schema dear.
+#[derive(Default)]
+struct Size {
+    properties: usize,
+    longest: usize,
+    text: usize,
+}
+
+impl Size {
+    fn of(schema: &Value) -> Size {
+        let mut size = Size::default();
+        size.add(schema);
+        size
+    }
+
+    fn add(&mut self, schema: &Value) {
+        match schema {
+            Value::Array(items) => items.iter().for_each(|item| self.add(item)),
+            Value::Object(members) => {
+                self.properties += members.get("properties").and_then(Value::as_object).map_or(0, Map::len);
+                for (name, value) in members {
+                    // What only people read costs nothing. A property may be called so too: then it is no text.
+                    if !(value.is_string() && matches!(name.as_str(), "description" | "title" | "$comment")) {
+                        self.add_text(name);
+                        self.add(value);
+                    }
+                }
+            }
+            Value::String(text) => self.add_text(text),
+            _ => {}
         }
-        _ => 0,
+    }
+
+    fn add_text(&mut self, text: &str) {
+        self.longest = self.longest.max(text.len());
+        self.text += text.len();
+    }
+
+    /// # Errors
+    /// What there is too much of.
+    fn check(&self) -> Result<(), String> {
+        let Size { properties, longest, text } = *self;
+        if properties > MOST_PROPERTIES {
+            return Err(format!("the schema has {properties} properties; at most {MOST_PROPERTIES} can be held to, leave some out"));
+        }
+        if longest > LONGEST_TEXT {
+            return Err(format!("the schema has a text of {longest} bytes; at most {LONGEST_TEXT} of one can be held to, shorten it"));
+        }
+        if text > MOST_TEXT {
+            return Err(format!("the schema's names and values have {text} bytes; at most {MOST_TEXT} can be held to, leave some out"));
+        }
+        Ok(())
     }
 }
 

@@ -181,3 +181,24 @@ fn errors_name_the_leaf() {
     none.tools.clear();
     assert!(wrong(&none, &HERMES).starts_with("tool_choice: "));
 }
+
+/// What would take long to compile is refused before: others wait for it.
+#[test]
+fn schemas_have_a_size() {
+    let schemas = Schemas::default();
+    let refused = |schema: Value| schemas.check(&schema).expect_err("too much");
+    let properties = |count: usize| {
+        let properties: Map<String, Value> = (0..count).map(|at| (format!("p{at}"), json!({ "type": "integer" }))).collect();
+        json!({ "type": "object", "properties": { "inside": { "type": "object", "properties": properties } } })
+    };
+    assert!(refused(properties(256)).contains("257 properties; at most 256"));
+    schemas.check(&properties(255)).expect("not too much");
+    assert!(refused(json!({ "enum": ["a".repeat(8193)] })).contains("a text of 8193 bytes"));
+    assert!(refused(json!({ "type": "string", "pattern": "a".repeat(8193) })).contains("8193 bytes"));
+    let values: Vec<String> = (0..20_000).map(|at| format!("value {at}")).collect();
+    assert!(refused(json!({ "enum": values })).contains("names and values have"));
+    // What only people read may be long; a property may be called as it is.
+    let described =
+        json!({ "type": "object", "description": "a".repeat(200_000), "properties": { "title": { "enum": ["a".repeat(8192)] } } });
+    schemas.check(&described).expect("not too much");
+}
