@@ -32,4 +32,6 @@ pub use device::{BackendKind, Device};
 #[cfg(feature = "server")]
 pub use engine_thread::EngineThread;
 pub use firecrest_engine as engine;
+#[cfg(feature = "server")]
+pub use server::Service;
 pub use sources::{EMBEDDED, open, open_adapter, sources};

@@ -170,8 +170,14 @@ async fn forward(State(shared): State<Shared>, request: Request<axum::body::Body
         Ok(collected) => collected.to_bytes(),
         Err(error) => return refuse(dialect, &not_whole(error.as_ref(), &shared.config)),
     };
+    pass(&shared.jobs, Request::from_parts(parts, bytes)).await
+}
+
+/// To the service and back.
+pub(super) async fn pass(jobs: &mpsc::Sender<Job>, request: Request<Bytes>) -> Response {
+    let dialect = refusal::dialect_of(request.uri(), request.headers());
     let (reply, answer) = oneshot::channel();
-    let sent = shared.jobs.send(Job { request: Request::from_parts(parts, bytes), reply }).await;
+    let sent = jobs.send(Job { request, reply }).await;
     let Some(response) = (if sent.is_ok() { answer.await.ok() } else { None }) else {
         return refuse(dialect, &ApiError::new(ErrorKind::Api, "the service has stopped"));
     };

@@ -14,6 +14,7 @@
 mod backend;
 pub mod config;
 mod host;
+mod in_process;
 mod listen;
 mod metrics;
 mod models;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use firecrest_policy::safety::rules::{Policy, STANDARD};
-use firecrest_service::service::{Options, Service};
+use firecrest_service::service::{self, Options};
 use tokio::sync::{mpsc, oneshot};
 
 use config::{Compat, Config, WhenDry};
@@ -36,6 +37,7 @@ use models::Models;
 use store::Store;
 
 pub use backend::Scripted;
+pub use in_process::{Builder, Service};
 
 /// Requests that wait for the service to look at them, which takes it microseconds each.
 const JOBS: usize = 1024;
@@ -123,20 +125,47 @@ impl Server {
         thread.join().map_err(|_| "the server's thread panicked".to_owned())
     }
 
+    /// The service alone, in this process.
+    fn in_process(self) -> Result<Service, String> {
+        let (started, starting) = std::sync::mpsc::sync_channel(1);
+        let (over, ended) = oneshot::channel::<()>();
+        let (jobs, taken) = mpsc::channel(JOBS);
+        let thread = std::thread::Builder::new().name("service".to_owned()).spawn(move || {
+            let _over = over;
+            let made = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|e| e.to_string());
+            let made = made.and_then(|runtime| self.made().map(|made| (runtime, made)));
+            match made {
+                Ok((runtime, Made { service, config, metrics })) => {
+                    let _ = started.send(Ok(Arc::clone(&metrics)));
+                    runtime.block_on(service_task::run(service, taken, metrics, config.timeouts.answer()));
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+        });
+        thread.map_err(|e| format!("no thread for the service: {e}"))?;
+        let metrics = starting.recv().map_err(|_| "the service's thread ended at once".to_owned())??;
+        Ok(Service::new(jobs, ended, metrics))
+    }
+
+    /// The service, made where it will run.
+    fn made(self) -> Result<Made, String> {
+        let Server { config, policy, scripted, store } = self;
+        let (config, metrics, began) = (Arc::new(config), Arc::new(Metrics::new()), Instant::now());
+        let models = Models::new(&config, scripted, Arc::clone(&metrics), began)?;
+        let host = NativeHost::new(&config, store, models, Arc::clone(&metrics), began)?;
+        let service = service::Service::new(std::rc::Rc::new(host), options(&config, policy));
+        Ok(Made { service, config, metrics })
+    }
+
     /// The server's thread. `started` hears where it listens, or why it does not; told `stopped`, it ends.
     async fn serve_here(self, started: oneshot::Sender<Result<SocketAddr, String>>, stopped: oneshot::Receiver<()>) {
-        let Server { config, policy, scripted, store } = self;
-        let metrics = Arc::new(Metrics::new());
         let made = async {
-            let listener = listen::bind(config.listen).await?;
+            let listener = listen::bind(self.config.listen).await?;
             let listen = listener.local_addr().map_err(|e| e.to_string())?;
-            let config = Arc::new(Config { listen, ..config });
-            let began = Instant::now();
-            let models = Models::new(&config, scripted, Arc::clone(&metrics), began)?;
-            let host = NativeHost::new(&config, store, models, Arc::clone(&metrics), began)?;
-            Ok((listener, Service::new(std::rc::Rc::new(host), options(&config, policy)), config))
+            let made = Server { config: Config { listen, ..self.config }, ..self }.made()?;
+            Ok((listener, made))
         };
-        let (listener, service, config) = match made.await {
+        let (listener, Made { service, config, metrics }) = match made.await {
             Ok(made) => made,
             Err(error) => return drop(started.send(Err(error))),
         };
@@ -148,6 +177,13 @@ impl Server {
             tokio::join!(service, listen::serve(listener, config, jobs, metrics, stop));
         }
     }
+}
+
+/// A service that is ready to run, on the thread that it was made on.
+struct Made {
+    service: service::Service<NativeHost>,
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
 }
 
 fn options(config: &Config, policy: Policy) -> Options {
