@@ -118,21 +118,27 @@ impl NativeHost {
         }
     }
 
-    /// Writes some of them, from behind a key on. The last one that was written; `None` at the end, and where nothing can be written.
-    async fn commit(&self, behind: Option<&str>) -> Option<Rc<str>> {
+    /// Some of them, from behind a key on, as they are to be written.
+    fn changed(&self, behind: Option<&str>) -> Vec<(Rc<str>, String)> {
         let range = (behind.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let mut dirty = self.dirty.borrow_mut();
         let changed: Vec<Rc<str>> = dirty.range::<str, _>(range).take(COMMIT).cloned().collect();
-        for key in &changed {
-            dirty.remove(key);
-        }
-        drop(dirty);
-        let (last, journal) = (changed.last().cloned()?, self.journal.as_ref()?);
         let accounts = self.accounts.borrow();
-        // Whoever holds a lease of this store is in this process, and will not be there when it is read again.
-        let state = |key: &Rc<str>| serde_json::to_string(&accounts.get(key)?.account.without_closed()).ok();
-        let states: Vec<_> = changed.iter().filter_map(|key| Some((Rc::clone(key), state(key)?))).collect();
-        drop(accounts);
+        let state = |key: Rc<str>| {
+            dirty.remove(&key);
+            // Whoever holds a lease of this store is in this process, and will not be there when it is read again.
+            let state = serde_json::to_string(&accounts.get(&key)?.account.without_closed()).ok()?;
+            Some((key, state))
+        };
+        changed.into_iter().filter_map(state).collect()
+    }
+
+    /// Writes some of them, from behind a key on. The last one that was written; `None` at the end, and where nothing can be written.
+    async fn commit(&self, behind: Option<&str>) -> Option<Rc<str>> {
+        let journal = self.journal.as_ref()?;
+        let states = self.changed(behind);
+        let changed: Vec<Rc<str>> = states.iter().map(|(key, _)| Rc::clone(key)).collect();
+        let last = changed.last().cloned()?;
         match journal.write(states.into_iter()).await {
             Ok(took) => {
                 self.metrics.store_write.observe(took.as_secs_f64());

@@ -204,7 +204,7 @@ fn a_journal_without_what_is_over() {
     for n in 0..100 {
         apply(&mut account, &tier, open(n, 10, 0));
         let total = Tally { input: Some(10), output: 0 };
-        apply(&mut account, &tier, Command::Settle { at: NOW + 1, lease: LeaseId(n.into()), total });
+        apply(&mut account, &tier, Command::Settle { at: NOW + 1, lease: LeaseId(n), total });
     }
     apply(&mut account, &tier, open(100, 500, 0));
     let journal = serde_json::to_string(&account.without_closed()).expect("JSON");
