@@ -1,6 +1,7 @@
 //! An ask under way: what the engine says of its sequences becomes neutral events.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -8,16 +9,17 @@ use std::task::{Context, Poll};
 use firecrest_contract::ask::Ask;
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::{Event, Finish, TokenLogprob, TokenText, Usage};
-use firecrest_engine::ErrorCode;
-use firecrest_engine::engine::{self, FinishReason, Logprobs};
+use firecrest_engine::engine::{self, FinishReason, Logprobs, Request};
 use firecrest_engine::text::Tokenizer;
+use firecrest_engine::{Error, ErrorCode};
 use futures_util::{Stream, StreamExt};
 
 use super::Held;
+use super::budget::Budget;
 use super::decode::Decoder;
-use super::driver::{Running, Told};
+use super::driver::{Running, Submitted, Told};
 use super::usage::prompt_usage;
-use crate::backend::Allowance;
+use crate::backend::{Allowance, busy};
 use crate::prompt::Breakpoint;
 use crate::tools::{Ending, Parser};
 
@@ -37,17 +39,38 @@ pub(super) struct Choice {
     pub(super) prompt: usize,
     /// While it lasts.
     pub(super) running: Option<Running>,
+    /// Its sequence was ended to end its thoughts, and the next is about to go on behind them.
+    pub(super) resuming: Option<Resuming>,
+    /// Of its thoughts.
+    pub(super) budget: Option<Budget>,
     pub(super) decoder: Decoder,
     pub(super) parser: Option<Parser>,
     /// Tokens it was allowed so far, and that came.
     pub(super) allowed: u32,
     pub(super) used: u32,
+    /// Of those that came, the ones of sequences before this one.
+    pub(super) before: u32,
+}
+
+/// A request on its way to the engine.
+pub(super) type Resuming = Pin<Box<dyn Future<Output = Result<Submitted, Error>>>>;
+
+impl Choice {
+    /// Whether more may come of it.
+    fn goes_on(&self) -> bool {
+        self.running.is_some() || self.resuming.is_some()
+    }
+
+    fn stop(&mut self) {
+        (self.running, self.resuming) = (None, None);
+    }
 }
 
 /// All answers to an ask. Dropping it cancels those under way.
 pub(super) struct Answer {
     pub(super) _held: Held,
     pub(super) ask: Rc<Ask>,
+    pub(super) submit: Rc<dyn Fn(Request, u32) -> Resuming>,
     pub(super) tokenizer: Tokenizer,
     pub(super) output: Allowance,
     pub(super) prompts: Vec<Asked>,
@@ -72,6 +95,15 @@ impl Stream for Answer {
             }
             let mut moved = false;
             for at in 0..this.choices.len() {
+                let resumed =
+                    this.choices.get_mut(at).and_then(|choice| choice.resuming.as_mut()).map(|resuming| resuming.as_mut().poll(context));
+                if let Some(Poll::Ready(submitted)) = resumed {
+                    moved = true;
+                    this.resumed(at, submitted);
+                    if this.ended {
+                        break;
+                    }
+                }
                 let Some(running) = this.choices.get_mut(at).and_then(|choice| choice.running.as_mut()) else { continue };
                 match running.poll_next_unpin(context) {
                     Poll::Pending => {}
@@ -84,7 +116,7 @@ impl Stream for Answer {
                     }
                 }
             }
-            if !this.ended && this.choices.iter().all(|choice| choice.running.is_none()) {
+            if !this.ended && !this.choices.iter().any(Choice::goes_on) {
                 this.end();
                 moved = true;
             }
@@ -121,8 +153,8 @@ impl Answer {
             engine::Event::Token { id, logprobs, .. } => self.token(at, id, logprobs),
             engine::Event::Done { reason, usage, .. } => {
                 if let Some(choice) = self.choices.get_mut(at) {
-                    choice.used = choice.used.max(usage.generated_tokens);
-                    choice.running = None;
+                    choice.used = choice.used.max(choice.before.saturating_add(usage.generated_tokens));
+                    choice.stop();
                 }
                 self.account();
                 self.done(at, reason);
@@ -157,13 +189,53 @@ impl Answer {
             parser.expect(bytes, TokenLogprob { token: token(id), logprob: logprobs.chosen, top });
         }
         parser.push(&text, &mut events);
+        let enough = choice.budget.as_mut().is_some_and(|budget| budget.spend(id, parser.is_thinking()));
         // The one call that may be is whole: whatever else would come is not wanted.
         let finished = parser.is_finished();
         self.queue.extend(events);
         if finished {
             self.finish(at, Ending::Complete, true);
+        } else if enough {
+            self.end_thoughts(at);
         }
         self.account();
+    }
+
+    /// A choice has thought enough: its sequence ends, its thoughts are ended for it, and another sequence goes on from there.
+    fn end_thoughts(&mut self, at: usize) {
+        let mut events = Vec::new();
+        let Some(choice) = self.choices.get_mut(at) else { return };
+        let (Some(budget), Some(parser)) = (choice.budget.take(), &mut choice.parser) else { return };
+        choice.running = None;
+        let (close, request) = budget.end();
+        for id in close {
+            choice.used += 1;
+            self.thinking += u64::from(parser.is_thinking());
+            let (text, bytes) = choice.decoder.push(id);
+            if self.ask.logprobs.is_some() {
+                // Nothing else could have come.
+                let token = TokenText(self.tokenizer.token_bytes(id).unwrap_or_default().to_vec());
+                parser.expect(bytes, TokenLogprob { token, logprob: 0.0, top: Vec::new() });
+            }
+            parser.push(&text, &mut events);
+        }
+        self.queue.extend(events);
+        // What it was allowed beyond that is shared out anew.
+        (choice.allowed, choice.before) = (choice.used, choice.used);
+        match request {
+            Some(request) => choice.resuming = Some((self.submit)(request, 0)),
+            None => self.finish(at, Ending::Cut(Finish::MaxTokens), false),
+        }
+    }
+
+    fn resumed(&mut self, at: usize, submitted: Result<Submitted, Error>) {
+        let Some(choice) = self.choices.get_mut(at) else { return };
+        choice.resuming = None;
+        match submitted {
+            Ok(Submitted::Running(running)) => choice.running = Some(running),
+            Ok(Submitted::Busy { retry_after }) => self.fault(busy(retry_after)),
+            Err(error) => self.fault(ApiError::new(ErrorKind::Api, format!("the answer could not go on: {}", error.message()))),
+        }
     }
 
     fn done(&mut self, at: usize, reason: FinishReason) {
@@ -196,7 +268,7 @@ impl Answer {
     fn finish(&mut self, at: usize, ending: Ending, stopped: bool) {
         let mut events = Vec::new();
         if let Some(choice) = self.choices.get_mut(at) {
-            choice.running = None;
+            choice.stop();
             if let Some(mut parser) = choice.parser.take() {
                 parser.push(&choice.decoder.finish(stopped), &mut events);
                 parser.finish(ending, &mut events);
@@ -214,7 +286,7 @@ impl Answer {
 
     fn fault(&mut self, error: ApiError) {
         self.ended = true;
-        self.choices.iter_mut().for_each(|choice| choice.running = None);
+        self.choices.iter_mut().for_each(Choice::stop);
         self.queue.push_back(Event::Fault(error));
     }
 
@@ -250,7 +322,7 @@ impl Answer {
             (free, count) = (free - more, count.saturating_sub(1));
             choice.allowed = choice.allowed.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
             match &choice.running {
-                Some(running) if more > 0 => running.allow(choice.allowed),
+                Some(running) if more > 0 => running.allow(choice.allowed - choice.before),
                 _ => {}
             }
             starved |= choice.used >= choice.allowed.max(1);

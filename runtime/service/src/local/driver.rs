@@ -16,7 +16,7 @@ use futures_util::{Stream, StreamExt};
 
 /// An engine from outside.
 #[allow(async_fn_in_trait, reason = "the service runs on one thread: its futures are not Send, and needn't be")]
-pub trait EnginePort {
+pub trait EnginePort: Clone + 'static {
     /// Asks for a request to be taken in, and so many tokens of it to be generated for now.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! The engine runs where its host puts it ([`drive`]): natively on a thread of its own, in a page in place. Reading, tokenising and rendering happen here.
 
 mod answer;
+mod budget;
 mod decode;
 mod driver;
 mod embed;
@@ -30,6 +31,7 @@ use crate::prompt::{Prompt, Prompter, refused};
 use crate::tools::grammar::{Hold, Schemas, Vocabulary, hold, holds_from_start};
 use crate::tools::{Body, GENERIC, Parser, Reading, ToolFormat};
 use answer::{AHEAD, Answer, Asked, Choice};
+use budget::Budget;
 use decode::Decoder;
 use usage::within_quota;
 
@@ -239,6 +241,15 @@ impl<P: EnginePort> Local<P> {
         format.chain(thoughts).filter(|mark| !mark.is_empty()).collect()
     }
 
+    /// What bounds the thoughts of an answer, where anything does.
+    fn budget(&self, ask: &Ask, request: &Request) -> Option<Budget> {
+        let Thinking::Budget { tokens, .. } = ask.thinking else { return None };
+        let thoughts = self.prompter.traits()?.thoughts.filter(|_| ask.raw.is_empty())?;
+        let options = firecrest_engine::text::EncodeOptions { add_special: false, parse_special: true };
+        let close = self.prompter.tokenizer().encode(&format!("\n{}\n\n", thoughts.close), options).ok()?;
+        Some(Budget::new(tokens, thoughts, close, request.clone()))
+    }
+
     /// Submits every sequence of an ask, and waits for the first to begin.
     async fn begin(&self, ask: &Rc<Ask>, grant: &Grant) -> Result<Answer, StartError> {
         self.check(ask).map_err(StartError::Refused)?;
@@ -247,6 +258,13 @@ impl<P: EnginePort> Local<P> {
         let mut answer = Answer {
             _held: Held::new(&self.held, grant.lane, u32::try_from(count).unwrap_or(u32::MAX)),
             ask: Rc::clone(ask),
+            submit: {
+                let port = self.port.clone();
+                Rc::new(move |request, allowance| {
+                    let port = port.clone();
+                    Box::pin(async move { port.submit(request, allowance).await })
+                })
+            },
             tokenizer: self.prompter.tokenizer().clone(),
             output: grant.output.clone(),
             prompts: Vec::new(),
@@ -282,6 +300,7 @@ impl<P: EnginePort> Local<P> {
                     priority: Priority { lane: grant.lane, deadline: grant.deadline, patience: grant.patience },
                     adapter: self.adapter,
                 };
+                let budget = self.budget(ask, &request);
                 let running = match self.port.submit(request, allowed).await {
                     Ok(Submitted::Running(running)) => running,
                     // Those begun already are cancelled with what is dropped here.
@@ -292,7 +311,17 @@ impl<P: EnginePort> Local<P> {
                 let decoder = Decoder::new(self.prompter.tokenizer(), &prompt.ids, &ask.stop, self.marks(&reading));
                 let random = Rc::clone(&self.lent.random);
                 let parser = Parser::new(reading, Box::new(move || call_id(&*random)));
-                answer.choices.push(Choice { prompt: at, running: Some(running), decoder, parser: Some(parser), allowed, used: 0 });
+                answer.choices.push(Choice {
+                    prompt: at,
+                    running: Some(running),
+                    resuming: None,
+                    budget,
+                    decoder,
+                    parser: Some(parser),
+                    allowed,
+                    used: 0,
+                    before: 0,
+                });
             }
             answer.prompts.push(Asked { tokens: prompt.ids.len() as u32, breakpoints, usage: None });
         }

@@ -31,6 +31,10 @@ fn engine() -> (Engine, Option<String>) {
 /// Runs what is asked of a backend beside the engine that serves it.
 fn with<T, F: Future<Output = T>>(run: impl FnOnce(Local<Handle>) -> F) -> T {
     let (engine, template) = engine();
+    with_template(engine, template, run)
+}
+
+fn with_template<T, F: Future<Output = T>>(engine: Engine, template: Option<String>, run: impl FnOnce(Local<Handle>) -> F) -> T {
     let facts = ModelFacts::of(&engine, template).expect("facts");
     let (handle, commands) = commands();
     let mut state = 7u64;
@@ -275,5 +279,66 @@ fn what_is_wrong_is_named() {
         assert_eq!(ends, if local.control("<|im_start|>").is_some() { 2 } else { 0 });
         let image = Ask { turns: vec![crate::asks::turn(Role::User, vec![Content::Beyond])], ..hello() };
         assert_eq!(local.check(&image).expect_err("an image").path.as_deref(), Some("messages.0"));
+    });
+}
+
+/// A template of a model that thinks. The one that ships does not, and so never ends what it is told are its thoughts.
+const THINKING: &str =
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: <think>\n{% endif %}";
+
+fn thought(events: &[Event], of: u32) -> String {
+    let texts = events.iter().filter_map(|event| match event {
+        Event::Thinking { choice, text, .. } if *choice == of => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect()
+}
+
+#[test]
+fn thoughts_end_where_their_budget_does() {
+    with_template(engine().0, Some(THINKING.to_owned()), async |local| {
+        let thinks = |thinking| Ask { thinking, max_tokens: Some(40), ..hello() };
+        let endless = all(&local, thinks(Thinking::Adaptive { hidden: false }), Grant::unlimited()).await;
+        assert!(thought(&endless, 0).len() > 20 && text(&endless, 0).is_empty(), "{endless:?}");
+        let budget = |tokens| thinks(Thinking::Budget { tokens, hidden: false });
+        for logprobs in [None, Some(1)] {
+            let events = all(&local, Ask { choices: 2, logprobs, ..budget(8) }, Grant::unlimited()).await;
+            for choice in [0, 1] {
+                let (thoughts, text) = (thought(&events, choice), text(&events, choice));
+                assert!(!thoughts.is_empty() && thought(&endless, 0).starts_with(thoughts.trim_end()), "{thoughts:?}");
+                assert!(thoughts.len() < 60 && !text.is_empty(), "{thoughts:?} {text:?}");
+            }
+            let usage = usage(&events);
+            assert!((16..40).contains(&usage.thinking) && usage.output <= 80, "{usage:?}");
+            if finishes(&events) == [Finish::MaxTokens, Finish::MaxTokens] {
+                assert_eq!(usage.output, 80);
+            }
+        }
+        // Granted bit by bit, it is the same.
+        let output = Allowance::new(3);
+        let grant = Grant { output: output.clone(), ..Grant::unlimited() };
+        let (ask, told) = (Rc::new(budget(8)), RefCell::new(Vec::new()));
+        let answering = async {
+            told.borrow_mut().extend(local.begin(&ask, &grant).await.unwrap_or_else(|e| panic!("{e:?}")).collect::<Vec<_>>().await)
+        };
+        let granting = async {
+            loop {
+                output.running_low(1).await;
+                output.raise(output.used() + 3);
+            }
+        };
+        pin_mut!(answering, granting);
+        select(answering, granting).await;
+        let (bitwise, whole) = (told.take(), all(&local, budget(8), Grant::unlimited()).await);
+        assert_eq!((thought(&bitwise, 0), text(&bitwise, 0)), (thought(&whole, 0), text(&whole, 0)));
+        assert_eq!(usage(&bitwise).output, usage(&whole).output);
+        // Nothing is left behind the thoughts.
+        let events = all(&local, Ask { max_tokens: Some(9), ..budget(8) }, Grant::unlimited()).await;
+        assert_eq!((finishes(&events), text(&events, 0)), (vec![Finish::MaxTokens], String::new()));
+        // What is held to a form is held to it from there on.
+        let schema = json!({ "enum": ["a fox"] });
+        let format = Some(Format::JsonSchema { name: None, schema });
+        let events = all(&local, Ask { format, ..budget(8) }, Grant::unlimited()).await;
+        assert_eq!((text(&events, 0).as_str(), finishes(&events)), ("\"a fox\"", vec![Finish::EndTurn]), "{events:?}");
     });
 }
