@@ -319,7 +319,8 @@ fn thoughts_end_where_their_budget_does() {
         let grant = Grant { output: output.clone(), ..Grant::unlimited() };
         let (ask, told) = (Rc::new(budget(8)), RefCell::new(Vec::new()));
         let answering = async {
-            told.borrow_mut().extend(local.begin(&ask, &grant).await.unwrap_or_else(|e| panic!("{e:?}")).collect::<Vec<_>>().await)
+            let events: Vec<Event> = local.begin(&ask, &grant).await.unwrap_or_else(|e| panic!("{e:?}")).collect().await;
+            told.replace(events);
         };
         let granting = async {
             loop {
