@@ -58,6 +58,7 @@ fn every_shared_vocabulary_gives_the_expected_ids() {
         assert_eq!(inputs.len(), outputs.len(), "{}", path.display());
         for (text, expected) in inputs.iter().zip(&outputs) {
             assert_eq!(&tokenizer.encode(text, PLAIN).unwrap(), expected, "{}: {text:?}", path.display());
+            assert!(tokenizer.fewest_tokens(text.len()) <= expected.len(), "{}: {text:?}", path.display());
             if !path.to_string_lossy().contains("bert") {
                 assert_eq!(&tokenizer.decode(expected, false), text, "{}", path.display());
             }
@@ -109,6 +110,21 @@ fn a_million_spaces_are_cut_and_merged_like_any_text() {
     let spaces = tokenizer.encode(&format!("{}x", " ".repeat(N)), PLAIN).unwrap();
     // All but the last space are a piece of their own, and that one belongs to the word.
     assert_eq!(spaces.last().and_then(|&id| tokenizer.token_text(id)), Some("Ġx"));
+}
+
+#[test]
+fn the_fewest_tokens_of_a_text_are_those_of_the_longest_one() {
+    for tokenizer in [shared("gpt-2"), shared("llama-spm"), shared("phi-3")].into_iter().flatten() {
+        let longest = (0..tokenizer.vocab_size() as u32).max_by_key(|&id| tokenizer.token_bytes(id).map_or(0, <[u8]>::len)).unwrap();
+        let text = String::from_utf8(tokenizer.token_bytes(longest).unwrap().repeat(1000)).unwrap();
+        assert_eq!(tokenizer.fewest_tokens(text.len()), 1000, "{tokenizer:?}");
+        assert!(tokenizer.encode(&text, PLAIN).unwrap().len() >= 1000, "{tokenizer:?}");
+        assert_eq!((tokenizer.fewest_tokens(0), tokenizer.fewest_tokens(1)), (0, 1));
+    }
+    // White space is nothing to it.
+    let Some(tokenizer) = shared("bert-bge") else { return };
+    assert_eq!(tokenizer.fewest_tokens(1 << 20), 0);
+    assert!(tokenizer.encode(&" ".repeat(1 << 10), PLAIN).unwrap().is_empty());
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod allowance;
 pub use allowance::Allowance;
 
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use firecrest_contract::ask::Ask;
@@ -72,7 +72,7 @@ pub type Events = Pin<Box<dyn Stream<Item = Unjudged>>>;
 /// Who can answer.
 #[allow(async_fn_in_trait, reason = "the service runs on one thread: its futures are not Send, and needn't be")]
 pub trait Backend {
-    /// Whether it can serve every field of an ask, without doing anything else. Hints in [`Ask::beyond`] count as served: whether they may be
+    /// Whether it can serve every field of an ask, without looking at what its texts say: one that can't fit whatever it says is refused too. Hints in [`Ask::beyond`] count as served: whether they may be
     /// dropped is the path's to decide.
     ///
     /// # Errors
@@ -86,19 +86,19 @@ pub trait Backend {
     ///
     /// # Errors
     /// An ask that it can't serve, as [`Backend::check`], or whose prompt is longer than the context.
-    async fn price(&self, ask: &Ask) -> Result<Price, ApiError>;
+    async fn price(&self, ask: &Arc<Ask>) -> Result<Price, ApiError>;
 
     /// Tokens of what is to become vectors.
     ///
     /// # Errors
     /// An ask that it can't serve: a model that makes none, an input longer than the context.
-    async fn embed_price(&self, ask: &EmbedAsk) -> Result<u64, ApiError>;
+    async fn embed_price(&self, ask: &Arc<EmbedAsk>) -> Result<u64, ApiError>;
 
     /// Makes vectors.
     ///
     /// # Errors
     /// As [`Backend::embed_price`]; what the engine failed with.
-    async fn embed(&self, ask: EmbedAsk, lane: u8) -> Result<Embedded, ApiError>;
+    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8) -> Result<Embedded, ApiError>;
 
     /// What it holds of what it may hold, where requests wait for each other. `None`: nobody waits there.
     fn queue(&self) -> Option<Queue>;
@@ -108,5 +108,5 @@ pub trait Backend {
     ///
     /// # Errors
     /// Nothing was produced.
-    async fn start(&self, ask: Rc<Ask>, grant: Grant) -> Result<Events, StartError>;
+    async fn start(&self, ask: Arc<Ask>, grant: Grant) -> Result<Events, StartError>;
 }

@@ -6,6 +6,7 @@
 pub mod host;
 pub mod service;
 
+pub mod aside;
 pub mod refusal;
 mod route;
 

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use firecrest_contract::ask::{Ask, Content, RawPrompt, Role, Thinking, ToolChoice};
@@ -105,7 +106,7 @@ impl Scripted {
         self.lines.get(said).or(self.lines.last()).cloned().unwrap_or_else(|| Line::Says(String::new()))
     }
 
-    fn answers(&self, ask: Rc<Ask>, output: Allowance) -> Result<impl Stream<Item = Event> + 'static, StartError> {
+    fn answers(&self, ask: Arc<Ask>, output: Allowance) -> Result<impl Stream<Item = Event> + 'static, StartError> {
         self.check(&ask).map_err(StartError::Refused)?;
         let (text, fault) = match self.line(&ask) {
             Line::Says(text) => (text, None),
@@ -232,7 +233,7 @@ impl Backend for Scripted {
         ids.iter().map(|id| format!("{id} ")).collect()
     }
 
-    async fn price(&self, ask: &Ask) -> Result<Price, ApiError> {
+    async fn price(&self, ask: &Arc<Ask>) -> Result<Price, ApiError> {
         self.check(ask)?;
         let input = prompt_words(ask);
         if input > self.context {
@@ -243,7 +244,7 @@ impl Backend for Scripted {
         Ok(Price { input, exactness: Exactness::Exact, output_cap: cap })
     }
 
-    async fn embed_price(&self, _: &EmbedAsk) -> Result<u64, ApiError> {
+    async fn embed_price(&self, _: &Arc<EmbedAsk>) -> Result<u64, ApiError> {
         Err(ApiError::invalid("model", "a script makes no vectors"))
     }
 
@@ -251,11 +252,11 @@ impl Backend for Scripted {
         None
     }
 
-    async fn embed(&self, ask: EmbedAsk, _: u8) -> Result<Embedded, ApiError> {
+    async fn embed(&self, ask: Arc<EmbedAsk>, _: u8) -> Result<Embedded, ApiError> {
         self.embed_price(&ask).await.map(|tokens| Embedded { vectors: Vec::new(), tokens })
     }
 
-    async fn start(&self, ask: Rc<Ask>, grant: Grant) -> Result<Events, StartError> {
+    async fn start(&self, ask: Arc<Ask>, grant: Grant) -> Result<Events, StartError> {
         Ok(Box::pin(self.answers(ask, grant.output)?.map(Unjudged::new)))
     }
 }
@@ -350,7 +351,7 @@ mod tests {
     use crate::asks::{ask, says, tool, turn};
 
     fn events(scripted: &Scripted, ask: Ask) -> Vec<Event> {
-        let answers = scripted.answers(Rc::new(ask), Allowance::unlimited()).unwrap_or_else(|e| panic!("{e:?}"));
+        let answers = scripted.answers(Arc::new(ask), Allowance::unlimited()).unwrap_or_else(|e| panic!("{e:?}"));
         answers.collect::<Vec<_>>().now_or_never().expect("nothing to wait for")
     }
 
@@ -416,14 +417,14 @@ mod tests {
         let told = events(&broken, ask(vec![says(Role::User, "Hi")]));
         assert_eq!(told.last(), Some(&Event::Fault(error)));
         let later = ask(vec![says(Role::User, "Hi"), says(Role::Assistant, "so"), says(Role::User, "And?")]);
-        assert!(matches!(broken.answers(Rc::new(later), Allowance::unlimited()), Err(StartError::Busy { .. })));
+        assert!(matches!(broken.answers(Arc::new(later), Allowance::unlimited()), Err(StartError::Busy { .. })));
     }
 
     #[test]
     fn it_waits_for_what_is_granted() {
         let output = Allowance::new(1);
         let scripted = Scripted::saying(&["one two three four"]);
-        let asked = Rc::new(ask(vec![says(Role::User, "Count.")]));
+        let asked = Arc::new(ask(vec![says(Role::User, "Count.")]));
         let answers = scripted.answers(asked, output.clone()).unwrap_or_else(|e| panic!("{e:?}"));
         let path = async {
             output.running_low(1).await;

@@ -16,7 +16,9 @@ use firecrest_policy::routing::{Alias, meant};
 use firecrest_policy::safety::rules::Policy;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::aside::aside;
 use crate::body::Body;
 use crate::host::{Host, Principal};
 use crate::lease::{Denial, WhenDry, denial};
@@ -143,8 +145,8 @@ impl<H: Host> Service<H> {
             Route::Responses => self.responses(exchange, &principal, &body).await,
             Route::Completions => self.completions(exchange, &principal, &body).await,
             Route::Embeddings => self.embeddings(exchange, &principal, &body).await,
-            Route::Moderations => self.moderations(exchange, &body),
-            Route::Moderate => self.moderate(exchange, &body),
+            Route::Moderations => self.moderations(exchange, &body).await,
+            Route::Moderate => self.moderate(exchange, &body).await,
             Route::Models => self.model_list(exchange, query),
             Route::Model(id) => self.model(exchange, &id),
             Route::RateLimits => self.rate_limits(exchange, &principal),
@@ -178,10 +180,21 @@ impl<H: Host> Service<H> {
         }
     }
 
-    async fn count_tokens(&self, exchange: &mut Exchange<H>, body: &[u8]) -> Outcomes {
-        let params: messages::CountTokensParams = parse(body)?;
+    /// Does what takes long by the length of a text, where that holds nobody up.
+    async fn aside<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+        aside(|work| self.host.offload(work), bytes, work).await
+    }
+
+    /// Reads a body.
+    async fn read<T: DeserializeOwned + Send + 'static>(&self, body: &Bytes) -> Result<T, ApiError> {
+        let body = body.clone();
+        self.aside(body.len(), move || parse(&body)).await?
+    }
+
+    async fn count_tokens(&self, exchange: &mut Exchange<H>, body: &Bytes) -> Outcomes {
+        let params: messages::CountTokensParams = self.read(body).await?;
         let Dialect::Messages(version) = exchange.dialect else { return Err(exchange.no_version()) };
-        let ask = messages::count_into_ask(params, version, messages::Options { relaxed: self.options.relaxed })?;
+        let ask = Arc::new(messages::count_into_ask(params, version, messages::Options { relaxed: self.options.relaxed })?);
         let (_, backend) = self.backend(&ask.model).await?;
         let input = self.price(exchange, &backend, &ask).await?.input;
         exchange.json(&messages::TokensCount { input_tokens: input, context_management: None })

@@ -2,8 +2,9 @@
 //!
 //! `load churn` opens a thousand streams with a thousand keys, leaves them at random bytes and reads some slowly, and checks that every stream ends, that
 //! nothing is leaked, and that accounts, metrics and callers agree to the token. `load overhead` measures what the path costs a request: the whole of it
-//! less a bare handler that gives back the same bytes, in one run. `load rate` measures any server, for peers; tests/benches/overhead.py does so with LiteLLM.
+//! less a bare handler that gives back the same bytes, in one run. `load beside` measures what one caller's long requests cost others. `load rate` measures any server, for peers; tests/benches/overhead.py does so with LiteLLM.
 
+mod beside;
 mod churn;
 mod http;
 mod open_loop;
@@ -31,6 +32,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
+    Beside(beside::Beside),
     Churn(churn::Churn),
     Overhead(overhead::Overhead),
     Rate(rate::Rate),
@@ -52,6 +54,7 @@ enum What {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().what {
+        What::Beside(beside) => beside.run(),
         What::Churn(churn) => churn.run(),
         What::Overhead(overhead) => overhead.run(),
         What::Rate(rate) => rate.run(),

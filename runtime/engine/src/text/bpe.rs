@@ -50,6 +50,11 @@ impl MergedBpe {
         Ok(MergedBpe { pre_tokenizer, behaviour, model })
     }
 
+    /// What the token that stands for a byte alone is called.
+    pub(super) fn name_of_byte(&self, byte: u8) -> String {
+        if self.behaviour.byte_level { char_of_byte(byte).to_string() } else { byte_token(byte) }
+    }
+
     pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
         let escaped = (!self.behaviour.byte_level).then(|| text.replace(' ', "▁"));
         let text = escaped.as_deref().unwrap_or(text);
@@ -132,6 +137,11 @@ impl ScoredBpe {
         escaped.extend(text.chars().map(|c| if c == ' ' { '▁' } else { c }));
         tokenize(&self.model, &escaped, ids)
     }
+}
+
+/// What SentencePiece calls the token of a byte.
+pub(super) fn byte_token(byte: u8) -> String {
+    format!("<0x{byte:02X}>")
 }
 
 fn tokenize(model: &BPE, piece: &str, ids: &mut Vec<u32>) -> Result<()> {

@@ -1,8 +1,9 @@
 //! [`Tokenizer`]: the one face of every vocabulary.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::bpe::{MergedBpe, ScoredBpe};
+use super::bpe::{MergedBpe, ScoredBpe, byte_token};
 use super::hugging_face::Pipeline;
 use super::special::{Fragment, SpecialTokens};
 use super::stream::TextStream;
@@ -48,6 +49,8 @@ pub(super) struct Listed {
     /// Put before and behind a text, where `add_special` asks for it.
     pub(super) first: Option<u32>,
     pub(super) last: Option<u32>,
+    /// Bytes of text that one token may stand for. `None` where text may be lost on its way.
+    pub(super) longest: Option<usize>,
 }
 
 pub(super) enum Model {
@@ -83,6 +86,15 @@ impl Tokenizer {
         match &self.0.encoder {
             Encoder::Listed(listed) => listed.encode(text, options),
             Encoder::Pipeline(pipeline) => pipeline.encode(text, options),
+        }
+    }
+
+    /// Tokens that a text of so many bytes without special tokens has at the least, whatever it says: what can't fit is known before it is encoded. 0 where nothing is known: a
+    /// WordPiece vocabulary drops white space and accents, a `tokenizer.json` what it likes, and one without all bytes what it can't write.
+    pub fn fewest_tokens(&self, bytes: usize) -> usize {
+        match &self.0.encoder {
+            Encoder::Listed(Listed { longest: Some(longest), .. }) => bytes.div_ceil((*longest).max(1)),
+            _ => 0,
         }
     }
 
@@ -183,6 +195,20 @@ impl std::fmt::Debug for Tokenizer {
             Encoder::Pipeline(_) => "tokenizer.json",
         };
         f.debug_struct("Tokenizer").field("model", &model).field("vocab_size", &self.vocab_size()).finish_non_exhaustive()
+    }
+}
+
+impl Model {
+    /// Whether every byte of a text becomes part of a token: whether there is one for each byte of UTF-8 alone. Others are dropped, or become one unknown token
+    /// together.
+    pub(super) fn loses_nothing(&self, vocabulary: &Vocabulary) -> bool {
+        let byte = |byte: u8| match self {
+            Model::Merged(model) => model.name_of_byte(byte),
+            Model::Scored(..) => byte_token(byte),
+            Model::Words(_) => String::new(),
+        };
+        let names: HashSet<&str> = vocabulary.iter().map(|(_, name, _)| name).collect();
+        !matches!(self, Model::Words(_)) && (0..=0xF4).filter(|b| !matches!(b, 0xC0 | 0xC1)).all(|b| names.contains(byte(b).as_str()))
     }
 }
 

@@ -105,6 +105,11 @@ impl Vocabulary {
         self.pieces.get(id as usize)
     }
 
+    /// Bytes of the longest text that one token stands for.
+    pub(super) fn longest_piece(&self) -> usize {
+        (0..self.len() as u32).filter_map(|id| Some(self.piece(id)?.len())).max().unwrap_or(0)
+    }
+
     pub(super) fn kind(&self, id: u32) -> Option<TokenKind> {
         self.kinds.get(id as usize).copied()
     }

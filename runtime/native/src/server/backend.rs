@@ -1,6 +1,6 @@
 //! What can answer here: a closed set.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use firecrest_contract::ask::Ask;
 use firecrest_contract::embed::{EmbedAsk, Embedded};
@@ -36,14 +36,14 @@ impl Backend for AnyBackend {
         }
     }
 
-    async fn price(&self, ask: &Ask) -> Result<Price, ApiError> {
+    async fn price(&self, ask: &Arc<Ask>) -> Result<Price, ApiError> {
         match self {
             AnyBackend::Local(local) => local.price(ask).await,
             AnyBackend::Scripted(scripted) => scripted.price(ask).await,
         }
     }
 
-    async fn embed_price(&self, ask: &EmbedAsk) -> Result<u64, ApiError> {
+    async fn embed_price(&self, ask: &Arc<EmbedAsk>) -> Result<u64, ApiError> {
         match self {
             AnyBackend::Local(local) => local.embed_price(ask).await,
             AnyBackend::Scripted(scripted) => scripted.embed_price(ask).await,
@@ -57,14 +57,14 @@ impl Backend for AnyBackend {
         }
     }
 
-    async fn embed(&self, ask: EmbedAsk, lane: u8) -> Result<Embedded, ApiError> {
+    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8) -> Result<Embedded, ApiError> {
         match self {
             AnyBackend::Local(local) => local.embed(ask, lane).await,
             AnyBackend::Scripted(scripted) => scripted.embed(ask, lane).await,
         }
     }
 
-    async fn start(&self, ask: Rc<Ask>, grant: Grant) -> Result<Events, StartError> {
+    async fn start(&self, ask: Arc<Ask>, grant: Grant) -> Result<Events, StartError> {
         match self {
             AnyBackend::Local(local) => local.start(ask, grant).await,
             AnyBackend::Scripted(scripted) => scripted.start(ask, grant).await,

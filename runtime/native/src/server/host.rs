@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use firecrest_contract::error::ApiError;
 use firecrest_policy::lanes::Class;
 use firecrest_policy::limits::{Account, Command, Millis, Outcome, Tier, apply};
+use firecrest_service::aside::Task;
 use firecrest_service::host::{Host, ModelCard, Principal, StoreError};
 use firecrest_service::record::Record;
 
@@ -18,6 +19,7 @@ use super::backend::AnyBackend;
 use super::config::{Config, TierConfig};
 use super::metrics::Metrics;
 use super::models::Models;
+use super::offload::Offload;
 use super::store::journal::Journal;
 use super::store::{Key, Store};
 
@@ -40,6 +42,7 @@ pub(super) struct NativeHost {
     /// Keys that were found, with the principals made of them.
     known: RefCell<Known>,
     models: Models,
+    offload: Offload,
     metrics: Arc<Metrics>,
     dirty: RefCell<BTreeSet<Rc<str>>>,
 }
@@ -77,6 +80,7 @@ impl NativeHost {
             tiers,
             anybody,
             known: RefCell::default(),
+            offload: models.offload().clone(),
             models,
             metrics,
             dirty: RefCell::default(),
@@ -207,6 +211,10 @@ impl Host for NativeHost {
 
     fn outlive(&self, task: impl Future<Output = ()> + 'static) {
         tokio::task::spawn_local(task);
+    }
+
+    fn offload(&self, work: Task) {
+        self.offload.run(work);
     }
 
     async fn find_key(&self, presented: Option<&str>) -> Result<Option<Rc<Principal>>, StoreError> {

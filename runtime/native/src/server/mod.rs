@@ -18,6 +18,7 @@ mod in_process;
 mod listen;
 mod metrics;
 mod models;
+mod offload;
 mod service_task;
 pub mod store;
 

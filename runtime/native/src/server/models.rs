@@ -19,6 +19,7 @@ use pollster::block_on;
 use super::backend::AnyBackend;
 use super::config::{Config, ModelConfig};
 use super::metrics::Metrics;
+use super::offload::Offload;
 use crate::{EMBEDDED, EngineThread};
 
 /// All models that are served.
@@ -28,6 +29,7 @@ pub(super) struct Models {
     budget: u64,
     metrics: Arc<Metrics>,
     clock: Clock,
+    offload: Offload,
 }
 
 struct Entry {
@@ -67,7 +69,12 @@ impl Models {
             entries.push(Entry::new(Some(model.clone()), card, State::Out, bytes));
         }
         let clock: Clock = Arc::new(move || began.elapsed());
-        Ok(Models { entries, budget: config.memory, metrics, clock })
+        Ok(Models { entries, budget: config.memory, metrics, clock, offload: Offload::new() })
+    }
+
+    /// Where backends do what takes long.
+    pub(super) fn offload(&self) -> &Offload {
+        &self.offload
     }
 
     /// Models that are to be there before anybody asks.
@@ -104,7 +111,13 @@ impl Models {
         if let Some(config) = entry.config.clone().filter(|_| entry.is_new()) {
             self.make_room(entry);
             // Goes on though its caller leaves: others may wait too.
-            tokio::task::spawn_local(load(Rc::clone(entry), config, Arc::clone(&self.clock), Arc::clone(&self.metrics)));
+            tokio::task::spawn_local(load(
+                Rc::clone(entry),
+                config,
+                Arc::clone(&self.clock),
+                Arc::clone(&self.metrics),
+                self.offload.clone(),
+            ));
         }
         loaded.await.unwrap_or_else(|_| Err(ApiError::new(ErrorKind::Api, "the model was not loaded; try again")))
     }
@@ -208,7 +221,7 @@ fn look_at(config: &ModelConfig) -> Result<(ModelCard, u64), String> {
 }
 
 /// Loads a model, and tells all who wait for it.
-async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, metrics: Arc<Metrics>) {
+async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, metrics: Arc<Metrics>, offload: Offload) {
     let (name, started, matryoshka) = (config.name(), Instant::now(), config.matryoshka);
     tracing::info!(model = name, "loading");
     let bytes = Arc::new(AtomicU64::new(0));
@@ -236,9 +249,9 @@ async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, metrics: Arc<
         )
     });
     let made = match spawned.await {
-        Ok(Ok(thread)) => {
-            Local::new(thread.port(), thread.facts(), lent()).map(|local| (thread, local.matryoshka(matryoshka))).map_err(|e| e.to_string())
-        }
+        Ok(Ok(thread)) => Local::new(thread.port(), thread.facts(), lent(offload))
+            .map(|local| (thread, local.matryoshka(matryoshka)))
+            .map_err(|e| e.to_string()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(error) => Err(error.to_string()),
     };
@@ -267,14 +280,14 @@ async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, metrics: Arc<
 }
 
 /// What backends may ask of this host.
-fn lent() -> Lent {
+fn lent(offload: Offload) -> Lent {
     let random = || {
         let mut bytes = [0; 8];
         // Seeds and ids that repeat would be seen, not harmful.
         let _ = getrandom::fill(&mut bytes);
         u64::from_le_bytes(bytes)
     };
-    Lent { wall: Box::new(wall), random: Rc::new(random) }
+    Lent { wall: Box::new(wall), random: Rc::new(random), offload: Box::new(move |work| offload.run(work)) }
 }
 
 fn wall() -> Option<WallTime> {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use firecrest_contract::ask::Ask;
@@ -69,7 +70,7 @@ impl Choice {
 /// All answers to an ask. Dropping it cancels those under way.
 pub(super) struct Answer {
     pub(super) _held: Held,
-    pub(super) ask: Rc<Ask>,
+    pub(super) ask: Arc<Ask>,
     pub(super) submit: Rc<dyn Fn(Request, u32) -> Resuming>,
     pub(super) tokenizer: Tokenizer,
     pub(super) output: Allowance,

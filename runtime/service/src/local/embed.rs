@@ -1,12 +1,15 @@
 //! Vectors of this machine's engine.
 
+use std::sync::Arc;
+
 use firecrest_contract::ask::RawPrompt;
 use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_engine::engine::{Embed, Event, FinishReason, Priority, Request};
-use firecrest_engine::text::EncodeOptions;
+use firecrest_engine::text::{EncodeOptions, Tokenizer};
 use futures_util::StreamExt;
 
+use crate::aside::aside;
 use crate::backend::busy;
 
 use super::{EnginePort, Local, Running, Submitted, Told};
@@ -19,7 +22,7 @@ impl<P: EnginePort> Local<P> {
     ///
     /// # Errors
     /// An input that is empty, of ids that the model does not have, or longer than the context.
-    pub(super) fn embed_prompts(&self, ask: &EmbedAsk) -> Result<Vec<Vec<u32>>, ApiError> {
+    pub(super) async fn embed_prompts(&self, ask: &Arc<EmbedAsk>) -> Result<Vec<Vec<u32>>, ApiError> {
         match ask.dimensions {
             Some(asked) if asked > self.width => {
                 return Err(ApiError::invalid("dimensions", format!("this model's vectors have {} numbers", self.width)));
@@ -30,31 +33,15 @@ impl<P: EnginePort> Local<P> {
             }
             _ => {}
         }
-        let tokenizer = self.prompter.tokenizer();
-        let ids = |(at, input): (usize, &RawPrompt)| {
-            let path = format!("input.{at}");
-            let ids = match input {
-                RawPrompt::Tokens(ids) => ids.clone(),
-                RawPrompt::Text(text) => {
-                    // What looks like a special token in a caller's text is text.
-                    let options = EncodeOptions { add_special: true, parse_special: false };
-                    tokenizer.encode(text, options).map_err(|e| ApiError::invalid(path.as_str(), e.message()))?
-                }
-            };
-            if ids.is_empty() {
-                return Err(ApiError::invalid(path, "there is no token in it"));
-            }
-            if ids.len() > self.context as usize {
-                let why = format!("input is too long: {} tokens > {} maximum; shorten it", ids.len(), self.context);
-                return Err(ApiError::invalid(path, why));
-            }
-            Ok(ids)
-        };
-        ask.inputs.iter().enumerate().map(ids).collect()
+        let tokenizer = self.prompter.tokenizer().clone();
+        let (room, bytes) = (self.context as usize, ask.inputs.iter().map(bytes).sum());
+        let ask = Arc::clone(ask);
+        let ids = move |(at, input): (usize, &RawPrompt)| ids(&tokenizer, input, room, &format!("input.{at}"));
+        aside(&self.lent.offload, bytes, move || ask.inputs.iter().enumerate().map(ids).collect()).await?
     }
 
-    pub(super) async fn embed_all(&self, ask: &EmbedAsk, lane: u8) -> Result<Embedded, ApiError> {
-        let prompts = self.embed_prompts(ask)?;
+    pub(super) async fn embed_all(&self, ask: &Arc<EmbedAsk>, lane: u8) -> Result<Embedded, ApiError> {
+        let prompts = self.embed_prompts(ask).await?;
         let tokens = prompts.iter().map(|ids| ids.len() as u64).sum();
         let mut vectors = Vec::with_capacity(prompts.len());
         for some in prompts.chunks(AT_ONCE) {
@@ -77,6 +64,37 @@ impl<P: EnginePort> Local<P> {
             }
         }
         Ok(Embedded { vectors, tokens })
+    }
+}
+
+fn bytes(input: &RawPrompt) -> usize {
+    match input {
+        RawPrompt::Text(text) => text.len(),
+        RawPrompt::Tokens(_) => 0,
+    }
+}
+
+/// Token ids of an input, which may have so many.
+fn ids(tokenizer: &Tokenizer, input: &RawPrompt, room: usize, path: &str) -> Result<Vec<u32>, ApiError> {
+    let too_long = |tokens: &str| ApiError::invalid(path, format!("input is too long: {tokens} tokens > {room} maximum; shorten it"));
+    let ids = match input {
+        RawPrompt::Tokens(ids) => ids.clone(),
+        RawPrompt::Text(text) => {
+            let fewest = tokenizer.fewest_tokens(text.len());
+            if fewest > room {
+                return Err(too_long(&format!("at least {fewest}")));
+            }
+            // What looks like a special token in a caller's text is text.
+            let options = EncodeOptions { add_special: true, parse_special: false };
+            tokenizer.encode(text, options).map_err(|e| ApiError::invalid(path, e.message()))?
+        }
+    };
+    if ids.is_empty() {
+        return Err(ApiError::invalid(path, "there is no token in it"));
+    }
+    match ids.len() > room {
+        true => Err(too_long(&ids.len().to_string())),
+        false => Ok(ids),
     }
 }
 

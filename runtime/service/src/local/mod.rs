@@ -7,6 +7,7 @@ mod budget;
 mod decode;
 mod driver;
 mod embed;
+mod length;
 mod usage;
 
 pub use driver::{Commands, EnginePort, Handle, Running, Submitted, Told, commands, drive};
@@ -14,6 +15,7 @@ pub use driver::{Commands, EnginePort, Handle, Running, Submitted, Told, command
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use firecrest_contract::ask::{Ask, Content, Role, Thinking, ToolChoice};
@@ -26,6 +28,7 @@ use firecrest_engine::{Error, ErrorCode};
 use firecrest_policy::safety::gate::Unjudged;
 use futures_util::StreamExt;
 
+use crate::aside::{Task, aside};
 use crate::backend::{Backend, Events, Exactness, Grant, Price, Queue, StartError};
 use crate::prompt::{Prompt, Prompter, refused};
 use crate::tools::grammar::{Hold, Schemas, Vocabulary, hold, holds_from_start};
@@ -33,6 +36,7 @@ use crate::tools::{Body, GENERIC, Parser, Reading, ToolFormat};
 use answer::{AHEAD, Answer, Asked, Choice};
 use budget::Budget;
 use decode::Decoder;
+use length::{bytes, fits, room, too_long};
 use usage::within_quota;
 
 /// What the backend must know of a model whose engine lives elsewhere.
@@ -73,12 +77,14 @@ pub struct Lent {
     pub wall: Box<dyn Fn() -> Option<WallTime>>,
     /// Random numbers, for ids and seeds.
     pub random: Rc<dyn Fn() -> u64>,
+    /// Does what takes long elsewhere, as [`Host::offload`](crate::host::Host::offload) does.
+    pub offload: Box<dyn Fn(Task)>,
 }
 
 /// Answers of this machine's engine.
 pub struct Local<P> {
     port: P,
-    prompter: Prompter,
+    prompter: Arc<Prompter>,
     context: u32,
     lent: Lent,
     adapter: Option<AdapterId>,
@@ -89,7 +95,7 @@ pub struct Local<P> {
     /// Sequences that are in the engine or on their way, by lane.
     held: Rc<Cell<[u32; 3]>>,
     /// Prompts made last, oldest first: an ask is priced, and then begun.
-    recent: RefCell<VecDeque<(Ask, Rc<Vec<Prompt>>)>>,
+    recent: RefCell<VecDeque<(Arc<Ask>, Arc<Vec<Prompt>>)>>,
 }
 
 /// So many sequences of a lane, for as long as it lives.
@@ -134,7 +140,7 @@ impl<P: EnginePort> Local<P> {
         let prompter = Prompter::new(facts.tokenizer.clone(), facts.template.as_deref())?;
         Ok(Local {
             port,
-            prompter,
+            prompter: Arc::new(prompter),
             context: facts.context,
             lent,
             adapter: None,
@@ -170,22 +176,24 @@ impl<P: EnginePort> Local<P> {
     ///
     /// # Errors
     /// Those of [`Prompter::prompts`], and a prompt that is longer than the context.
-    pub fn prompts(&self, ask: &Ask) -> Result<Rc<Vec<Prompt>>, ApiError> {
-        if let Some((_, prompts)) = self.recent.borrow().iter().find(|(known, _)| known == ask) {
-            return Ok(Rc::clone(prompts));
+    pub async fn prompts(&self, ask: &Arc<Ask>) -> Result<Arc<Vec<Prompt>>, ApiError> {
+        if let Some((_, prompts)) = self.recent.borrow().iter().find(|(known, _)| Arc::ptr_eq(known, ask) || known == ask) {
+            return Ok(Arc::clone(prompts));
         }
-        let prompts = Rc::new(self.prompter.prompts(ask, (self.lent.wall)())?);
-        let room = if ask.max_tokens == Some(0) { self.context as usize } else { (self.context as usize).saturating_sub(1) };
-        if let Some(long) = prompts.iter().find(|prompt| prompt.ids.len() > room) {
-            let path = if ask.raw.is_empty() { "messages" } else { "prompt" };
-            let why = format!("prompt is too long: {} tokens > {room} maximum; shorten it", long.ids.len());
-            return Err(ApiError::invalid(path, why));
+        let made = {
+            let (prompter, ask, now) = (Arc::clone(&self.prompter), Arc::clone(ask), (self.lent.wall)());
+            aside(&self.lent.offload, bytes(&ask), move || prompter.prompts(&ask, now)).await??
+        };
+        let room = room(ask, self.context);
+        if let Some(long) = made.iter().find(|prompt| prompt.ids.len() > room) {
+            return Err(too_long(ask, &long.ids.len().to_string(), room));
         }
+        let prompts = Arc::new(made);
         let mut recent = self.recent.borrow_mut();
         if recent.len() == KEPT {
             recent.pop_front();
         }
-        recent.push_back((ask.clone(), Rc::clone(&prompts)));
+        recent.push_back((Arc::clone(ask), Arc::clone(&prompts)));
         Ok(prompts)
     }
 
@@ -251,13 +259,13 @@ impl<P: EnginePort> Local<P> {
     }
 
     /// Submits every sequence of an ask, and waits for the first to begin.
-    async fn begin(&self, ask: &Rc<Ask>, grant: &Grant) -> Result<Answer, StartError> {
+    async fn begin(&self, ask: &Arc<Ask>, grant: &Grant) -> Result<Answer, StartError> {
         self.check(ask).map_err(StartError::Refused)?;
-        let prompts = self.prompts(ask).map_err(StartError::Refused)?;
+        let prompts = self.prompts(ask).await.map_err(StartError::Refused)?;
         let count = (prompts.len() as u64).saturating_mul(ask.choices.into());
         let mut answer = Answer {
             _held: Held::new(&self.held, grant.lane, u32::try_from(count).unwrap_or(u32::MAX)),
-            ask: Rc::clone(ask),
+            ask: Arc::clone(ask),
             submit: {
                 let port = self.port.clone();
                 Rc::new(move |request, allowance| {
@@ -362,6 +370,7 @@ impl<P: EnginePort> Backend for Local<P> {
                 return Err(ApiError::invalid(format!("messages.{}", ask.turns.len() - 1), why));
             }
         }
+        fits(ask, self.prompter.tokenizer(), self.context)?;
         self.hold(ask, None).map(drop)
     }
 
@@ -369,9 +378,9 @@ impl<P: EnginePort> Backend for Local<P> {
         self.prompter.tokenizer().decode(ids, false)
     }
 
-    async fn price(&self, ask: &Ask) -> Result<Price, ApiError> {
+    async fn price(&self, ask: &Arc<Ask>) -> Result<Price, ApiError> {
         self.check(ask)?;
-        let prompts = self.prompts(ask)?;
+        let prompts = self.prompts(ask).await?;
         let input = prompts.iter().map(|prompt| prompt.ids.len() as u64).sum();
         let cap = |prompt: &Prompt| {
             let room = u64::from(self.context).saturating_sub(prompt.ids.len() as u64);
@@ -380,8 +389,8 @@ impl<P: EnginePort> Backend for Local<P> {
         Ok(Price { input, exactness: Exactness::Exact, output_cap: prompts.iter().map(cap).sum() })
     }
 
-    async fn embed_price(&self, ask: &EmbedAsk) -> Result<u64, ApiError> {
-        Ok(self.embed_prompts(ask)?.iter().map(|ids| ids.len() as u64).sum())
+    async fn embed_price(&self, ask: &Arc<EmbedAsk>) -> Result<u64, ApiError> {
+        Ok(self.embed_prompts(ask).await?.iter().map(|ids| ids.len() as u64).sum())
     }
 
     fn queue(&self) -> Option<Queue> {
@@ -389,11 +398,11 @@ impl<P: EnginePort> Backend for Local<P> {
         Some(Queue { capacity: self.max_requests, waiting: self.held.get(), predicted_ttft: [0; 3] })
     }
 
-    async fn embed(&self, ask: EmbedAsk, lane: u8) -> Result<Embedded, ApiError> {
+    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8) -> Result<Embedded, ApiError> {
         self.embed_all(&ask, lane).await
     }
 
-    async fn start(&self, ask: Rc<Ask>, grant: Grant) -> Result<Events, StartError> {
+    async fn start(&self, ask: Arc<Ask>, grant: Grant) -> Result<Events, StartError> {
         let answer = self.begin(&ask, &grant).await?;
         Ok(Box::pin(answer.map(Unjudged::new)))
     }

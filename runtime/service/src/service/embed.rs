@@ -1,11 +1,12 @@
 //! Vectors.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use firecrest_contract::ask::ServiceTier;
 use firecrest_contract::error::ApiError;
 use firecrest_contract::event::Usage;
-use firecrest_contract::leaf::parse;
 use firecrest_contract::openai::embeddings;
 use firecrest_policy::limits::{Exactness, Price};
 
@@ -15,10 +16,10 @@ use crate::host::{Host, Principal};
 use crate::lease::Lease;
 
 impl<H: Host> Service<H> {
-    pub(super) async fn embeddings(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
-        let params: embeddings::Request = parse(body)?;
+    pub(super) async fn embeddings(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
+        let params: embeddings::Request = self.read(body).await?;
         let encoding = params.encoding_format.unwrap_or_default();
-        let ask = params.into_ask()?;
+        let ask = Arc::new(params.into_ask()?);
         if let Some(first) = ask.beyond.iter().find(|beyond| !beyond.hint) {
             return Err(ApiError::invalid(&first.path, &first.why));
         }

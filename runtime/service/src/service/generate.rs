@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use firecrest_contract::ask::{Ask, Dialect, RawPrompt, Thinking};
 use firecrest_contract::error::ApiError;
 use firecrest_contract::event::{Event, Finish};
-use firecrest_contract::leaf::parse;
 use firecrest_contract::{messages, openai};
 use firecrest_policy::limits::Price;
 use firecrest_policy::safety::gate::{Gate, GateOptions, Judged, Unjudged};
@@ -30,8 +30,8 @@ use crate::threads::Keeper;
 type Encode = Box<dyn FnOnce(Head, &Ask) -> Encoder>;
 
 impl<H: Host> Service<H> {
-    pub(super) async fn messages(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
-        let mut params: messages::MessageCreateParams = parse(body)?;
+    pub(super) async fn messages(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
+        let mut params: messages::MessageCreateParams = self.read(body).await?;
         let Dialect::Messages(version) = exchange.dialect else { return Err(exchange.no_version()) };
         let thread = self.thread(exchange, principal, &mut params)?;
         let diagnosed = params.diagnostics.clone();
@@ -56,37 +56,37 @@ impl<H: Host> Service<H> {
             let shape = encode::messages::Shape { beta, hidden_thinking, diagnostics, request_id: Some(id) };
             Encoder::messages(ask.stream, head, shape)
         };
-        self.generate(exchange, principal, ask, Box::new(encode), keeper).await
+        self.generate(exchange, principal, body.len(), ask, Box::new(encode), keeper).await
     }
 
-    pub(super) async fn chat(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
-        let params: openai::chat::Request = parse(body)?;
+    pub(super) async fn chat(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
+        let params: openai::chat::Request = self.read(body).await?;
         let usage = params.include_usage();
         let ask = params.into_ask()?;
         let encode =
             move |head, ask: &Ask| Encoder::chat(ask.stream, head, encode::chat::Shape { choices: ask.choices, include_usage: usage });
-        self.generate(exchange, principal, ask, Box::new(encode), None).await
+        self.generate(exchange, principal, body.len(), ask, Box::new(encode), None).await
     }
 
-    pub(super) async fn completions(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
-        let params: openai::completions::Request = parse(body)?;
+    pub(super) async fn completions(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
+        let params: openai::completions::Request = self.read(body).await?;
         let usage = params.include_usage();
         let ask = params.into_ask()?;
         let encode = move |head, ask: &Ask| {
             Encoder::completions(ask.stream, head, encode::completions::Shape { choices: ask.answers(), include_usage: usage })
         };
-        self.generate(exchange, principal, ask, Box::new(encode), None).await
+        self.generate(exchange, principal, body.len(), ask, Box::new(encode), None).await
     }
 
-    pub(super) async fn responses(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &[u8]) -> Outcomes {
-        let mut params: openai::responses::Request = parse(body)?;
+    pub(super) async fn responses(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
+        let mut params: openai::responses::Request = self.read(body).await?;
         let (before, place) = self.go_on(principal, &mut params)?;
         let mut asked = params.into_ask().map_err(|error| place.error(error))?;
         asked.ask = place.ask(asked.ask);
         let keeper = self.keeper(exchange, principal, &asked, before);
         let echo = asked.echo;
         let encode = move |head, ask: &Ask| Encoder::responses(ask.stream, head, encode::responses::Shape { echo });
-        self.generate(exchange, principal, asked.ask, Box::new(encode), keeper).await
+        self.generate(exchange, principal, body.len(), asked.ask, Box::new(encode), keeper).await
     }
 
     /// The model that is meant, and what serves it.
@@ -96,16 +96,18 @@ impl<H: Host> Service<H> {
     }
 
     /// Whether a backend can serve all that is asked, and what it takes. What was dropped is listed in a header.
-    pub(super) async fn price(&self, exchange: &mut Exchange<H>, backend: &H::Backend, ask: &Ask) -> Result<Price, ApiError> {
+    pub(super) async fn price(&self, exchange: &mut Exchange<H>, backend: &H::Backend, ask: &Arc<Ask>) -> Result<Price, ApiError> {
         backend.check(ask)?;
         exchange.drop_hints(&ask.beyond, self.options.lenient)?;
         backend.price(ask).await
     }
 
+    /// Answers an ask that came in so many bytes.
     async fn generate(
         &self,
         exchange: &mut Exchange<H>,
         principal: &Rc<Principal>,
+        bytes: usize,
         ask: Ask,
         encode: Encode,
         keeper: Option<Keeper>,
@@ -117,14 +119,19 @@ impl<H: Host> Service<H> {
         let head =
             Head { id: exchange.ledger.id().to_string(), model: ask.model.clone(), created: self.host.wall() / 1000, tier: place.tier };
         let encoder = encode(head, &ask);
+        let ask = Arc::new(ask);
         let answers = ask.answers();
         let gate = Gate::new(Arc::clone(&self.options.safety), GateOptions::of(&ask));
+        backend.check(&ask)?;
         let spelled = |prompt: &RawPrompt| match prompt {
             RawPrompt::Text(text) => text.clone(),
             RawPrompt::Tokens(ids) => backend.spelled(ids),
         };
         let prompts: Vec<String> = ask.raw.iter().map(spelled).collect();
-        let verdict = judge_input(&self.options.safety, &ask, &prompts, None);
+        let verdict = {
+            let (policy, ask) = (Arc::clone(&self.options.safety), Arc::clone(&ask));
+            self.aside(bytes, move || judge_input(&policy, &ask, &prompts, None)).await?
+        };
         exchange.ledger.judged(verdict.decision.clone());
         if verdict.decision.blocks() {
             let refusal = Finish::Refusal(verdict.decision.into_refusal());
@@ -154,7 +161,7 @@ impl<H: Host> Service<H> {
         lease.begins();
         let begun = {
             let backend = Rc::clone(&backend);
-            async move { backend.start(Rc::new(ask), grant).await }
+            async move { backend.start(ask, grant).await }
         };
         let since = self.host.monotonic();
         // The headers of a stream wait for its first event, but not for ever: what fails later is told in the stream.

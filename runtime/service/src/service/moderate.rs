@@ -1,32 +1,35 @@
 //! Judgements of text: by the same rules that judge what is asked and answered here.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use firecrest_contract::ask::{Content, Role, Turn};
-use firecrest_contract::error::ApiError;
-use firecrest_contract::leaf::parse;
+use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::moderation::{Category, Decision, ModerateAsk, Moderation};
 use firecrest_contract::openai::moderations::{Moderate, ModerateRequest, Moderations, Request};
 use firecrest_policy::safety::decision::{Action, By, Verdict};
 use firecrest_policy::safety::judge::judge_text;
-use firecrest_policy::safety::rules::Direction;
+use firecrest_policy::safety::rules::{Direction, Policy};
 
 use super::{Exchange, Outcomes, Service};
 use crate::host::Host;
 
 impl<H: Host> Service<H> {
-    pub(super) fn moderations(&self, exchange: &mut Exchange<H>, body: &[u8]) -> Outcomes {
-        let params: Request = parse(body)?;
+    pub(super) async fn moderations(&self, exchange: &mut Exchange<H>, body: &Bytes) -> Outcomes {
+        let params: Request = self.read(body).await?;
         let ask = refusable(exchange, params.into_ask()?, self.options.lenient)?;
-        let judged: Vec<Moderation> = ask.inputs.iter().map(|turns| self.judge(turns)).collect();
+        let judged = self.judged(body.len(), ask).await?;
         let id = exchange.ledger.id().to_string();
         exchange.json(&Moderations::new(&id, self.judge_name(), &judged))
     }
 
-    pub(super) fn moderate(&self, exchange: &mut Exchange<H>, body: &[u8]) -> Outcomes {
-        let params: ModerateRequest = parse(body)?;
+    pub(super) async fn moderate(&self, exchange: &mut Exchange<H>, body: &Bytes) -> Outcomes {
+        let params: ModerateRequest = self.read(body).await?;
         let ask = refusable(exchange, params.into_ask()?, self.options.lenient)?;
-        let judged = self.judge(ask.inputs.first().map_or(&[], Vec::as_slice));
+        let judged = self.judged(body.len(), ask).await?;
+        let Some(judged) = judged.first() else { return Err(ApiError::new(ErrorKind::Api, "nothing was judged")) };
         let id = exchange.ledger.id().to_string();
-        exchange.json(&Moderate::new(&id, self.judge_name(), &judged))
+        exchange.json(&Moderate::new(&id, self.judge_name(), judged))
     }
 
     /// What judged, with the revision of its rules.
@@ -34,44 +37,49 @@ impl<H: Host> Service<H> {
         format!("firecrest-rules-{}", self.options.safety.revisions().join("+"))
     }
 
-    fn judge(&self, turns: &[Turn]) -> Moderation {
-        let policy = &self.options.safety;
-        let name = |category: &firecrest_policy::safety::rules::Category| Category {
-            name: category.id.clone(),
-            openai: category.openai.clone(),
-            score: 0.0,
-            flagged: false,
-        };
-        let mut categories: Vec<Category> = policy.categories().iter().map(name).collect();
-        let mut gravest: Option<Verdict> = None;
-        for turn in turns {
-            let direction = if turn.role == Role::Assistant { Direction::Output } else { Direction::Input };
-            for text in turn.parts.iter().filter_map(|part| spoken(&part.content)) {
-                let verdict = judge_text(policy, direction, text, None);
-                for finding in &verdict.findings {
-                    let Some(category) = categories.iter_mut().find(|category| Some(&category.name) == finding.category.as_ref()) else {
-                        continue;
-                    };
-                    let score = match finding.by {
-                        By::Score(score) => score,
-                        By::Rule(_) | By::Fault(_) => 1.0,
-                    };
-                    category.score = category.score.max(score);
-                    category.flagged |= finding.action > Action::Pass;
-                }
-                if gravest.as_ref().is_none_or(|worst| verdict.decision.action > worst.decision.action) {
-                    gravest = Some(verdict);
-                }
+    /// Judges each input of what came in so many bytes.
+    async fn judged(&self, bytes: usize, ask: ModerateAsk) -> Result<Vec<Moderation>, ApiError> {
+        let policy = Arc::clone(&self.options.safety);
+        self.aside(bytes, move || ask.inputs.iter().map(|turns| judge(&policy, turns)).collect()).await
+    }
+}
+
+fn judge(policy: &Policy, turns: &[Turn]) -> Moderation {
+    let name = |category: &firecrest_policy::safety::rules::Category| Category {
+        name: category.id.clone(),
+        openai: category.openai.clone(),
+        score: 0.0,
+        flagged: false,
+    };
+    let mut categories: Vec<Category> = policy.categories().iter().map(name).collect();
+    let mut gravest: Option<Verdict> = None;
+    for turn in turns {
+        let direction = if turn.role == Role::Assistant { Direction::Output } else { Direction::Input };
+        for text in turn.parts.iter().filter_map(|part| spoken(&part.content)) {
+            let verdict = judge_text(policy, direction, text, None);
+            for finding in &verdict.findings {
+                let Some(category) = categories.iter_mut().find(|category| Some(&category.name) == finding.category.as_ref()) else {
+                    continue;
+                };
+                let score = match finding.by {
+                    By::Score(score) => score,
+                    By::Rule(_) | By::Fault(_) => 1.0,
+                };
+                category.score = category.score.max(score);
+                category.flagged |= finding.action > Action::Pass;
+            }
+            if gravest.as_ref().is_none_or(|worst| verdict.decision.action > worst.decision.action) {
+                gravest = Some(verdict);
             }
         }
-        let decided = gravest.map(|verdict| verdict.decision);
-        let decision = match decided.as_ref().map(|decided| decided.action) {
-            None | Some(Action::Pass) => Decision::Allow,
-            Some(Action::Flag) => Decision::Flag,
-            Some(Action::Block) => Decision::Block,
-        };
-        Moderation { categories, decision, rule: decided.and_then(|decided| decided.rule) }
     }
+    let decided = gravest.map(|verdict| verdict.decision);
+    let decision = match decided.as_ref().map(|decided| decided.action) {
+        None | Some(Action::Pass) => Decision::Allow,
+        Some(Action::Flag) => Decision::Flag,
+        Some(Action::Block) => Decision::Block,
+    };
+    Moderation { categories, decision, rule: decided.and_then(|decided| decided.rule) }
 }
 
 /// What is asked, if nothing of it is beyond what is judged here.

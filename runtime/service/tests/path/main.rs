@@ -1,6 +1,7 @@
 //! The whole path of requests, from bytes to bytes, on a host that is all in memory.
 
 mod answers;
+mod aside;
 mod faults;
 mod judged;
 mod limits;

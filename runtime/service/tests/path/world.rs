@@ -20,6 +20,7 @@ use firecrest_policy::limits::{Account, Command, Millis, Outcome, Tier, apply};
 use firecrest_policy::routing::Alias;
 use firecrest_policy::safety::decision::Action;
 use firecrest_policy::safety::rules::Policy;
+use firecrest_service::aside;
 use firecrest_service::backend::{Backend, Events, Grant, Price, Queue, StartError};
 use firecrest_service::body::Body;
 use firecrest_service::host::{Host, ModelCard, Principal, StoreError};
@@ -55,6 +56,10 @@ pub(crate) struct World {
     pub(crate) commands: RefCell<Vec<(Rc<str>, Command)>>,
     pub(crate) fails: RefCell<Fails>,
     pub(crate) key_fails: Cell<bool>,
+    /// Works that were handed over.
+    pub(crate) offloaded: Cell<usize>,
+    /// Those that nobody has begun, where they are not done at once.
+    pub(crate) threads: RefCell<Option<Vec<aside::Task>>>,
     /// How long the store takes, before and after it carries out a command.
     pub(crate) store_takes: Cell<[Duration; 2]>,
 }
@@ -84,7 +89,7 @@ pub(crate) struct Bench {
     /// Answers under way.
     pub(crate) running: Rc<Cell<usize>>,
     /// What was asked last.
-    pub(crate) asked: RefCell<Option<Rc<Ask>>>,
+    pub(crate) asked: RefCell<Option<Arc<Ask>>>,
     world: Weak<World>,
 }
 
@@ -130,11 +135,11 @@ impl Backend for Bench {
         ids.iter().map(|id| format!("{id} ")).collect()
     }
 
-    async fn price(&self, ask: &Ask) -> Result<Price, ApiError> {
+    async fn price(&self, ask: &Arc<Ask>) -> Result<Price, ApiError> {
         self.script.price(ask).await
     }
 
-    async fn embed_price(&self, ask: &EmbedAsk) -> Result<u64, ApiError> {
+    async fn embed_price(&self, ask: &Arc<EmbedAsk>) -> Result<u64, ApiError> {
         self.script.embed_price(ask).await
     }
 
@@ -142,12 +147,12 @@ impl Backend for Bench {
         self.queue.get()
     }
 
-    async fn embed(&self, ask: EmbedAsk, lane: u8) -> Result<Embedded, ApiError> {
+    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8) -> Result<Embedded, ApiError> {
         self.script.embed(ask, lane).await
     }
 
-    async fn start(&self, ask: Rc<Ask>, grant: Grant) -> Result<Events, StartError> {
-        *self.asked.borrow_mut() = Some(Rc::clone(&ask));
+    async fn start(&self, ask: Arc<Ask>, grant: Grant) -> Result<Events, StartError> {
+        *self.asked.borrow_mut() = Some(Arc::clone(&ask));
         self.running.set(self.running.get() + 1);
         let running = Running(Rc::clone(&self.running));
         if let (Some(world), false) = (self.world.upgrade(), self.takes.get().is_zero()) {
@@ -184,6 +189,14 @@ impl Host for World {
 
     fn outlive(&self, task: impl Future<Output = ()> + 'static) {
         self.tasks.borrow_mut().push(Box::pin(task));
+    }
+
+    fn offload(&self, work: aside::Task) {
+        self.offloaded.set(self.offloaded.get() + 1);
+        match self.threads.borrow_mut().as_mut() {
+            None => work(),
+            Some(waiting) => waiting.push(work),
+        }
     }
 
     async fn find_key(&self, presented: Option<&str>) -> Result<Option<Rc<Principal>>, StoreError> {
@@ -264,6 +277,8 @@ impl World {
             commands: RefCell::default(),
             fails: RefCell::new(Box::new(|_, _| false)),
             key_fails: Cell::new(false),
+            offloaded: Cell::default(),
+            threads: RefCell::default(),
             store_takes: Cell::default(),
         });
         world.key("k", Tier::default());
@@ -359,6 +374,11 @@ impl World {
         let due = self.waiting.replace(later);
         due.into_values().for_each(Waker::wake);
         true
+    }
+
+    /// Lets everybody else go on as far as they can.
+    pub(crate) fn sleep_once(&self) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(self.sleep(Duration::from_millis(1)))
     }
 
     /// So much time passes.

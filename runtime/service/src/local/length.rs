@@ -1,0 +1,73 @@
+//! How long asks are, as far as that is known before they are tokenised.
+
+use firecrest_contract::ask::{Ask, Content, RawPrompt, Role};
+use firecrest_contract::error::ApiError;
+use firecrest_engine::text::Tokenizer;
+use serde_json::Value;
+
+/// Tokens that a prompt of an ask may have.
+pub(super) fn room(ask: &Ask, context: u32) -> usize {
+    // One is left for the answer, where there is to be one.
+    (context as usize).saturating_sub(usize::from(ask.max_tokens != Some(0)))
+}
+
+/// Refuses what is longer than the context whatever it says, before anybody reads it.
+pub(super) fn fits(ask: &Ask, tokenizer: &Tokenizer, context: u32) -> Result<(), ApiError> {
+    let fewest = match ask.raw.is_empty() {
+        true => tokenizer.fewest_tokens(certain_bytes(ask)),
+        false => {
+            let fewest = |raw: &RawPrompt| match raw {
+                RawPrompt::Text(text) => tokenizer.fewest_tokens(text.trim().len()),
+                RawPrompt::Tokens(ids) => ids.len(),
+            };
+            ask.raw.iter().map(fewest).max().unwrap_or(0)
+        }
+    };
+    match fewest > room(ask, context) {
+        true => Err(too_long(ask, &format!("at least {fewest}"), room(ask, context))),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn too_long(ask: &Ask, tokens: &str, room: usize) -> ApiError {
+    let path = if ask.raw.is_empty() { "messages" } else { "prompt" };
+    ApiError::invalid(path, format!("prompt is too long: {tokens} tokens > {room} maximum; shorten it"))
+}
+
+/// Bytes of what is said that every template writes: not those of answers, of which some leave out thoughts, nor white space around a text.
+fn certain_bytes(ask: &Ask) -> usize {
+    let turns = ask.turns.iter().filter(|turn| turn.role != Role::Assistant);
+    let texts = turns.flat_map(|turn| &turn.parts).map(|part| match &part.content {
+        Content::Text(text) | Content::ToolResult { text, .. } | Content::Document { text, .. } => text.trim().len(),
+        _ => 0,
+    });
+    texts.sum()
+}
+
+/// Bytes that have to be read to make prompts of an ask.
+pub(super) fn bytes(ask: &Ask) -> usize {
+    let parts = ask.turns.iter().flat_map(|turn| &turn.parts).map(|part| match &part.content {
+        Content::Text(text) | Content::ToolResult { text, .. } | Content::Document { text, .. } | Content::Thinking { text, .. } => {
+            text.len()
+        }
+        // About what its members take.
+        Content::ToolUse { input, .. } => size(input),
+        Content::Beyond => 0,
+    });
+    let tools = ask.tools.iter().map(|tool| size(&tool.schema) + tool.description.as_ref().map_or(0, String::len));
+    let raw = ask.raw.iter().map(|raw| match raw {
+        RawPrompt::Text(text) => text.len(),
+        RawPrompt::Tokens(_) => 0,
+    });
+    parts.chain(tools).chain(raw).sum()
+}
+
+/// About the bytes that a value takes as text.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| 1 + size(item)).sum::<usize>() + 2,
+        Value::Object(members) => members.iter().map(|(name, value)| name.len() + 4 + size(value)).sum::<usize>() + 2,
+        Value::Null | Value::Bool(_) | Value::Number(_) => 4,
+    }
+}
