@@ -107,7 +107,7 @@ fn beyond_f64(text: &str) -> bool {
 #[test]
 fn what_is_valid_is_reached_and_what_is_drawn_is_valid() {
     let Some((tokenizer, data)) = tokenizer("grammar: the JSON Schema suite") else { return };
-    let mut compiler = Compiler::new(&tokenizer, 512).unwrap();
+    let compiler = Compiler::new(&tokenizer, 512);
     let end = tokenizer.end_of_generation()[0];
     let (mut compiled, mut reached, mut drawn, mut beyond, mut refused) = (0, 0, 0, 0, 0);
     let mut failures = Vec::new();
@@ -277,9 +277,26 @@ fn enter(engine: &mut Engine) {
 }
 
 #[test]
+fn grammars_are_compiled_on_any_thread_for_all() {
+    let Some((tokenizer, _)) = tokenizer("grammar: threads") else { return };
+    let compiler = Compiler::new(&tokenizer, 512);
+    let constraints = ["a+", "b+", "a+"].map(|regex| Constraint { grammar: Grammar::Regex(regex.into()), trigger: Trigger::Start });
+    let masks: Vec<Vec<u32>> = std::thread::scope(|scope| {
+        let threads = constraints.each_ref().map(|constraint| {
+            let compiler = compiler.clone();
+            scope.spawn(move || compiler.compile(constraint).expect("compiles").allowed().expect("goes on").expect("holds").to_vec())
+        });
+        threads.map(|thread| thread.join().expect("no panic")).into()
+    });
+    let mut here = compiler.compile(&constraints[1]).expect("compiles");
+    assert_eq!(here.allowed().expect("goes on"), Some(masks[1].as_slice()));
+    assert!(masks[0] == masks[2] && masks[0] != masks[1]);
+}
+
+#[test]
 fn what_cannot_be_compiled_is_refused_by_place() {
     let Some((tokenizer, data)) = tokenizer("grammar: refusals") else { return };
-    let mut compiler = Compiler::new(&tokenizer, 512).unwrap();
+    let compiler = Compiler::new(&tokenizer, 512);
     let cases = [
         (json!({ "properties": { "a": { "type": "strin" } } }), "#/properties/a/type"),
         (json!({ "type": "object", "properties": { "a": { "items": { "pattern": "(" } } } }), "#/properties/a/items/pattern"),

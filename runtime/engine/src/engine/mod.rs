@@ -73,7 +73,7 @@ pub struct Engine {
     /// What the last step left, kept for its memory.
     outputs: Outputs,
     clock: Option<Clock>,
-    /// Made for the first request that has a grammar.
+    /// `None` where the model has no tokenizer.
     grammars: Option<grammar::Compiler>,
     tracing: bool,
     traces: Vec<StepTrace>,
@@ -159,6 +159,7 @@ impl Engine {
         };
         let steps_in_flight = if limits.device_draws { options.steps_in_flight } else { 1 };
         let schedule = Schedule::new(limits, KvCache::new(&groups));
+        let grammars = tokenizer.as_ref().map(|tokenizer| grammar::Compiler::new(tokenizer, model.config.vocab));
         Ok(Engine {
             model,
             backend,
@@ -170,7 +171,7 @@ impl Engine {
             read: Duration::ZERO,
             outputs: Outputs::default(),
             clock: None,
-            grammars: None,
+            grammars,
             tracing: false,
             traces: Vec::new(),
             adapters: Default::default(),
@@ -212,15 +213,15 @@ impl Engine {
         self.schedule.submit(request, stream, grammar)
     }
 
-    fn compile(&mut self, constraint: &Constraint) -> Result<Governed> {
-        let Some(tokenizer) = &self.tokenizer else {
-            return Err(Error::request("a grammar needs text, but the model's file has no tokenizer"));
-        };
-        let grammars = match &mut self.grammars {
-            Some(grammars) => grammars,
-            none => none.insert(grammar::Compiler::new(tokenizer, self.model.config.vocab)?),
-        };
-        grammars.compile(constraint)
+    fn compile(&self, constraint: &Constraint) -> Result<Governed> {
+        let missing = || Error::request("a grammar needs text, but the model's file has no tokenizer");
+        self.grammars.as_ref().ok_or_else(missing)?.compile(constraint)
+    }
+
+    /// What compiles grammars of requests. One that was compiled with it, by whoever, on whatever thread, costs [`Engine::submit`] nothing. `None` where
+    /// the model has no tokenizer.
+    pub fn grammars(&self) -> Option<&grammar::Compiler> {
+        self.grammars.as_ref()
     }
 
     /// Ends a sequence. Its pages are free on return; its [`Event::Done`] comes from the next [`Engine::step`]. False where it has ended already.

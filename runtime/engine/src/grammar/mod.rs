@@ -6,7 +6,8 @@
 mod schema;
 mod vocabulary;
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv};
@@ -49,58 +50,98 @@ pub struct Constraint {
     pub trigger: Trigger,
 }
 
-/// Grammars of one vocabulary.
-pub struct Compiler {
+/// Grammars of one vocabulary. Clones share what they made, also on other threads: compiled beside an engine, a grammar costs its steps nothing.
+#[derive(Clone)]
+pub struct Compiler(Arc<Shared>);
+
+impl fmt::Debug for Compiler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compiler").field("tokenizer", &self.0.tokenizer).field("vocab", &self.0.vocab).finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    tokenizer: Tokenizer,
+    vocab: u32,
+    /// Made for the first grammar: it takes as long as some steps.
+    parsers: OnceLock<Parsers>,
+    /// Grammars compiled before any text, the last used last: many requests have one schema. Never held while one is compiled.
+    compiled: Mutex<Vec<(Grammar, Matcher)>>,
+}
+
+/// What makes parsers for a vocabulary.
+struct Parsers {
     factory: ParserFactory,
     environment: TokEnv,
-    /// Grammars compiled before any text, the last used last: many requests have one schema.
-    compiled: Vec<(Grammar, Matcher)>,
 }
 
 /// Grammars that are kept.
 const KEPT: usize = 16;
 
 impl Compiler {
-    /// For a model of `vocab` tokens, of which the tokenizer may know fewer.
-    ///
-    /// # Errors
-    /// A tokenizer that names no end of generation, by which a grammar's end is told.
-    pub fn new(tokenizer: &Tokenizer, vocab: u32) -> Result<Compiler> {
-        let environment = vocabulary::environment(tokenizer, vocab)?;
-        let mut factory =
-            ParserFactory::new_simple(&environment).map_err(|e| Error::internal(format!("grammars for this vocabulary: {e:#}")))?;
-        factory.quiet();
-        // The state would be the user's text, and errors may be logged.
-        factory.limits_mut().verbose_errors = false;
-        Ok(Compiler { factory, environment, compiled: Vec::new() })
+    /// For a model of `vocab` tokens, of which the tokenizer may know fewer. Costs nothing before the first grammar.
+    pub fn new(tokenizer: &Tokenizer, vocab: u32) -> Compiler {
+        let (parsers, compiled) = (OnceLock::new(), Mutex::default());
+        Compiler(Arc::new(Shared { tokenizer: tokenizer.clone(), vocab, parsers, compiled }))
     }
 
     /// Makes a grammar ready to follow a text.
     ///
     /// # Errors
-    /// A grammar that does not compile: the message names the place.
-    pub fn compile(&mut self, constraint: &Constraint) -> Result<Governed> {
+    /// A grammar that does not compile: the message names the place. A tokenizer that names no end of generation, by which a grammar's end is told.
+    pub fn compile(&self, constraint: &Constraint) -> Result<Governed> {
         match &constraint.trigger {
             Trigger::Tokens(ids) if ids.is_empty() => return Err(Error::request("a grammar's trigger names no token")),
             Trigger::Text(text) if text.is_empty() => return Err(Error::request("a grammar's trigger is an empty text; use the start")),
             _ => {}
         }
-        let known = self.compiled.iter().position(|(grammar, _)| *grammar == constraint.grammar);
-        let kept = match known {
-            Some(at) => self.compiled.remove(at),
-            None => (constraint.grammar.clone(), self.compile_grammar(&constraint.grammar)?),
+        let Shared { tokenizer, vocab, parsers, compiled } = &*self.0;
+        let parsers = match parsers.get() {
+            Some(parsers) => parsers,
+            None => {
+                let made = Parsers::new(vocabulary::environment(tokenizer, *vocab)?)?;
+                parsers.get_or_init(|| made)
+            }
         };
-        let fresh = kept.1.deep_clone();
-        if self.compiled.len() == KEPT {
-            self.compiled.remove(0);
-        }
-        self.compiled.push(kept);
+        let known = {
+            let mut compiled = compiled.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = compiled.iter().position(|(grammar, _)| *grammar == constraint.grammar);
+            at.map(|at| {
+                let kept = compiled.remove(at);
+                let fresh = kept.1.deep_clone();
+                compiled.push(kept);
+                fresh
+            })
+        };
+        let fresh = match known {
+            Some(fresh) => fresh,
+            None => {
+                let fresh = parsers.compile(&constraint.grammar)?;
+                let mut compiled = compiled.lock().unwrap_or_else(PoisonError::into_inner);
+                if compiled.len() >= KEPT {
+                    compiled.remove(0);
+                }
+                compiled.push((constraint.grammar.clone(), fresh.deep_clone()));
+                fresh
+            }
+        };
         let active = (constraint.trigger == Trigger::Start).then(|| Active { matcher: fresh.deep_clone(), mask: None });
-        let environment = Arc::clone(&self.environment);
+        let environment = Arc::clone(&parsers.environment);
         Ok(Governed { fresh, active, trigger: constraint.trigger.clone(), behind: Vec::new(), environment })
     }
+}
 
-    fn compile_grammar(&self, grammar: &Grammar) -> Result<Matcher> {
+impl Parsers {
+    fn new(environment: TokEnv) -> Result<Parsers> {
+        let mut factory =
+            ParserFactory::new_simple(&environment).map_err(|e| Error::internal(format!("grammars for this vocabulary: {e:#}")))?;
+        factory.quiet();
+        // The state would be the user's text, and errors may be logged.
+        factory.limits_mut().verbose_errors = false;
+        Ok(Parsers { factory, environment })
+    }
+
+    fn compile(&self, grammar: &Grammar) -> Result<Matcher> {
         match grammar {
             Grammar::JsonSchema(schema) => self.parse(json_schema(schema)).map_err(|why| {
                 let parses = |schema: &Value| self.parse(json_schema(schema)).is_ok();
@@ -130,7 +171,7 @@ impl Compiler {
 }
 
 /// Says whether grammars compile, without a model: by a vocabulary of single bytes.
-pub struct Checker(Compiler);
+pub struct Checker(Parsers);
 
 impl Checker {
     /// For any number of grammars; dear to make.
@@ -138,11 +179,7 @@ impl Checker {
     /// # Errors
     /// A fault of ours.
     pub fn new() -> Result<Checker> {
-        let environment = ApproximateTokEnv::single_byte_env();
-        let mut factory = ParserFactory::new_simple(&environment).map_err(|e| Error::internal(format!("grammars of bytes: {e:#}")))?;
-        factory.quiet();
-        factory.limits_mut().verbose_errors = false;
-        Ok(Checker(Compiler { factory, environment, compiled: Vec::new() }))
+        Parsers::new(ApproximateTokEnv::single_byte_env()).map(Checker)
     }
 
     /// Whether a grammar compiles.
@@ -150,7 +187,7 @@ impl Checker {
     /// # Errors
     /// One that does not: the message names the place. Numbered tokens (`<[7]>`) can't be told so.
     pub fn check(&self, grammar: &Grammar) -> Result<()> {
-        self.0.compile_grammar(grammar).map(drop)
+        self.0.compile(grammar).map(drop)
     }
 }
 

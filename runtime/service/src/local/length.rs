@@ -3,7 +3,8 @@
 use firecrest_contract::ask::{Ask, Content, RawPrompt, Role};
 use firecrest_contract::error::ApiError;
 use firecrest_engine::text::Tokenizer;
-use serde_json::Value;
+
+use crate::tools::grammar::size;
 
 /// Tokens that a prompt of an ask may have.
 pub(super) fn room(ask: &Ask, context: u32) -> usize {
@@ -60,14 +61,4 @@ pub(super) fn bytes(ask: &Ask) -> usize {
         RawPrompt::Tokens(_) => 0,
     });
     parts.chain(tools).chain(raw).sum()
-}
-
-/// About the bytes that a value takes as text.
-fn size(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len() + 2,
-        Value::Array(items) => items.iter().map(|item| 1 + size(item)).sum::<usize>() + 2,
-        Value::Object(members) => members.iter().map(|(name, value)| name.len() + 4 + size(value)).sum::<usize>() + 2,
-        Value::Null | Value::Bool(_) | Value::Number(_) => 4,
-    }
 }

@@ -23,7 +23,8 @@ use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::Event;
 use firecrest_engine::engine::{AdapterId, Engine, Generate, Pin, Priority, Request, Sampling, Sharing, Work};
-use firecrest_engine::text::{TokenKind, Tokenizer, WallTime};
+use firecrest_engine::grammar::Compiler;
+use firecrest_engine::text::{EncodeOptions, TokenKind, Tokenizer, WallTime};
 use firecrest_engine::{Error, ErrorCode};
 use firecrest_policy::safety::gate::Unjudged;
 use futures_util::StreamExt;
@@ -31,7 +32,7 @@ use futures_util::StreamExt;
 use crate::aside::{Task, aside};
 use crate::backend::{Backend, Events, Exactness, Grant, Price, Queue, StartError};
 use crate::prompt::{Prompt, Prompter, refused};
-use crate::tools::grammar::{Hold, Schemas, Vocabulary, hold, holds_from_start};
+use crate::tools::grammar::{Hold, Schemas, Vocabulary, hold, holds_from_start, schema_bytes};
 use crate::tools::{Body, GENERIC, Parser, Reading, ToolFormat};
 use answer::{AHEAD, Answer, Asked, Choice};
 use budget::Budget;
@@ -44,6 +45,8 @@ use usage::within_quota;
 pub struct ModelFacts {
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
+    /// What compiles grammars for it, shared with its engine.
+    pub grammars: Option<Compiler>,
     /// Its chat template, where it chats.
     pub template: Option<String>,
     /// Positions one sequence may have.
@@ -63,6 +66,7 @@ impl ModelFacts {
         let tokenizer = engine.tokenizer().ok_or_else(|| Error::unsupported("the model's file has no tokenizer, so it can't be served"))?;
         Ok(ModelFacts {
             tokenizer: tokenizer.clone(),
+            grammars: engine.grammars().cloned(),
             template,
             context: engine.context(),
             max_requests: engine.max_requests(),
@@ -88,7 +92,8 @@ pub struct Local<P> {
     context: u32,
     lent: Lent,
     adapter: Option<AdapterId>,
-    schemas: Schemas,
+    schemas: Arc<Schemas>,
+    grammars: Option<Compiler>,
     max_requests: u32,
     width: u32,
     matryoshka: bool,
@@ -128,6 +133,9 @@ impl Drop for Held {
 /// Prompts that are kept for the ask to come back.
 const KEPT: usize = 4;
 
+/// A byte of a schema takes as long to compile as so many of a text to read.
+const DEAR: usize = 16;
+
 /// Answers one ask may have, over all its prompts.
 const MOST_CHOICES: u64 = 128;
 
@@ -144,7 +152,8 @@ impl<P: EnginePort> Local<P> {
             context: facts.context,
             lent,
             adapter: None,
-            schemas: Schemas::default(),
+            schemas: Arc::default(),
+            grammars: facts.grammars.clone(),
             max_requests: facts.max_requests,
             width: facts.width,
             matryoshka: false,
@@ -197,25 +206,24 @@ impl<P: EnginePort> Local<P> {
         Ok(prompts)
     }
 
-    /// What holds an answer to its form.
-    fn hold(&self, ask: &Ask, prompt: Option<&Prompt>) -> Result<Hold, ApiError> {
+    /// What holds an answer to its form. `prompt`: once it is made, and the answer is about to begin.
+    async fn hold(&self, ask: &Arc<Ask>, prompt: Option<&Prompt>) -> Result<Hold, ApiError> {
         if !ask.raw.is_empty() {
             return Ok(Hold::default());
         }
-        let tokenizer = self.prompter.tokenizer();
-        let control = |text: &str| self.control(text);
-        let vocabulary = Vocabulary { control: &control, ends: tokenizer.end_of_generation(), schemas: &self.schemas };
-        hold(ask, self.format(), prompt.and_then(|prompt| prompt.thinks), &vocabulary)
-    }
-
-    /// The control token that is written so.
-    fn control(&self, text: &str) -> Option<u32> {
-        let tokenizer = self.prompter.tokenizer();
-        let options = firecrest_engine::text::EncodeOptions { add_special: false, parse_special: true };
-        match tokenizer.encode(text, options).ok()?.as_slice() {
-            &[id] if tokenizer.token_kind(id) == Some(TokenKind::Control) => Some(id),
-            _ => None,
-        }
+        let (prompter, schemas, grammars) = (Arc::clone(&self.prompter), Arc::clone(&self.schemas), self.grammars.clone());
+        let (ask, format, begins, thoughts) = (Arc::clone(ask), self.format(), prompt.is_some(), prompt.and_then(|prompt| prompt.thinks));
+        aside(&self.lent.offload, schema_bytes(&ask).saturating_mul(DEAR), move || {
+            let control = |text: &str| control(prompter.tokenizer(), text);
+            let vocabulary = Vocabulary { control: &control, ends: prompter.tokenizer().end_of_generation(), schemas: &schemas };
+            let hold = hold(&ask, format, thoughts, &vocabulary)?;
+            // Compiled here, it costs the engine's steps nothing.
+            if let (true, Some(grammars), Some(constraint)) = (begins, grammars, &hold.constraint) {
+                grammars.compile(constraint).map_err(|error| refusal(&ask, &error))?;
+            }
+            Ok(hold)
+        })
+        .await?
     }
 
     fn reading(&self, ask: &Ask, prompt: &Prompt, hold: &Hold, index: u32) -> Reading {
@@ -253,7 +261,7 @@ impl<P: EnginePort> Local<P> {
     fn budget(&self, ask: &Ask, request: &Request) -> Option<Budget> {
         let Thinking::Budget { tokens, .. } = ask.thinking else { return None };
         let thoughts = self.prompter.traits()?.thoughts.filter(|_| ask.raw.is_empty())?;
-        let options = firecrest_engine::text::EncodeOptions { add_special: false, parse_special: true };
+        let options = EncodeOptions { add_special: false, parse_special: true };
         let close = self.prompter.tokenizer().encode(&format!("\n{}\n\n", thoughts.close), options).ok()?;
         Some(Budget::new(tokens, thoughts, close, request.clone()))
     }
@@ -285,7 +293,7 @@ impl<P: EnginePort> Local<P> {
         let seed = ask.sampling.seed.unwrap_or_else(|| (self.lent.random)());
         let mut free = grant.output.granted();
         for (at, prompt) in prompts.iter().enumerate() {
-            let hold = self.hold(ask, Some(prompt)).map_err(StartError::Refused)?;
+            let hold = self.hold(ask, Some(prompt)).await.map_err(StartError::Refused)?;
             let breakpoints = within_quota(&prompt.breakpoints, grant.pin_quota);
             for choice in 0..ask.choices {
                 let index = at as u32 * ask.choices + choice;
@@ -370,8 +378,7 @@ impl<P: EnginePort> Backend for Local<P> {
                 return Err(ApiError::invalid(format!("messages.{}", ask.turns.len() - 1), why));
             }
         }
-        fits(ask, self.prompter.tokenizer(), self.context)?;
-        self.hold(ask, None).map(drop)
+        fits(ask, self.prompter.tokenizer(), self.context)
     }
 
     fn spelled(&self, ids: &[u32]) -> String {
@@ -380,6 +387,7 @@ impl<P: EnginePort> Backend for Local<P> {
 
     async fn price(&self, ask: &Arc<Ask>) -> Result<Price, ApiError> {
         self.check(ask)?;
+        self.hold(ask, None).await?;
         let prompts = self.prompts(ask).await?;
         let input = prompts.iter().map(|prompt| prompt.ids.len() as u64).sum();
         let cap = |prompt: &Prompt| {
@@ -443,23 +451,36 @@ pub(crate) fn call_id(random: &dyn Fn() -> u64) -> String {
     id
 }
 
-/// Why the engine did not take a request. What it refuses of sampling it names itself.
+/// Why the engine did not take a request.
 fn start_error(ask: &Ask, error: &Error) -> StartError {
     match error.code() {
         ErrorCode::Request | ErrorCode::Unsupported | ErrorCode::UnknownAdapter | ErrorCode::Template => {
-            let message = error.message();
-            let fields = ["temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "stop"];
-            // Schemas were checked one by one; all of them together may still be too much.
-            let default = match (ask.raw.is_empty(), ask.tools.is_empty()) {
-                (true, false) if message.contains("grammar") => "tools",
-                (true, _) => "messages",
-                (false, _) => "prompt",
-            };
-            let path = fields.into_iter().find(|field| message.contains(field)).unwrap_or(default);
-            StartError::Refused(refused(path, error))
+            StartError::Refused(refusal(ask, error))
         }
         ErrorCode::Memory => StartError::Busy { retry_after: Duration::from_secs(1) },
         _ => StartError::Before { error: ApiError::new(ErrorKind::Api, error.message()), retry: false },
+    }
+}
+
+/// What the engine says is wrong with a request, at its leaf. What it refuses of sampling it names itself.
+fn refusal(ask: &Ask, error: &Error) -> ApiError {
+    let message = error.message();
+    let fields = ["temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "stop"];
+    // Schemas were checked one by one; all of them together may still be too much.
+    let default = match (ask.raw.is_empty(), ask.tools.is_empty()) {
+        (true, false) if message.contains("grammar") => "tools",
+        (true, _) => "messages",
+        (false, _) => "prompt",
+    };
+    refused(fields.into_iter().find(|field| message.contains(field)).unwrap_or(default), error)
+}
+
+/// The control token that is written so.
+fn control(tokenizer: &Tokenizer, text: &str) -> Option<u32> {
+    let options = EncodeOptions { add_special: false, parse_special: true };
+    match tokenizer.encode(text, options).ok()?.as_slice() {
+        &[id] if tokenizer.token_kind(id) == Some(TokenKind::Control) => Some(id),
+        _ => None,
     }
 }
 

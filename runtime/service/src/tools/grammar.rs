@@ -1,8 +1,8 @@
 //! What a model is held to: calls of tools, and answers of a form.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use firecrest_contract::ask::{Ask, Dialect, Format, Tool, ToolChoice};
 use firecrest_contract::error::ApiError;
@@ -24,36 +24,63 @@ pub struct Vocabulary<'a> {
 /// Says whether schemas compile, and remembers: an agent asks with the same tools again and again.
 #[derive(Default)]
 pub struct Schemas {
-    checker: RefCell<Option<Checker>>,
-    known: RefCell<HashMap<String, Result<(), String>>>,
+    checker: OnceLock<Option<Checker>>,
+    known: Mutex<Known>,
 }
 
-/// Schemas that are remembered, and the bytes of one at most.
-const MOST_KNOWN: usize = 256;
-const LONGEST_KNOWN: usize = 16 << 10;
+/// What became of schemas, by their text.
+#[derive(Default)]
+struct Known {
+    outcomes: HashMap<String, Result<(), String>>,
+    bytes: usize,
+}
+
+/// Bytes of schemas that are remembered.
+const MOST_KNOWN: usize = 4 << 20;
 
 impl Schemas {
     /// Whether a schema compiles; why not where it doesn't.
     fn check(&self, schema: &Value) -> Result<(), String> {
         let text = schema.to_string();
-        if let Some(known) = self.known.borrow().get(&text) {
+        if let Some(known) = self.known().outcomes.get(&text) {
             return known.clone();
         }
         Size::of(schema).check()?;
-        let mut checker = self.checker.borrow_mut();
-        let checker = match &mut *checker {
-            Some(checker) => checker,
-            none => none.insert(Checker::new().map_err(|e| e.message().to_owned())?),
-        };
+        let checker = self.checker.get_or_init(|| Checker::new().ok()).as_ref();
+        let checker = checker.ok_or("schemas can't be compiled here: a fault of this service")?;
         let outcome = checker.check(&Grammar::JsonSchema(schema.clone())).map_err(|e| e.message().to_owned());
-        let mut known = self.known.borrow_mut();
-        if known.len() >= MOST_KNOWN {
-            known.clear();
+        let mut known = self.known();
+        known.bytes += text.len();
+        if known.bytes > MOST_KNOWN {
+            *known = Known { bytes: text.len(), ..Known::default() };
         }
-        if text.len() <= LONGEST_KNOWN {
-            known.insert(text, outcome.clone());
-        }
+        known.outcomes.insert(text, outcome.clone());
         outcome
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes of the schemas that an answer to an ask is held to: what compiling them takes grows with these.
+pub fn schema_bytes(ask: &Ask) -> usize {
+    let format = match &ask.format {
+        Some(Format::JsonSchema { schema, .. }) => size(schema),
+        Some(Format::JsonObject) | None => 0,
+    };
+    let forced = matches!(ask.tool_choice, ToolChoice::Any | ToolChoice::Tool(_));
+    let held = ask.tools.iter().filter(|tool| forced || tool.strict);
+    format + held.map(|tool| size(&tool.schema)).sum::<usize>()
+}
+
+/// About the bytes that a value takes as text.
+pub(crate) fn size(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| 1 + size(item)).sum::<usize>() + 2,
+        Value::Object(members) => members.iter().map(|(name, value)| name.len() + 4 + size(value)).sum::<usize>() + 2,
+        Value::Null | Value::Bool(_) | Value::Number(_) => 4,
     }
 }
 
