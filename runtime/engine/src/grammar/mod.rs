@@ -138,6 +138,8 @@ impl Parsers {
         factory.quiet();
         // The state would be the user's text, and errors may be logged.
         factory.limits_mut().verbose_errors = false;
+        // An object of a thousand optional properties has four items for each.
+        factory.limits_mut().max_items_in_row = 5_000;
         Ok(Parsers { factory, environment })
     }
 

@@ -75,7 +75,19 @@ impl Server {
         self.config.auth && self.store.list().is_ok_and(|keys| keys.is_empty())
     }
 
-    /// The store, to make keys in.
+    /// The store, to make keys in:
+    ///
+    /// ```
+    /// let server = firecrest::Service::builder().model("embedded").server()?;
+    /// let (_, secret) = server.store().create("my program", "standard", false).map_err(|e| e.to_string())?;
+    /// let service = server.in_process()?;
+    /// let request = http::Request::get("/v1/models").header("x-api-key", secret.expose()).body(bytes::Bytes::new());
+    /// pollster::block_on(async {
+    ///     assert_eq!(service.call(request.expect("a request")).await.status(), 200);
+    ///     service.stop().await;
+    /// });
+    /// # Ok::<(), String>(())
+    /// ```
     pub fn store(&self) -> &Store {
         &self.store
     }
@@ -126,8 +138,11 @@ impl Server {
         thread.join().map_err(|_| "the server's thread panicked".to_owned())
     }
 
-    /// The service alone, in this process.
-    fn in_process(self) -> Result<Service, String> {
+    /// The service alone, in this process: what [`Builder::build`] makes, for those who first made keys in [`Server::store`].
+    ///
+    /// # Errors
+    /// What is wrong with the models; a thread that can't be made.
+    pub fn in_process(self) -> Result<Service, String> {
         let (started, starting) = std::sync::mpsc::sync_channel(1);
         let (over, ended) = oneshot::channel::<()>();
         let (jobs, taken) = mpsc::channel(JOBS);

@@ -84,8 +84,8 @@ pub(crate) fn size(value: &Value) -> usize {
     }
 }
 
-/// Properties that a schema may have, in all its objects together: what it takes to compile grows with their square, and others wait for it.
-const MOST_PROPERTIES: usize = 256;
+/// Properties that a schema may have, in all its objects together: what it takes to compile grows with their square.
+const MOST_PROPERTIES: usize = 1024;
 
 /// Bytes of one text that a schema holds to (a value of `enum`, a pattern), for the same reason, and of all of them.
 const LONGEST_TEXT: usize = 8 << 10;
