@@ -170,7 +170,7 @@ proptest! {
         let total: u64 = groups.iter().map(|g| u64::from(g.pages) * g.page_bytes()).sum();
         prop_assert!(!in_bytes || total <= bytes);
         let mut cache = KvCache::new(&groups);
-        prop_assert!(cache.has_room(context, step_rows, std::iter::empty()));
+        prop_assert!(cache.has_room(context, step_rows, std::iter::empty(), std::iter::empty()));
         let mut tables = cache.tables();
         let mut length = 0;
         while length < context {

@@ -85,6 +85,11 @@ impl Compiler {
         Compiler(Arc::new(Shared { tokenizer: tokenizer.clone(), vocab, parsers, compiled }))
     }
 
+    /// Whether a grammar was compiled before: the first one takes longer, for what all of them need.
+    pub fn is_ready(&self) -> bool {
+        self.0.parsers.get().is_some()
+    }
+
     /// Makes a grammar ready to follow a text.
     ///
     /// # Errors
@@ -205,8 +210,14 @@ fn json_schema(schema: &Value) -> TopLevelGrammar {
     TopLevelGrammar::from_json_schema(schema)
 }
 
+/// A message's first line, and where that only announces something (`regex parse error:`) the last, which says what.
 fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or_default().trim().to_owned()
+    let mut lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    match lines.next_back().filter(|_| first.ends_with(':')) {
+        Some(last) => format!("{first} {}", last.strip_prefix("error: ").unwrap_or(last)),
+        None => first.to_owned(),
+    }
 }
 
 /// A sequence's grammar, and where in it the text stands.

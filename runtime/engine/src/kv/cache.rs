@@ -327,9 +327,15 @@ impl KvCache {
     }
 
     /// Whether a sequence that holds no pages could have positions `0..length`, computed `step` at a time, out of the pages that are available
-    /// now and that `others`, with their tables and lengths, will not need to come as far. True for any length up to the
-    /// context when there are no others.
-    pub fn has_room<'a>(&self, length: u32, step: u32, others: impl Iterator<Item = (&'a BlockTables, u32)>) -> bool {
+    /// now, or would be if those of `gone` were, and that `others`, with their tables and lengths, will not need to come as far. True for any length up to
+    /// the context when there are no others. Pages that `gone` share with each other or with others count as if they were their own.
+    pub fn has_room<'a>(
+        &self,
+        length: u32,
+        step: u32,
+        others: impl Iterator<Item = (&'a BlockTables, u32)>,
+        gone: impl Iterator<Item = &'a BlockTables>,
+    ) -> bool {
         let need = |group: &Group, length: u32| {
             let all = pages_for(length.into());
             let held = group.window.map_or(all, |window| all.min(window_pages(window) + pages_for(step.into())));
@@ -342,7 +348,13 @@ impl KvCache {
                 *needed += need(group, length).saturating_sub(held);
             }
         }
-        needed.iter().zip(&self.groups).all(|(&needed, group)| needed <= group.available().into())
+        let mut available: Vec<u64> = self.groups.iter().map(|group| group.available().into()).collect();
+        for tables in gone {
+            for (available, table) in available.iter_mut().zip(&tables.groups) {
+                *available += (table.pages.len() - table.seen_from) as u64;
+            }
+        }
+        needed.iter().zip(available).all(|(&needed, available)| needed <= available)
     }
 
     /// Lets go, in window groups, of pages that no row at `next` or later sees.

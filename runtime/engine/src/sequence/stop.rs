@@ -41,6 +41,9 @@ impl Stop {
 
     /// Takes one byte; says whether it completes the string.
     fn advance(&mut self, byte: u8) -> bool {
+        if self.matched == self.text.len() {
+            self.matched = self.borders.last().copied().unwrap_or(0);
+        }
         while self.matched > 0 && self.text[self.matched] != byte {
             self.matched = self.borders[self.matched - 1];
         }
@@ -86,6 +89,12 @@ impl StopStrings {
     pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
+
+    /// Watches a text that begins here: what came before is no part of any stop string. What was held back of it.
+    pub fn begin_again(&mut self) -> String {
+        self.stops.iter_mut().for_each(|stop| stop.matched = 0);
+        self.finish()
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +128,17 @@ mod tests {
         assert_eq!(feed(&["aab"], &["a", "a", "a", "b"]), ("a".into(), Some(0)));
         assert_eq!(feed(&["abab", "ba"], &["abab"]), ("a".into(), Some(1)));
         assert_eq!(feed(&["b", "ab"], &["xab"]), ("x".into(), Some(1)));
+    }
+
+    #[test]
+    fn a_text_that_begins_again() {
+        let mut watch = StopStrings::new(&["ab".to_owned(), "bb".to_owned()]);
+        assert_eq!(watch.push("xa"), ("x".into(), None));
+        assert_eq!(watch.begin_again(), "a");
+        assert_eq!(watch.push("bc"), ("bc".into(), None));
+        assert_eq!(watch.push("ab"), ("".into(), Some(0)));
+        // Nobody should, and nothing breaks.
+        assert_eq!(watch.push("b").1, Some(1));
     }
 
     #[test]

@@ -50,6 +50,11 @@ impl MergedBpe {
         Ok(MergedBpe { pre_tokenizer, behaviour, model })
     }
 
+    /// Whether its tokens are bytes in GPT-2's alphabet.
+    pub(super) fn is_byte_level(&self) -> bool {
+        self.behaviour.byte_level
+    }
+
     /// What the token that stands for a byte alone is called.
     pub(super) fn name_of_byte(&self, byte: u8) -> String {
         if self.behaviour.byte_level { char_of_byte(byte).to_string() } else { byte_token(byte) }

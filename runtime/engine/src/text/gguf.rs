@@ -153,7 +153,7 @@ fn finish(
     let end_of_generation = end_of_generation::find(&mut vocabulary, named.ends.into_iter().chain(named.eos));
     let strips = Strips::of(metadata)?;
     let special = SpecialTokens::new(&vocabulary, |_, name| strips.sides(name))?;
-    let longest = model.loses_nothing(&vocabulary).then(|| vocabulary.longest_piece());
+    let longest = model.longest(&vocabulary).filter(|_| !special.swallows_space());
     let encoder = Encoder::Listed(Listed { model, special, first, last, longest });
     let (bos, eos) = (named.bos, named.eos);
     Ok(Tokenizer::from_inner(Inner { vocabulary: vocabulary.into(), encoder, bos, eos, end_of_generation }))

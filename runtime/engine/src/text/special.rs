@@ -56,6 +56,11 @@ impl SpecialTokens {
         Ok(SpecialTokens { finder: (!tokens.is_empty()).then_some(finder), tokens })
     }
 
+    /// Whether one that is found in any text swallows white space beside it.
+    pub(super) fn swallows_space(&self) -> bool {
+        self.tokens.iter().any(|token| !token.control && (token.strip_left || token.strip_right))
+    }
+
     /// Cuts `text` into tokens and what lies between. Without `control`, only user-defined tokens are found.
     pub(super) fn partition(&self, text: &str, control: bool) -> Vec<Fragment> {
         let mut fragments = Vec::new();

@@ -199,16 +199,23 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Model {
-    /// Whether every byte of a text becomes part of a token: whether there is one for each byte of UTF-8 alone. Others are dropped, or become one unknown token
-    /// together.
-    pub(super) fn loses_nothing(&self, vocabulary: &Vocabulary) -> bool {
-        let byte = |byte: u8| match self {
+    /// Bytes of text that one token may stand for. `None` where text may be lost: where not every byte of UTF-8 has a token of its own, so that some are
+    /// dropped, or become one unknown token together.
+    pub(super) fn longest(&self, vocabulary: &Vocabulary) -> Option<usize> {
+        let name = |byte: u8| match self {
             Model::Merged(model) => model.name_of_byte(byte),
             Model::Scored(..) => byte_token(byte),
             Model::Words(_) => String::new(),
         };
         let names: HashSet<&str> = vocabulary.iter().map(|(_, name, _)| name).collect();
-        !matches!(self, Model::Words(_)) && (0..=0xF4).filter(|b| !matches!(b, 0xC0 | 0xC1)).all(|b| names.contains(byte(b).as_str()))
+        let all = (0..=0xF4).filter(|b| !matches!(b, 0xC0 | 0xC1)).all(|b| names.contains(name(b).as_str()));
+        let bytes = match self {
+            Model::Words(_) => return None,
+            Model::Merged(model) if model.is_byte_level() => vocabulary.longest_piece(),
+            // A caller's own "▁" is as good as a space, and three bytes.
+            Model::Merged(_) | Model::Scored(..) => vocabulary.iter().map(|(_, name, _)| name.len()).max().unwrap_or(0),
+        };
+        all.then_some(bytes)
     }
 }
 

@@ -92,14 +92,23 @@ impl Schedule {
     /// runs then.
     fn admit(&mut self, id: SequenceId) -> bool {
         let lane = self.lane(&self.sequences[&id]);
+        let (length, step) = (self.sequences[&id].len(), self.limits.step_rows);
+        // All of its own lane go before all of the next.
+        let own: Order = (lane, Duration::MAX, SequenceId(u64::MAX));
+        // Nobody loses what it has done where that makes no room.
+        let running = || self.sequences.values().filter(|s| s.is_running());
+        let ahead = running().filter(|s| self.order(s) <= own).map(|s| (&s.tables, s.len()));
+        let behind = running().filter(|s| self.order(s) > own).map(|s| &s.tables);
+        if !self.cache.has_room(length, step, ahead, behind) {
+            return false;
+        }
         let slot = loop {
             let running = self.sequences.values().filter(|s| s.is_running()).map(|s| (&s.tables, s.len()));
-            let room = self.cache.has_room(self.sequences[&id].len(), self.limits.step_rows, running);
+            let room = self.cache.has_room(length, step, running, std::iter::empty());
             if let Some(slot) = self.free_slots.pop_if(|_| room) {
                 break slot;
             }
-            // All of its own lane go before all of the next.
-            if self.preempt_behind((lane, Duration::MAX, SequenceId(u64::MAX))).is_none() {
+            if self.preempt_behind(own).is_none() {
                 return false;
             }
         };

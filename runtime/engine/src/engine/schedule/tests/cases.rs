@@ -79,6 +79,26 @@ fn who_is_paused_gives_way() {
 }
 
 #[test]
+fn nobody_is_preempted_for_room_that_would_not_do() {
+    // Ten pages. The first holds six for a while, the last two; the one between needs eight.
+    let mut bench = Setup { cache: CacheSize::Positions(160), ..Setup::wide(vec![None]) }.bench();
+    let of_lane = |lane, request: Request| {
+        let (priority, sharing) = (Priority { lane, ..Priority::default() }, Sharing { private: true, ..Sharing::default() });
+        Request { priority, sharing, ..request }
+    };
+    let first = bench.submit(of_lane(0, generate(90, 6)));
+    let last = bench.submit(of_lane(2, generate(20, 3)));
+    bench.step();
+    assert_eq!(bench.schedule.occupancy().running, 2);
+    let between = bench.submit(of_lane(0, generate(120, 2)));
+    bench.finish();
+    for id in [first, last, between] {
+        let Some(Event::Done { usage, reason, .. }) = bench.events[&id].last() else { panic!("no last event") };
+        assert_eq!((usage.preemptions, reason), (0, &FinishReason::MaxTokens));
+    }
+}
+
+#[test]
 fn a_short_prompt_is_not_stuck_behind_a_long_one() {
     let mut bench = Setup { step_rows: 20, ..Setup::wide(vec![None]) }.bench();
     bench.submit(generate(150, 1));
