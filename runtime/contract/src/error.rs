@@ -25,8 +25,6 @@ pub enum ErrorKind {
     InvalidRequest,
     /// 401. No key, or one that is not known.
     Authentication,
-    /// 402. The key's budget is spent.
-    Billing,
     /// 403. The key may not do this.
     Permission,
     /// 404. No such model, message, route.
@@ -47,10 +45,9 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [ErrorKind; 11] = [
+    pub const ALL: [ErrorKind; 10] = [
         ErrorKind::InvalidRequest,
         ErrorKind::Authentication,
-        ErrorKind::Billing,
         ErrorKind::Permission,
         ErrorKind::NotFound,
         ErrorKind::Conflict,
@@ -66,7 +63,6 @@ impl ErrorKind {
         match self {
             ErrorKind::InvalidRequest => 400,
             ErrorKind::Authentication => 401,
-            ErrorKind::Billing => 402,
             ErrorKind::Permission => 403,
             ErrorKind::NotFound => 404,
             ErrorKind::Conflict => 409,
@@ -83,7 +79,6 @@ impl ErrorKind {
         match self {
             ErrorKind::InvalidRequest => "invalid_request_error",
             ErrorKind::Authentication => "authentication_error",
-            ErrorKind::Billing => "billing_error",
             ErrorKind::Permission => "permission_error",
             ErrorKind::NotFound => "not_found_error",
             ErrorKind::Conflict => "conflict_error",
@@ -100,7 +95,6 @@ impl ErrorKind {
         match self {
             ErrorKind::InvalidRequest | ErrorKind::NotFound | ErrorKind::TooLarge | ErrorKind::Conflict => "invalid_request_error",
             ErrorKind::Authentication => "authentication_error",
-            ErrorKind::Billing => "insufficient_quota",
             ErrorKind::Permission => "permission_error",
             ErrorKind::RateLimit => "rate_limit_error",
             ErrorKind::Api | ErrorKind::Timeout => "server_error",
@@ -108,6 +102,10 @@ impl ErrorKind {
         }
     }
 }
+
+/// The code of a budget that has no room for a request, as clients of the Messages dialect know it. Those of OpenAI's know another
+/// ([`crate::openai::error::code`]).
+pub const BUDGET_SPENT: &str = "enforced_spend_limit_reached";
 
 /// An error as a caller sees it, before a dialect gives it its envelope.
 #[derive(Clone, Debug, PartialEq)]

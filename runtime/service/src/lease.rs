@@ -102,8 +102,8 @@ impl<H: Host> Lease<H> {
         self.allowance.use_up_to(tally.output);
     }
 
-    /// From now on the lease is kept alive and the answer supplied with output, until this time at most: also while the answer waits to begin, and
-    /// while its caller reads nothing, for nobody polls it then.
+    /// From now on the lease is kept alive and the answer supplied with output, also while the answer waits to begin, and while its caller reads
+    /// nothing, for nobody polls it then. From this time on there is no more: it ends with what it has.
     pub(crate) fn look_after(&mut self, price: Price, when_dry: WhenDry, answers: u64, until: Duration) {
         let (keeping, handle) = abortable(self.keep(price, when_dry, answers, until));
         self.keeping = Some(handle);
@@ -117,7 +117,8 @@ impl<H: Host> Lease<H> {
             // Half a quantum ahead, so that an answer need not stop for us.
             let (quantum, margin) = (QUANTUM.saturating_mul(answers), QUANTUM / 2);
             let mut seq = 0;
-            while host.monotonic() < until {
+            let left = |host: &H| until.saturating_sub(host.monotonic());
+            while !left(&host).is_zero() {
                 if allowance.granted() >= price.output_cap {
                     // A backend that counts otherwise must not wait for what never comes.
                     allowance.close();
@@ -129,7 +130,8 @@ impl<H: Host> Lease<H> {
                         false => allowance.running_low(margin).await,
                     }
                 };
-                let wants_more = matches!(select(pin!(low), pin!(host.sleep(LIFETIME / 3))).await, Either::Left(_));
+                let soon = host.sleep(left(&host).min(LIFETIME / 3));
+                let wants_more = matches!(select(pin!(low), pin!(soon)).await, Either::Left(_));
                 seq += 1;
                 let at = host.wall();
                 let used = allowance.used();
@@ -141,12 +143,14 @@ impl<H: Host> Lease<H> {
                     Ok(Outcome::Granted { output, .. }) => allowance.raise(output),
                     Ok(Outcome::Wait { until }) if when_dry == WhenDry::Pause => {
                         let wait = until.saturating_sub(at).clamp(1, millis(LIFETIME) / 3);
-                        host.sleep(Duration::from_millis(wait)).await;
+                        host.sleep(left(&host).min(Duration::from_millis(wait))).await;
                     }
                     // Used up, closed by somebody else, or the store is gone: nobody may go on unlimited.
                     _ => allowance.close(),
                 }
             }
+            // One that is paused would wait for more for ever.
+            allowance.close();
         }
     }
 }

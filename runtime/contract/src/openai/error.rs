@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ApiError, ErrorKind};
+use crate::error::{ApiError, BUDGET_SPENT, ErrorKind};
 use crate::path::{Path, Segment};
 
 /// An error's body.
@@ -42,11 +42,14 @@ impl From<&ApiError> for ErrorBody {
     }
 }
 
-/// `error.code`: the error's own, else what clients know for its kind.
+/// `error.code`: the error's own, by the name that clients of this dialect know, else what they know for its kind.
 pub fn code(error: &ApiError) -> Option<&'static str> {
-    error.code.or(match error.kind {
+    let own = match error.code {
+        Some(BUDGET_SPENT) => Some("insufficient_quota"),
+        own => own,
+    };
+    own.or(match error.kind {
         ErrorKind::Authentication => Some("invalid_api_key"),
-        ErrorKind::Billing => Some("insufficient_quota"),
         ErrorKind::RateLimit => Some("rate_limit_exceeded"),
         ErrorKind::InvalidRequest
         | ErrorKind::Permission
@@ -103,5 +106,7 @@ mod tests {
         );
         let limited = ErrorBody::from(&ApiError::new(ErrorKind::RateLimit, "slower"));
         assert_eq!((limited.error.code.as_deref(), limited.error.param), (Some("rate_limit_exceeded"), None));
+        let spent = ErrorBody::from(&ApiError::new(ErrorKind::RateLimit, "tomorrow").code(BUDGET_SPENT));
+        assert_eq!((spent.error.code.as_deref(), spent.error.r#type.as_str()), (Some("insufficient_quota"), "rate_limit_error"));
     }
 }

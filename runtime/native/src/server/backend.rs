@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use firecrest_contract::ask::Ask;
+use firecrest_contract::ask::{Ask, Beyond};
 use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::ApiError;
 use firecrest_policy::limits::Price;
@@ -29,10 +29,17 @@ impl Backend for AnyBackend {
         }
     }
 
-    fn spelled(&self, ids: &[u32]) -> String {
+    fn hints(&self, ask: &Ask) -> Vec<Beyond> {
         match self {
-            AnyBackend::Local(local) => local.spelled(ids),
-            AnyBackend::Scripted(scripted) => scripted.spelled(ids),
+            AnyBackend::Local(local) => local.hints(ask),
+            AnyBackend::Scripted(scripted) => scripted.hints(ask),
+        }
+    }
+
+    async fn spelled(&self, ask: &Arc<Ask>) -> Result<Vec<String>, ApiError> {
+        match self {
+            AnyBackend::Local(local) => local.spelled(ask).await,
+            AnyBackend::Scripted(scripted) => scripted.spelled(ask).await,
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use firecrest_contract::error::ApiError;
 use firecrest_policy::lanes::Class;
-use firecrest_policy::limits::{Account, Command, Millis, Outcome, Tier, apply};
+use firecrest_policy::limits::{Account, Command, Millis, Outcome, Tier, apply_at};
 use firecrest_service::aside::Task;
 use firecrest_service::host::{Host, ModelCard, Principal, StoreError};
 use firecrest_service::record::Record;
@@ -104,8 +104,9 @@ impl NativeHost {
     fn expire(&self) {
         let at = self.wall();
         let mut accounts = self.accounts.borrow_mut();
-        for (key, held) in accounts.iter_mut().filter(|(_, held)| held.wake_at.is_some_and(|wake| wake <= at)) {
-            held.wake_at = apply(&mut held.account, &held.tier, Command::Expire { at }).1;
+        let due = |held: &Held| held.wake_at.is_some_and(|wake| wake <= at) || held.account.is_ahead(at);
+        for (key, held) in accounts.iter_mut().filter(|(_, held)| due(held)) {
+            held.wake_at = apply_at(&mut held.account, &held.tier, Command::Expire { at }, at).1;
             self.dirty.borrow_mut().insert(Rc::clone(key));
         }
     }
@@ -252,7 +253,7 @@ impl Host for NativeHost {
         if held.tier != principal.limits {
             held.tier = principal.limits.clone();
         }
-        let (outcome, wake_at) = apply(&mut held.account, &held.tier, command);
+        let (outcome, wake_at) = apply_at(&mut held.account, &held.tier, command, self.wall());
         held.wake_at = wake_at;
         self.dirty.borrow_mut().insert(Rc::clone(&principal.key));
         Ok(outcome)
@@ -288,5 +289,53 @@ impl Host for NativeHost {
             took_ms = record.took.as_secs_f64() * 1e3,
             "request"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firecrest_policy::limits::{Exactness, LeaseId, Price};
+
+    use super::*;
+
+    /// A host that holds an account of `key` which its clock is behind by an hour, with a lease.
+    fn behind(key: &Rc<Principal>) -> NativeHost {
+        let (config, metrics, began) = (Config::default(), Arc::new(Metrics::new()), Instant::now());
+        let models = Models::new(&config, Vec::new(), Arc::clone(&metrics), began).expect("no models");
+        let store = Store::in_memory().expect("a store");
+        let host = NativeHost::new(&config, store, models, metrics, began).expect("a host");
+        let at = host.wall() + 3_600_000;
+        let mut account = Account::default();
+        let wake_at = apply_at(&mut account, &key.limits, open(at, 1), at).1;
+        host.accounts.borrow_mut().insert(Rc::clone(&key.key), Held { account, tier: key.limits.clone(), wake_at });
+        host
+    }
+
+    fn open(at: Millis, lease: u128) -> Command {
+        let price = Price { input: 10, exactness: Exactness::Exact, output_cap: 100 };
+        Command::Open { at, lease: LeaseId(lease), expires: at + 30_000, price, output: 100 }
+    }
+
+    fn somebody() -> Rc<Principal> {
+        let (key, limits) = ("somebody".into(), Tier::default());
+        Rc::new(Principal { key, limits, class: Class::Standard, namespace: String::new(), pin_quota: 0, admin: false })
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_refuses_nobody() {
+        let key = somebody();
+        let host = behind(&key);
+        let outcome = pollster::block_on(host.apply(&key, open(host.wall(), 2))).expect("an answer");
+        assert!(matches!(outcome, Outcome::Granted { output: 100, .. }), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_lease_from_before_the_clock_stepped_back_ends_in_its_time() {
+        let key = somebody();
+        let host = behind(&key);
+        host.expire();
+        let wake_at = host.accounts.borrow()[&key.key].wake_at.expect("a lease is open");
+        assert!(wake_at <= host.wall() + 30_000, "{wake_at}");
+        assert!(host.dirty.borrow().contains(&key.key));
     }
 }

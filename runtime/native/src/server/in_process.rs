@@ -58,7 +58,7 @@ impl Service {
         self.metrics.text()
     }
 
-    /// Waits until answers under way have ended and limits are written. Dropped, it ends so too, and nobody waits.
+    /// Waits until answers under way have ended, each at its time limit at the latest, and limits are written. Dropped, it ends so too, and nobody waits.
     pub async fn stop(self) {
         drop(self.jobs);
         let _ = self.ended.await;
@@ -149,5 +149,25 @@ mod tests {
         assert_eq!(ask("/nowhere", "{}").0, 404);
         assert!(service.metrics().contains(r#"outcome="end_turn""#), "{}", service.metrics());
         pollster::block_on(service.stop());
+    }
+
+    /// Longer than for what is settled behind answers.
+    #[test]
+    fn stopping_waits_for_answers_that_run() {
+        let script = || {
+            let pace = std::rc::Rc::new(|_: usize| -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
+                Box::pin(tokio::time::sleep(std::time::Duration::from_millis(300)))
+            });
+            Scripted::saying(&["one two three four five"]).at_pace(pace)
+        };
+        let service = Service::builder().scripted("slow", script).without_keys().build().expect("a service");
+        let body = r#"{"model": "slow", "max_tokens": 8, "stream": true, "messages": [{"role": "user", "content": "Hi"}]}"#;
+        let request = Request::post("/v1/messages").header("anthropic-version", "2023-06-01").body(Bytes::from(body)).expect("a request");
+        let stream = pollster::block_on(async {
+            let response = service.call(request).await;
+            futures_util::future::join(response.into_body().collect(), service.stop()).await.0
+        });
+        let stream = String::from_utf8(stream.expect("whole").to_bytes().to_vec()).expect("text");
+        assert!(stream.contains("five") && stream.contains("event: message_stop"), "{stream}");
     }
 }

@@ -73,6 +73,7 @@ pub(super) async fn serve(
         .route("/healthz", axum::routing::get(async || "ok\n"))
         .route("/readyz", axum::routing::get(ready))
         .route("/metrics", axum::routing::get(metrics_text))
+        .method_not_allowed_fallback(only_read)
         .fallback(forward)
         .layer(RequestBodyTimeoutLayer::new(config.timeouts.body()))
         .layer(axum::middleware::from_fn_with_state(shared.clone(), known_names))
@@ -160,6 +161,15 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {
 async fn metrics_text(State(shared): State<Shared>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], shared.metrics.text()).into_response()
+}
+
+/// What the paths above say to any other method.
+async fn only_read(request: Request<axum::body::Body>) -> Response {
+    let message = format!("{} takes GET, not {}", shown(request.uri().path()), shown(request.method().as_str()));
+    let error = ApiError::new(ErrorKind::InvalidRequest, message).code("method_not_allowed");
+    let mut response = refuse(refusal::dialect_of(request.uri(), request.headers()), &error);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
+    response
 }
 
 /// Everything else is the service's.
@@ -402,6 +412,12 @@ mod tests {
             assert_eq!(refused("content-length: 2", "{}"), told("500", "the service has stopped"));
             assert_eq!(refused("origin: https://evil.example", "").0, "403");
         }
+        for (path, key, messages) in [("/healthz", "", false), ("/readyz", "", false), ("/metrics", "x-api-key: k\r\n", true)] {
+            let told = refused(&format!("{path} HTTP/1.1\r\n{key}host: localhost"), "");
+            assert_eq!(told, ("405".to_owned(), messages, format!("{path} takes GET, not POST")));
+        }
+        let answer = exchange(address, b"DELETE /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        assert!(answer.contains("\r\nallow: GET,HEAD\r\n") && answer.contains("\"method_not_allowed\""), "{answer}");
         let stranger = refused("/v1/models HTTP/1.1\r\nhost: evil.example\r\nx-api-key: k", "");
         assert_eq!((stranger.0.as_str(), stranger.1), ("403", true));
         drop(stop);

@@ -153,7 +153,9 @@ impl Server {
             match made {
                 Ok((runtime, Made { service, config, metrics })) => {
                     let _ = started.send(Ok(Arc::clone(&metrics)));
-                    runtime.block_on(service_task::run(service, taken, metrics, config.timeouts.answer()));
+                    // Each answer has its end: nobody is there to cut it.
+                    let answer = config.timeouts.answer();
+                    runtime.block_on(service_task::run(service, taken, metrics, answer, answer + service_task::UNREAD));
                 }
                 Err(error) => drop(started.send(Err(error))),
             }
@@ -186,7 +188,8 @@ impl Server {
             Err(error) => return drop(started.send(Err(error))),
         };
         let (jobs, taken) = mpsc::channel(JOBS);
-        let service = service_task::run(service, taken, Arc::clone(&metrics), config.timeouts.answer());
+        // Answers are waited for where their connections are.
+        let service = service_task::run(service, taken, Arc::clone(&metrics), config.timeouts.answer(), Duration::ZERO);
         if started.send(Ok(config.listen)).is_ok() {
             let stop = async { drop(stopped.await) };
             // The service's queue is closed with the last connection.

@@ -9,6 +9,7 @@ use std::time::{Instant, UNIX_EPOCH};
 use firecrest_contract::error::{ApiError, ErrorKind, shown};
 use firecrest_engine::Clock;
 use firecrest_engine::engine::{Engine, EngineOptions, KvFormat};
+use firecrest_engine::file::ModelFile;
 use firecrest_engine::text::WallTime;
 use firecrest_service::host::{Abilities, ModelCard};
 use firecrest_service::local::{Lent, Local};
@@ -20,16 +21,21 @@ use super::backend::AnyBackend;
 use super::config::{Config, ModelConfig};
 use super::metrics::Metrics;
 use super::offload::Offload;
-use crate::{EMBEDDED, EngineThread};
+use crate::EngineThread;
 
 /// All models that are served.
 pub(super) struct Models {
+    room: Rc<Room>,
+    clock: Clock,
+    offload: Offload,
+}
+
+/// The memory that models share.
+struct Room {
     entries: Vec<Rc<Entry>>,
     /// Bytes that they may take together; 0 is as many as there are.
     budget: u64,
     metrics: Arc<Metrics>,
-    clock: Clock,
-    offload: Offload,
 }
 
 struct Entry {
@@ -37,7 +43,7 @@ struct Entry {
     card: RefCell<ModelCard>,
     state: RefCell<State>,
     used: Cell<Instant>,
-    /// What it takes in memory: as it was the last time, before that the size of its file.
+    /// What it takes in memory: as it was the last time, before that the size of its files.
     bytes: Cell<u64>,
 }
 
@@ -69,7 +75,8 @@ impl Models {
             entries.push(Entry::new(Some(model.clone()), card, State::Out, bytes));
         }
         let clock: Clock = Arc::new(move || began.elapsed());
-        Ok(Models { entries, budget: config.memory, metrics, clock, offload: Offload::new() })
+        let room = Rc::new(Room { entries, budget: config.memory, metrics });
+        Ok(Models { room, clock, offload: Offload::new() })
     }
 
     /// Where backends do what takes long.
@@ -79,17 +86,18 @@ impl Models {
 
     /// Models that are to be there before anybody asks.
     pub(super) fn preloaded(&self) -> Vec<String> {
-        let wanted = self.entries.iter().filter(|entry| entry.config.as_ref().is_some_and(|config| config.preload));
+        let wanted = self.room.entries.iter().filter(|entry| entry.config.as_ref().is_some_and(|config| config.preload));
         wanted.map(|entry| entry.card.borrow().id.clone()).collect()
     }
 
     pub(super) fn cards(&self) -> Vec<ModelCard> {
-        self.entries.iter().map(|entry| entry.card.borrow().clone()).collect()
+        self.room.entries.iter().map(|entry| entry.card.borrow().clone()).collect()
     }
 
     fn entry(&self, name: &str) -> Result<&Rc<Entry>, ApiError> {
-        self.entries.iter().find(|entry| entry.card.borrow().id == name).ok_or_else(|| {
-            let known: Vec<String> = self.entries.iter().take(8).map(|entry| entry.card.borrow().id.clone()).collect();
+        let entries = &self.room.entries;
+        entries.iter().find(|entry| entry.card.borrow().id == name).ok_or_else(|| {
+            let known: Vec<String> = entries.iter().take(8).map(|entry| entry.card.borrow().id.clone()).collect();
             let message = format!("model: {} is not served here; there are: {}", shown(name), known.join(", "));
             ApiError::new(ErrorKind::NotFound, message).at("model").code("model_not_found")
         })
@@ -109,49 +117,51 @@ impl Models {
             }
         };
         if let Some(config) = entry.config.clone().filter(|_| entry.is_new()) {
-            self.make_room(entry);
+            self.room.make(entry);
             // Goes on though its caller leaves: others may wait too.
-            tokio::task::spawn_local(load(
-                Rc::clone(entry),
-                config,
-                Arc::clone(&self.clock),
-                Arc::clone(&self.metrics),
-                self.offload.clone(),
-            ));
+            tokio::task::spawn_local(load(Rc::clone(entry), config, Arc::clone(&self.clock), Rc::clone(&self.room), self.offload.clone()));
         }
         loaded.await.unwrap_or_else(|_| Err(ApiError::new(ErrorKind::Api, "the model was not loaded; try again")))
     }
 
-    /// Lets go of models that nothing runs on, those first that were not used for longest, until there is room.
-    fn make_room(&self, entry: &Entry) {
-        if self.budget == 0 {
-            return;
-        }
-        loop {
-            let held: u64 = self.entries.iter().filter(|other| other.is_in()).map(|other| other.bytes.get()).sum();
-            if held.saturating_add(entry.bytes.get()) <= self.budget {
-                return;
-            }
-            let idle = self.entries.iter().filter(|other| other.is_idle());
-            let Some(oldest) = idle.min_by_key(|other| other.used.get()) else {
-                tracing::warn!(model = entry.card.borrow().id, "loaded beyond the memory budget: every other model is in use");
-                return;
-            };
-            oldest.let_go(&self.metrics);
-        }
-    }
-
     pub(super) fn unload(&self, name: &str) -> Result<(), ApiError> {
         let entry = self.entry(name)?;
-        if matches!(*entry.state.borrow(), State::Out) {
+        if entry.is_out() {
             return Ok(());
         }
         if !entry.is_idle() {
             let message = format!("model {name} is in use, or a script; try again when its answers have ended");
             return Err(ApiError::new(ErrorKind::Conflict, message).should_retry(false));
         }
-        entry.let_go(&self.metrics);
+        entry.let_go(&self.room.metrics);
         Ok(())
+    }
+}
+
+impl Room {
+    fn others<'a>(&'a self, entry: &'a Rc<Entry>) -> impl Iterator<Item = &'a Rc<Entry>> {
+        self.entries.iter().filter(move |other| !Rc::ptr_eq(other, entry))
+    }
+
+    /// What models take beside this one, those included that are being loaded.
+    fn taken_beside(&self, entry: &Rc<Entry>) -> u64 {
+        let held = self.others(entry).filter(|other| !other.is_out());
+        held.fold(0, |sum, other| sum.saturating_add(other.bytes.get()))
+    }
+
+    /// Lets go of other models that nothing runs on, those first that were not used for longest, until there is room for this one.
+    fn make(&self, entry: &Rc<Entry>) {
+        if self.budget == 0 {
+            return;
+        }
+        while self.taken_beside(entry).saturating_add(entry.bytes.get()) > self.budget {
+            let idle = self.others(entry).filter(|other| other.is_idle());
+            let Some(oldest) = idle.min_by_key(|other| other.used.get()) else {
+                tracing::warn!(model = entry.card.borrow().id, "loaded beyond the memory budget: every other model is in use");
+                return;
+            };
+            oldest.let_go(&self.metrics);
+        }
     }
 }
 
@@ -167,8 +177,8 @@ impl Entry {
         Rc::new(Entry { config, card, state, used: Cell::new(Instant::now()), bytes: Cell::new(bytes) })
     }
 
-    fn is_in(&self) -> bool {
-        matches!(*self.state.borrow(), State::In { .. })
+    fn is_out(&self) -> bool {
+        matches!(*self.state.borrow(), State::Out)
     }
 
     /// Whether its loading has just been asked for, by one caller.
@@ -195,7 +205,9 @@ impl Entry {
 
 /// What a model's file says of it, without its weights.
 fn look_at(config: &ModelConfig) -> Result<(ModelCard, u64), String> {
-    let file = block_on(crate::open(&config.path)).map_err(|e| e.to_string())?;
+    let sources = crate::sources(&config.path).map_err(|e| e.to_string())?;
+    let bytes: u64 = sources.iter().map(|source| source.len()).sum();
+    let file = block_on(ModelFile::open(sources)).map_err(|e| e.to_string())?;
     let shape = firecrest_engine::model::Config::from_file(&file).map_err(|e| e.to_string())?;
     let template = file.chat_template().map_err(|e| e.to_string())?.unwrap_or_default();
     let created = std::fs::metadata(&config.path).ok().and_then(|found| found.modified().ok());
@@ -213,15 +225,11 @@ fn look_at(config: &ModelConfig) -> Result<(ModelCard, u64), String> {
         },
         loaded: false,
     };
-    let bytes = match config.path.as_str() {
-        EMBEDDED => 0,
-        path => std::fs::metadata(path).map_or(0, |found| found.len()),
-    };
     Ok((card, bytes))
 }
 
 /// Loads a model, and tells all who wait for it.
-async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, metrics: Arc<Metrics>, offload: Offload) {
+async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, room: Rc<Room>, offload: Offload) {
     let (name, started, matryoshka) = (config.name(), Instant::now(), config.matryoshka);
     tracing::info!(model = name, "loading");
     let bytes = Arc::new(AtomicU64::new(0));
@@ -262,8 +270,8 @@ async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, metrics: Arc<
             let mut card = entry.card.borrow_mut();
             card.loaded = true;
             card.context = Some(u64::from(thread.facts().context));
-            metrics.models_loaded.inc();
-            metrics.model_bytes.inc_by(entry.bytes.get() as i64);
+            room.metrics.models_loaded.inc();
+            room.metrics.model_bytes.inc_by(entry.bytes.get() as i64);
             tracing::info!(model = name, seconds = started.elapsed().as_secs_f64(), bytes = entry.bytes.get(), "loaded");
             (State::In { backend: Rc::clone(&backend), thread: Some(thread) }, Ok(backend))
         }
@@ -272,7 +280,12 @@ async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, metrics: Arc<
             (State::Out, Err(ApiError::new(ErrorKind::Api, format!("the model could not be loaded: {error}"))))
         }
     };
-    if let State::Loading(waiting) = entry.state.replace(state) {
+    let before = entry.state.replace(state);
+    if told.is_ok() {
+        // It may be larger than its files.
+        room.make(&entry);
+    }
+    if let State::Loading(waiting) = before {
         for waiting in waiting {
             let _ = waiting.send(told.clone());
         }
@@ -293,4 +306,81 @@ fn lent(offload: Offload) -> Lent {
 fn wall() -> Option<WallTime> {
     let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     Some(WallTime { unix_seconds: since.as_secs() as i64, utc_offset_seconds: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, state: State, bytes: u64) -> Rc<Entry> {
+        let abilities = Abilities { generates: true, embeds: false, thinks: false, tools: false };
+        let card = ModelCard { id: name.to_owned(), display_name: name.to_owned(), created: 0, context: None, abilities, loaded: false };
+        Entry::new(None, card, state, bytes)
+    }
+
+    #[test]
+    fn what_is_being_loaded_takes_room_too() {
+        let script = AnyBackend::Scripted(Scripted::saying(&["x"]));
+        let entries = vec![
+            entry("out", State::Out, 1),
+            entry("loading", State::Loading(Vec::new()), 20),
+            entry("in", State::In { backend: Rc::new(script), thread: None }, 300),
+            entry("next", State::Loading(Vec::new()), 4_000),
+        ];
+        let room = Room { entries, budget: 1, metrics: Arc::new(Metrics::new()) };
+        assert_eq!(room.taken_beside(&room.entries[3]), 320);
+        assert_eq!(room.taken_beside(&room.entries[0]), 4_320);
+        // None of them can go.
+        room.make(&room.entries[3]);
+        assert_eq!(room.taken_beside(&room.entries[3]), 320);
+    }
+
+    /// Bytes and number of the models in memory, after these were asked for, one behind the other.
+    #[cfg(feature = "embedded")]
+    fn loaded(memory: u64, names: &[&str]) -> (u64, u64) {
+        let model = |name: &&str| ModelConfig {
+            name: Some((*name).to_owned()),
+            backend: Some("cpu".to_owned()),
+            threads: Some(1),
+            ..ModelConfig::from(crate::EMBEDDED)
+        };
+        let models = names.iter().map(model).collect();
+        let config = Config { auth: false, store: ":memory:".into(), memory, models, ..Config::default() };
+        let service = crate::Service::builder().config(config).build().expect("a service");
+        block_on(async {
+            for name in names {
+                let request = http::Request::post(format!("/admin/models/{name}/load")).body(bytes::Bytes::new()).expect("a request");
+                assert_eq!(service.call(request).await.status(), 200, "{name}");
+            }
+        });
+        let text = service.metrics();
+        let value = |name: &str| {
+            let found: Option<u64> = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+            found.unwrap_or_else(|| panic!("{name}: {text}"))
+        };
+        let found = (value("firecrest_model_bytes"), value("firecrest_models_loaded"));
+        block_on(service.stop());
+        found
+    }
+
+    /// Its file says less of a model than what it takes with its pages.
+    #[cfg(feature = "embedded")]
+    #[test]
+    fn room_is_made_by_what_a_model_takes_once_it_is_loaded() {
+        let (bytes, count) = loaded(0, &["first"]);
+        assert!(bytes > firecrest_models::CHAT.len() as u64 && count == 1, "{bytes}");
+        assert_eq!(loaded(2 * bytes, &["first", "second"]), (2 * bytes, 2));
+        assert_eq!(loaded(2 * bytes - 1, &["first", "second"]), (bytes, 1));
+    }
+
+    #[cfg(feature = "embedded")]
+    #[test]
+    fn a_folder_is_as_large_as_its_files() {
+        let folder = std::env::temp_dir().join(format!("firecrest-models-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("model.gguf"), firecrest_models::CHAT).expect("written");
+        let (_, bytes) = look_at(&ModelConfig::from(folder.to_str().expect("a path"))).expect("a model");
+        std::fs::remove_dir_all(folder).expect("removed");
+        assert_eq!(bytes, firecrest_models::CHAT.len() as u64);
+    }
 }

@@ -20,10 +20,16 @@ use super::metrics::{Metrics, Running};
 const PIECES: usize = 32;
 
 /// How much longer than it may take an answer is held for a caller who does not read it. The backend has ended it by then.
-const UNREAD: Duration = Duration::from_secs(10);
+pub(super) const UNREAD: Duration = Duration::from_secs(10);
 
-/// Runs a service until nobody can send it requests any more, and what it began is over.
-pub(super) async fn run(service: Service<NativeHost>, mut jobs: mpsc::Receiver<Job>, metrics: Arc<Metrics>, answer_limit: Duration) {
+/// Runs a service until nobody can send it requests any more, and what it began is over: answers that still run then may go on for `drain`.
+pub(super) async fn run(
+    service: Service<NativeHost>,
+    mut jobs: mpsc::Receiver<Job>,
+    metrics: Arc<Metrics>,
+    answer_limit: Duration,
+    drain: Duration,
+) {
     let service = Rc::new(service);
     let local = LocalSet::new();
     let host = Rc::clone(service.host());
@@ -34,9 +40,18 @@ pub(super) async fn run(service: Service<NativeHost>, mut jobs: mpsc::Receiver<J
                 async move { host.keep_accounts().await }
             });
             tokio::task::spawn_local(preload(Rc::clone(&host)));
+            // Nothing is ever sent: it ends with the last of them.
+            let (under_way, mut over) = mpsc::channel::<()>(1);
             while let Some(job) = jobs.recv().await {
-                tokio::task::spawn_local(carry_out(Rc::clone(&service), job, metrics.run(), answer_limit));
+                let answer = carry_out(Rc::clone(&service), job, metrics.run(), answer_limit);
+                let under_way = under_way.clone();
+                tokio::task::spawn_local(async move {
+                    answer.await;
+                    drop(under_way);
+                });
             }
+            drop(under_way);
+            let _ = tokio::time::timeout(drain, over.recv()).await;
             keeping.abort();
         })
         .await;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::bucket::{Bucket, MOST, Share, Spending};
+use super::bucket::{Bucket, MOST, Share, Source, Spending};
 use super::time::{FAR, Millis};
 use super::{Bound, Command, Exactness, LeaseId, Levels, Outcome, Price, Tally, Tier};
 
@@ -87,8 +87,8 @@ struct Counted {
 struct Closed {
     /// What its `Open` was answered; `None` if it was settled before it was opened.
     first: Option<u64>,
-    /// What it was charged, if it expired and may still settle. Few do, so the others need not have room for it.
-    expired: Option<Box<Counted>>,
+    /// As it was, if it expired: it may still settle, or go on. Few do, so the others need not have room for it.
+    expired: Option<Box<Lease>>,
 }
 
 impl Counted {
@@ -103,6 +103,14 @@ impl Counted {
     fn settle(&mut self, buckets: &mut Buckets, total: Tally) {
         self.set(buckets, total.input.unwrap_or(self.input).min(MOST), total.output.min(MOST));
     }
+
+    /// The clock is set back, and with it when the buckets of input, output and budget began.
+    fn follow(&mut self, before: [Option<Millis>; 3], after: [Option<Millis>; 3]) {
+        let shares = [&mut self.of_input, &mut self.of_output, &mut self.of_budget];
+        for (share, (before, after)) in shares.into_iter().zip(before.into_iter().zip(after)) {
+            share.follow(before, after);
+        }
+    }
 }
 
 /// Takes a command. Answers it, and says when to come back with [`Command::Expire`] if no other command does earlier; `None` if nothing
@@ -111,30 +119,42 @@ impl Counted {
 /// Costs the logarithm of the leases that the account remembers, and of each that ends now.
 pub fn apply(account: &mut Account, tier: &Tier, command: Command) -> (Outcome, Option<Millis>) {
     account.pass(tier, command.at());
-    let outcome = match command {
-        Command::Request { .. } => account.request(),
-        Command::Open { at, lease, expires, price, output } => account.open(tier, at, lease, expires, price, output),
-        Command::Extend { lease, seq, expires, so_far, more, .. } => account.extend(lease, seq, expires, so_far, more),
-        Command::Settle { at, lease, total } => account.settle(at, lease, total),
-        Command::Expire { .. } => Outcome::Closed { levels: account.levels() },
-    };
-    (outcome, account.wake_at())
+    account.carry_out(tier, command)
+}
+
+/// [`apply`], at an owner with a clock of its own, which says `now`. No command takes an account past it. An account that is ahead of it is
+/// from before that clock was set back, and is set back too. A command's own time could not tell that: one that was long on its way is
+/// from before as well, and if the account went back for it and forward again, that time would refill its buckets twice.
+pub fn apply_at(account: &mut Account, tier: &Tier, command: Command, now: Millis) -> (Outcome, Option<Millis>) {
+    account.clock_set_back(now);
+    account.pass(tier, command.at().min(now));
+    account.carry_out(tier, command)
 }
 
 impl Account {
-    /// The owner's clock was found to be ahead and was set back to this. All times move with it, as if it had never been: nothing is
-    /// refilled for time that passes again, and nothing stands still until then, as it would without this call. What small steps back and
-    /// commands that overtake each other need is nothing: those are taken as they are.
+    /// Whether it is ahead of its owner's clock. Then what [`apply`] answered last says nothing about when to come back.
+    pub fn is_ahead(&self, now: Millis) -> bool {
+        self.clock > now
+    }
+
+    /// The owner's clock was found to be ahead and was set back to this; nothing happens to an account that is not ahead. All times move
+    /// with it, as if it had never been: nothing is refilled for time that passes again, and nothing stands still until then, as it would
+    /// without this call. Leases last as long as they would have. A budget's period that begins a second time brings nothing.
     pub fn clock_set_back(&mut self, to: Millis) {
-        let by = self.clock.saturating_sub(to);
-        self.clock -= by;
-        self.forgotten = self.forgotten.map(|at| at.saturating_sub(by));
+        if !self.is_ahead(to) {
+            return;
+        }
+        let by = self.clock - to;
+        self.clock = to;
+        // What is sent in this very millisecond does not come too late.
+        self.forgotten = self.forgotten.and_then(|at| Some(at.saturating_sub(by).min(to.checked_sub(1)?)));
         let buckets = &mut self.buckets;
+        let before = buckets.began();
         for bucket in [&mut buckets.requests, &mut buckets.input, &mut buckets.output].into_iter().flatten() {
             bucket.turn_back(by);
         }
         if let Some(budget) = &mut buckets.budget {
-            budget.turn_back(by);
+            budget.turn_back(to);
         }
         for lease in self.leases.values_mut() {
             lease.expires = lease.expires.saturating_sub(by);
@@ -142,11 +162,9 @@ impl Account {
         for (closed, _) in &mut self.closings {
             *closed = closed.saturating_sub(by);
         }
-        let open = self.leases.values_mut().map(|l| &mut l.counted);
-        for counted in open.chain(self.closed.values_mut().filter_map(|c| c.expired.as_deref_mut())) {
-            for share in [&mut counted.of_input, &mut counted.of_output, &mut counted.of_budget] {
-                share.turn_back(by);
-            }
+        let after = buckets.began();
+        for lease in self.leases.values_mut().chain(self.closed.values_mut().filter_map(|c| c.expired.as_deref_mut())) {
+            lease.counted.follow(before, after);
         }
         self.index();
     }
@@ -191,6 +209,17 @@ impl Account {
         self.expiries = self.leases.iter().map(|(id, lease)| (lease.expires, *id)).collect();
     }
 
+    fn carry_out(&mut self, tier: &Tier, command: Command) -> (Outcome, Option<Millis>) {
+        let outcome = match command {
+            Command::Request { .. } => self.request(),
+            Command::Open { at, lease, expires, price, output } => self.open(tier, at, lease, expires, price, output),
+            Command::Extend { lease, seq, expires, so_far, more, .. } => self.extend(tier, lease, seq, expires, so_far, more),
+            Command::Settle { at, lease, total } => self.settle(at, lease, total),
+            Command::Expire { .. } => Outcome::Closed { levels: self.levels() },
+        };
+        (outcome, self.wake_at())
+    }
+
     fn pass(&mut self, tier: &Tier, at: Millis) {
         let now = self.clock.max(at.min(FAR));
         let passed = now - self.clock;
@@ -205,7 +234,7 @@ impl Account {
             self.expiries.pop_first();
             if let Some(lease) = self.leases.remove(&id) {
                 // All that it took is what it may have used: nothing is to be counted.
-                self.close(id, Closed { first: Some(lease.first), expired: Some(Box::new(lease.counted)) });
+                self.close(id, Closed { first: Some(lease.first), expired: Some(Box::new(lease)) });
             }
         }
         while let Some(&(closed, _)) = self.closings.front()
@@ -279,7 +308,7 @@ impl Account {
             output = output.min(budget.capacity().saturating_sub(input).max(1));
         }
         let ready_at = |bucket: &Option<Bucket>, tokens| bucket.as_ref().map(|b| (b.ready(tokens, self.clock), tokens, b.capacity()));
-        let places = tier.concurrent.map_or(MOST_OPEN, |n| MOST_OPEN.min(n.get() as usize));
+        let places = places(tier);
         let over = (self.leases.len() + 1).saturating_sub(places);
         // The place that comes free last of those that must.
         let place = over.checked_sub(1).and_then(|n| self.expiries.iter().nth(n)).map(|&(expires, _)| (expires, 1, places as u64));
@@ -305,8 +334,11 @@ impl Account {
         Outcome::Granted { output, levels: self.levels() }
     }
 
-    fn extend(&mut self, id: LeaseId, seq: u64, expires: Millis, so_far: Tally, more: u64) -> Outcome {
+    fn extend(&mut self, tier: &Tier, id: LeaseId, seq: u64, expires: Millis, so_far: Tally, more: u64) -> Outcome {
         let expires = self.term(expires);
+        if !self.leases.contains_key(&id) {
+            self.reopen(tier, id, seq, expires);
+        }
         let Some(lease) = self.leases.get_mut(&id) else {
             return Outcome::Closed { levels: self.levels() };
         };
@@ -340,14 +372,29 @@ impl Account {
         }
     }
 
+    /// An expired lease that is heard of again goes on, if there is a place for it: all that it took is still taken. So a clock that steps
+    /// ahead, as when a machine slept, ends no answer that runs.
+    fn reopen(&mut self, tier: &Tier, id: LeaseId, seq: u64, expires: Millis) {
+        let Some(lease) = self.closed.get(&id).and_then(|closed| closed.expired.as_deref()) else { return };
+        // What was sent before it expired says nothing new.
+        if seq <= lease.seq || expires <= self.clock || self.leases.len() >= places(tier) {
+            return;
+        }
+        if let Some(Closed { expired: Some(lease), .. }) = self.closed.remove(&id) {
+            self.closings.retain(|(_, closed)| *closed != id);
+            self.expiries.insert((expires, id));
+            self.leases.insert(id, Lease { expires, ..*lease });
+        }
+    }
+
     fn settle(&mut self, at: Millis, id: LeaseId, total: Tally) -> Outcome {
         if let Some(mut lease) = self.leases.remove(&id) {
             self.expiries.remove(&(lease.expires, id));
             lease.counted.settle(&mut self.buckets, total);
             self.close(id, Closed { first: Some(lease.first), expired: None });
         } else if let Some(closed) = self.closed.get_mut(&id) {
-            if let Some(mut counted) = closed.expired.take() {
-                counted.settle(&mut self.buckets, total);
+            if let Some(mut lease) = closed.expired.take() {
+                lease.counted.settle(&mut self.buckets, total);
             }
         } else if !self.late(at) {
             // Whoever gave up before an answer came has used nothing. Should its `Open` still be on the way, it must not be granted.
@@ -362,11 +409,21 @@ impl Account {
 }
 
 impl Buckets {
+    /// When those of input, output and budget began.
+    fn began(&self) -> [Option<Millis>; 3] {
+        [self.input.as_ref().map(Source::since), self.output.as_ref().map(Source::since), self.budget.as_ref().map(Source::since)]
+    }
+
     /// When so much output can be had.
     fn ready(&self, output: u64, now: Millis) -> Millis {
         let bucket = self.output.as_ref().map_or(0, |b| b.ready(output, now));
         bucket.max(self.budget.as_ref().map_or(0, |b| b.ready(output)))
     }
+}
+
+/// Leases that may be open at once.
+fn places(tier: &Tier) -> usize {
+    tier.concurrent.map_or(MOST_OPEN, |n| MOST_OPEN.min(n.get() as usize))
 }
 
 /// As much of a quantum as can ever be had.
@@ -388,9 +445,8 @@ impl TryFrom<Stored> for Account {
         if clock > FAR || buckets.budget.as_ref().is_some_and(|b| !b.sound()) {
             return Err("clock, budget: past 2^53; this journal was not written here".to_owned());
         }
-        let counted = leases.values().map(|l| &l.counted).chain(closed.values().filter_map(|c| c.expired.as_deref()));
-        if counted.into_iter().any(|c| c.input > MOST || c.output > MOST) || leases.values().any(|l| l.expires > FAR || l.wanted > 2 * MOST)
-        {
+        let wild = |l: &Lease| l.counted.input > MOST || l.counted.output > MOST || l.expires > FAR || l.wanted > 2 * MOST;
+        if leases.values().chain(closed.values().filter_map(|c| c.expired.as_deref())).any(wild) {
             return Err("leases: a number is past 2^53; this journal was not written here".to_owned());
         }
         let known: BTreeSet<LeaseId> = closings.iter().map(|&(_, id)| id).collect();

@@ -238,7 +238,7 @@ pub(super) struct Spending {
     /// In this period, and beyond their budgets in those before. May be more than there was.
     spent: u64,
     budget: Budget,
-    /// When this period began.
+    /// When this period began; where the clock was set back, when it begins again.
     since: Millis,
 }
 
@@ -275,8 +275,11 @@ impl Spending {
         self.after(over.div_ceil(self.budget.tokens))
     }
 
-    /// When so many more periods have begun.
+    /// When so many more periods have begun. None need to: at once, also where the clock was set back to before this one.
     fn after(&self, periods: u64) -> Millis {
+        if periods == 0 {
+            return 0;
+        }
         self.since.saturating_add(self.budget.period.saturating_mul(periods)).min(FAR)
     }
 
@@ -305,10 +308,11 @@ impl Spending {
         self.spent <= FAR && self.since <= FAR
     }
 
-    pub(super) fn turn_back(&mut self, by: Millis) {
-        // The period in which the clock now stands: what was spent counts there.
-        let now = self.since.saturating_sub(by);
-        self.since = now - now % self.budget.period;
+    pub(super) fn turn_back(&mut self, to: Millis) {
+        // The next period has begun before: it brings nothing again, and what was spent counts until the one behind it. Later ones, which may be
+        // years ahead, are as if they had not.
+        let next = (to - to % self.budget.period).saturating_add(self.budget.period);
+        self.since = self.since.min(next);
     }
 
     #[cfg(test)]
@@ -377,7 +381,9 @@ impl Share {
         }
     }
 
-    pub(super) fn turn_back(&mut self, by: Millis) {
-        self.since = self.since.saturating_sub(by);
+    /// The clock is set back: its source began at another time than before. What was taken from another one is owed to nobody.
+    pub(super) fn follow(&mut self, before: Option<Millis>, after: Option<Millis>) {
+        let taken = if before == Some(self.since) { self.taken } else { 0 };
+        *self = Share { since: after.unwrap_or(0), taken };
     }
 }

@@ -1,6 +1,6 @@
 //! What is left, as headers and errors say it.
 
-use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::error::{ApiError, BUDGET_SPENT, ErrorKind};
 use serde::{Deserialize, Serialize};
 
 use super::bucket::Level;
@@ -98,14 +98,18 @@ impl Bound {
 }
 
 impl Outcome {
-    /// What a caller is told that may not start: 429 with the wait, 402 if its budget is spent, 400 if what it asks for can never be.
-    /// `None` if it may.
+    /// What a caller is told that may not start: 429 with the wait, 400 if what it asks for can never be. `None` if it may. Where a budget
+    /// has no room, clients shall not wait by themselves: that may take a day.
     pub fn error(&self) -> Option<ApiError> {
         match *self {
             Outcome::Denied { retry_at, bound: Bound::Budget, levels } => {
-                let (limit, again) = (levels.budget.map_or(0, |b| b.limit), rfc3339(retry_at));
-                let message = format!("this key's budget of {limit} tokens is spent; there is room for this request again from {again}");
-                Some(ApiError::new(ErrorKind::Billing, message).code("enforced_spend_limit_reached").should_retry(false))
+                let (limit, left) = levels.budget.map_or((0, 0), |b| (b.limit, b.remaining));
+                let again = rfc3339(retry_at);
+                let message = format!(
+                    "this request does not fit in what is left of this key's budget, {left} of {limit} tokens; there is room from {again}"
+                );
+                let error = ApiError::new(ErrorKind::RateLimit, message).code(BUDGET_SPENT).should_retry(false);
+                Some(error.retry_after_ms(retry_at.saturating_sub(levels.at)))
             }
             Outcome::Denied { retry_at, bound, levels } => {
                 let mut wait = retry_at.saturating_sub(levels.at);

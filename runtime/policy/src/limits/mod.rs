@@ -1,8 +1,8 @@
 //! What a caller may use: requests, input tokens and output tokens a minute, requests at once, and a budget.
 //!
-//! [`apply`] is the only code that touches an [`Account`], and each account has one owner that calls it: an actor, a cell in a browser, a
-//! Durable Object. Nothing waits in between, so nothing races. All that is decided follows from the account, the [`Tier`] and the
-//! [`Command`], times included.
+//! [`apply`] is the only code that touches an [`Account`], or [`apply_at`] where its owner has a clock. Each account has one owner that
+//! calls it: an actor, a cell in a browser, a Durable Object. Nothing waits in between, so nothing races. All that is decided follows from
+//! the account, the [`Tier`] and the [`Command`], times included.
 //!
 //! - A request takes a *lease*. Its input is taken whole, its output in quanta that it asks for as it streams. What was taken and not
 //!   used is given back when it settles; what was used and not taken becomes debt: a bucket goes below 0, and nothing new is admitted
@@ -12,8 +12,9 @@
 //!   and change nothing. So a command that is sent again must be the same command, [`Command::at`] included. Only [`Command::Request`]
 //!   has no identity, and counts each time.
 //! - A lease ends at its expiry if nothing is heard of it. All that it took stays taken: what it last reported and what it might have
-//!   used since. If it settles after that, within the grace, its totals count.
-//! - Time only moves forward. A command from before the last one is taken as if it came at the same time ([`Account::clock_set_back`]).
+//!   used since. If it settles after that, within the grace, its totals count; if it is extended, it goes on where there is a place.
+//! - Time only moves forward. A command from before the last one is taken as if it came at the same time. Only the owner's own clock can
+//!   set an account back ([`apply_at`]).
 //! - All kinds of work are told in these commands. What generates nothing (embeddings) opens with no output and settles; counting tokens
 //!   is a request and no lease; a batch is one request, and a lease for each of its items.
 //! - A tier may change between any two commands. Buckets keep their levels; what a change would mint is never there.
@@ -55,7 +56,7 @@ use std::num::NonZeroU32;
 use firecrest_contract::event::Usage;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use account::{Account, GRACE, MOST_CLOSED, MOST_OPEN, TERM, apply};
+pub use account::{Account, GRACE, MOST_CLOSED, MOST_OPEN, TERM, apply, apply_at};
 pub use bucket::{Budget, Level, Limit, LimitError, MOST};
 pub use levels::{Levels, openai_headers, ratelimit_headers};
 pub use time::{FAR, Millis, rfc3339};

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use firecrest_contract::ask::ServiceTier;
@@ -33,10 +34,13 @@ impl<H: Host> Service<H> {
         let opened = Lease::open(&self.host, principal, price, 1).await.map_err(|denial| exchange.denied(denial))?;
         exchange.levels(&opened.levels);
         let asked = ask.model.clone();
-        opened.lease.begins();
-        let embedded = backend.embed(ask, lane).await.inspect_err(|_| opened.lease.unused())?;
+        let mut lease = opened.lease;
+        // For as long as it runs: it is dropped with the request, and nothing else bounds that.
+        lease.look_after(price, self.options.when_dry, 1, Duration::MAX);
+        lease.begins();
+        let embedded = backend.embed(ask, lane).await.inspect_err(|_| lease.unused())?;
         exchange.ledger.waited_since(since);
-        opened.lease.used(Usage { input: embedded.tokens, ..Usage::default() });
+        lease.used(Usage { input: embedded.tokens, ..Usage::default() });
         exchange.json(&embeddings::Embeddings::new(asked, embedded, encoding))
     }
 }

@@ -81,11 +81,42 @@ fn a_lease_that_expires_pays_for_what_it_might_have_used() {
     // 456, less the 40 that came back in 40 s.
     assert_eq!(account.open_leases(), 0);
     assert_eq!(account.levels().output.map(|l| l.remaining), Some(10_000 - 456 + 40));
-    let extend = Command::Extend { at: NOW + 40_000, lease, seq: 2, expires: NOW + 90_000, so_far, more: 256 };
-    assert!(matches!(apply(&mut account, &tier, extend).0, Outcome::Closed { .. }));
     // It was only slow to say so.
-    apply(&mut account, &tier, Command::Settle { at: NOW + 50_000, lease, total: Tally { input: None, output: 300 } });
+    let total = Tally { input: None, output: 300 };
+    apply(&mut account, &tier, Command::Settle { at: NOW + 50_000, lease, total });
     assert_eq!(account.levels().output.map(|l| l.remaining), Some(10_000 - 300 + 50));
+    let extend = Command::Extend { at: NOW + 50_000, lease, seq: 2, expires: NOW + 90_000, so_far, more: 256 };
+    assert!(matches!(apply(&mut account, &tier, extend).0, Outcome::Closed { .. }));
+}
+
+/// As where a machine slept: nobody was there to extend anything.
+#[test]
+fn a_lease_that_expired_goes_on_where_it_is_heard_of_again() {
+    let tier = Tier { output: Some(limit(60, 10_000)), concurrent: std::num::NonZeroU32::new(1), ..Tier::default() };
+    let mut account = Account::default();
+    let so_far = Tally { input: None, output: 200 };
+    let extend = |at, seq| Command::Extend { at, lease: LeaseId(1), seq, expires: at + 30_000, so_far, more: 256 };
+    apply(&mut account, &tier, open(1, 10, 256));
+    apply(&mut account, &tier, extend(NOW + 1_000, 1));
+    let later = NOW + 100_000;
+    apply(&mut account, &tier, Command::Expire { at: later });
+    assert_eq!(account.open_leases(), 0);
+    // Its place may be another's by then.
+    let second = Command::Open { at: later, lease: LeaseId(2), expires: later + 30_000, price: price(10, Exactness::Exact), output: 0 };
+    assert!(matches!(apply(&mut account, &tier, second).0, Outcome::Granted { .. }));
+    assert!(matches!(apply(&mut account, &tier, extend(later, 2)).0, Outcome::Closed { .. }));
+    apply(&mut account, &tier, Command::Settle { at: later, lease: LeaseId(2), total: Tally::default() });
+    // What was said before it expired opens nothing, nor what expires at once.
+    assert!(matches!(apply(&mut account, &tier, extend(NOW + 1_000, 1)).0, Outcome::Closed { .. }));
+    assert!(matches!(apply(&mut account, &tier, extend(NOW + 2_000, 2)).0, Outcome::Closed { .. }));
+    let (outcome, wake_at) = apply(&mut account, &tier, extend(later + 1_000, 2));
+    assert!(matches!(outcome, Outcome::Granted { output: 456, .. }), "{outcome:?}");
+    assert_eq!((account.open_leases(), wake_at), (1, Some(later + 31_000)));
+    let read: Account = serde_json::from_str(&serde_json::to_string(&account).expect("JSON")).expect("an account");
+    assert_eq!(read, account);
+    apply(&mut account, &tier, Command::Settle { at: later + 1_000, lease: LeaseId(1), total: Tally { input: None, output: 300 } });
+    assert_eq!(account.levels().output.map(|l| l.remaining), Some(10_000 - 300 + 101));
+    assert!(matches!(apply(&mut account, &tier, extend(later + 2_000, 3)).0, Outcome::Closed { .. }));
 }
 
 #[test]
@@ -142,8 +173,9 @@ fn a_budget_that_is_spent() {
     // 500 of tomorrow are spent too.
     assert!(matches!(outcome, Outcome::Denied { retry_at, bound: Bound::Budget, .. } if retry_at == day));
     let error = outcome.error().expect("an error");
-    assert_eq!((error.kind, error.should_retry, error.retry_after_ms), (ErrorKind::Billing, Some(false), None));
-    assert!(error.message.contains("1970-01-02T00:00:00Z"), "{}", error.message);
+    assert_eq!((error.kind, error.should_retry, error.retry_after_ms), (ErrorKind::RateLimit, Some(false), Some(day - NOW)));
+    assert_eq!(error.code, Some("enforced_spend_limit_reached"));
+    assert!(error.message.contains("1970-01-02T00:00:00Z") && error.message.contains("0 of 1000 tokens"), "{}", error.message);
     // A budget that is raised holds at once.
     let tier = Tier { budget: Budget::new(2_000, day).ok(), ..Tier::default() };
     assert!(matches!(apply(&mut account, &tier, open(2, 100, 0)).0, Outcome::Granted { .. }));
@@ -236,6 +268,97 @@ fn a_clock_that_was_wrong_for_a_while() {
     assert_eq!((account.levels().input.map(|l| l.remaining), wake_at), (Some(0), Some(NOW + 6_000)));
     apply(&mut account, &tier, Command::Settle { at: NOW + 2_000, lease: LeaseId(2), total: Tally { input: Some(10), output: 0 } });
     assert_eq!(account.levels().input.map(|l| l.remaining), Some(60_000));
+}
+
+/// Whatever it is set back to, it is as good as before: answered, in the same millisecond already, and without a gift.
+#[test]
+fn an_owner_whose_clock_steps_back() {
+    let tier = input_only(60_000);
+    for back in [1, 500, 4_000, 31_000, 3_600_000, NOW + 3_600_000] {
+        let mut account = Account::default();
+        let ahead = NOW + 3_600_000;
+        let open = |at, lease, input| {
+            let price = price(input, Exactness::Exact);
+            Command::Open { at, lease: LeaseId(lease), expires: at + 30_000, price, output: 0 }
+        };
+        apply_at(&mut account, &tier, open(ahead, 1, 100), ahead);
+        apply_at(&mut account, &tier, open(ahead, 2, 60_000 - 100), ahead);
+        apply_at(&mut account, &tier, Command::Settle { at: ahead, lease: LeaseId(1), total: Tally { input: Some(90), output: 0 } }, ahead);
+        // As it is read when the process begins again.
+        let written = serde_json::to_string(&account.without_closed()).expect("JSON");
+        let mut account: Account = serde_json::from_str(&written).expect("an account");
+        let now = ahead - back;
+        assert!(account.is_ahead(now));
+        let (outcome, wake_at) = apply_at(&mut account, &tier, open(now, 3, 10), now);
+        assert!(matches!(outcome, Outcome::Granted { .. }), "{back}: {outcome:?}");
+        assert_eq!((account.levels().at, wake_at), (now, Some(now + 30_000)), "{back}");
+        assert!(!account.is_ahead(now));
+        // What it had to refill is refilled once; what was leased comes back.
+        let (outcome, _) = apply_at(&mut account, &tier, Command::Request { at: now + 1 }, now + 1);
+        assert!(matches!(outcome, Outcome::Granted { .. }));
+        assert_eq!(account.levels().input.map(|l| l.remaining), Some(1), "{back}");
+        let total = Tally { input: Some(60_000 - 100 - 5), output: 0 };
+        apply_at(&mut account, &tier, Command::Settle { at: now + 1, lease: LeaseId(2), total }, now + 1);
+        assert_eq!(account.levels().input.map(|l| l.remaining), Some(6), "{back}");
+    }
+}
+
+#[test]
+fn no_command_takes_an_account_past_its_owners_clock() {
+    let tier = input_only(60_000);
+    let mut account = Account::default();
+    apply_at(&mut account, &tier, open(1, 60_000, 0), NOW);
+    // Sent before the clock was set back; nor does one from long before set it back.
+    for at in [NOW + 3_600_000, NOW - 500_000] {
+        apply_at(&mut account, &tier, Command::Settle { at, lease: LeaseId(9), total: Tally::default() }, NOW);
+        assert_eq!((account.levels().at, account.levels().input.map(|l| l.remaining)), (NOW, Some(0)));
+    }
+}
+
+#[test]
+fn a_day_that_begins_twice_brings_nothing_twice() {
+    let day = 86_400_000;
+    let tier = Tier { budget: Budget::new(1_000, day).ok(), ..Tier::default() };
+    let mut account = Account::default();
+    let left = |account: &Account| account.levels().budget.map(|l| l.remaining);
+    let spend = |account: &mut Account, at, lease, input| {
+        let price = price(input, Exactness::Exact);
+        let open = Command::Open { at, lease: LeaseId(lease), expires: at + 30_000, price, output: 0 };
+        let (outcome, _) = apply_at(account, &tier, open, at);
+        assert!(matches!(outcome, Outcome::Granted { .. }), "{outcome:?}");
+    };
+    let pass = |account: &mut Account, at| {
+        apply_at(account, &tier, Command::Expire { at }, at);
+    };
+    let morning = 5 * day + day / 2;
+    spend(&mut account, morning, 1, 900);
+    // Within a day.
+    pass(&mut account, morning - 3_600_000);
+    assert_eq!(left(&account), Some(100));
+    pass(&mut account, morning);
+    assert_eq!(left(&account), Some(100));
+    // From the next day to this one, and on again.
+    spend(&mut account, 6 * day + 1_000, 2, 300);
+    assert_eq!(left(&account), Some(700));
+    pass(&mut account, 6 * day - 5_000);
+    let levels = account.levels().budget.expect("a budget");
+    assert_eq!((levels.remaining, levels.reset), (700, 7 * day));
+    // What is there may be used at once, and what a lease holds comes back to it.
+    spend(&mut account, 6 * day - 4_000, 3, 700);
+    let total = Tally { input: Some(100), output: 0 };
+    apply_at(&mut account, &tier, Command::Settle { at: 6 * day - 4_000, lease: LeaseId(3), total }, 6 * day - 4_000);
+    apply_at(&mut account, &tier, Command::Settle { at: 6 * day - 4_000, lease: LeaseId(2), total }, 6 * day - 4_000);
+    assert_eq!(left(&account), Some(800));
+    pass(&mut account, 6 * day + 2_000);
+    assert_eq!(left(&account), Some(800));
+    pass(&mut account, 7 * day);
+    assert_eq!(left(&account), Some(1_000));
+    // It was years ahead: that is over after tomorrow, not after years.
+    spend(&mut account, 4_000 * day, 4, 1_000);
+    pass(&mut account, 7 * day);
+    assert_eq!(left(&account), Some(0));
+    pass(&mut account, 9 * day);
+    assert_eq!(left(&account), Some(1_000));
 }
 
 #[test]

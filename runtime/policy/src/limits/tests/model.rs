@@ -214,7 +214,7 @@ impl Model {
             Command::Open { at, lease: id, expires, price, output } => self.open(tier, at, id, expires, price, output),
             Command::Extend { lease: id, seq, expires, so_far, more, .. } => {
                 let Some(mut lease) = self.take(id) else { return Outcome::Closed { levels: self.levels() } };
-                let outcome = self.extend(&mut lease, seq, expires, so_far, more);
+                let outcome = self.extend(tier, &mut lease, seq, expires, so_far, more);
                 self.leases.push(lease);
                 outcome
             }
@@ -308,9 +308,15 @@ impl Model {
         Outcome::Granted { output, levels: self.levels() }
     }
 
-    fn extend(&mut self, lease: &mut Lease, seq: u64, expires: Millis, so_far: Tally, more: u64) -> Outcome {
+    fn extend(&mut self, tier: &Tier, lease: &mut Lease, seq: u64, expires: Millis, so_far: Tally, more: u64) -> Outcome {
         if lease.closed.is_some() {
-            return Outcome::Closed { levels: self.levels() };
+            let expires = expires.min(self.now + TERM);
+            let places = tier.concurrent.map_or(usize::MAX, |n| n.get() as usize);
+            let goes_on = !lease.settled && seq > lease.seq && expires > self.now && self.open_leases() < places;
+            if !goes_on {
+                return Outcome::Closed { levels: self.levels() };
+            }
+            (lease.closed, lease.expires) = (None, expires);
         }
         if seq < lease.seq {
             return Outcome::Granted { output: lease.output, levels: self.levels() };
