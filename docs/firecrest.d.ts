@@ -803,7 +803,7 @@ export type DeltaUsage = {
 
 /** Why the prompt cache missed. */
 export type Diagnostics = {
-    /** `null` where it did not, or nobody knows yet. */
+    /** `null` where nobody knows yet, which does not happen here. */
     cache_miss_reason: CacheMiss | null;
 };
 
@@ -1018,7 +1018,7 @@ export type Message = {
     stop_details: RefusalDetails | null;
     /** A machine for code: always `null` here. */
     container: null;
-    /** Why the prompt cache missed, where the request asked. */
+    /** Why the prompt cache missed, where the request asked and it did. */
     diagnostics: Diagnostics | null;
     /** What was left out of the conversation. In the beta's shape only, where it is `null`. */
     context_management?: null;
@@ -1162,6 +1162,8 @@ export type ModelCapabilities = {
     structured_outputs: Support;
     /** Thinking. */
     thinking: ThinkingSupport;
+    /** Summarising long conversations. In the beta's shape only, where it is `null`. */
+    compaction?: null;
 };
 
 /** A model. */
@@ -1188,6 +1190,8 @@ export type ModelInfo = {
     retires_at: string | null;
     /** What it can do here. */
     capabilities: ModelCapabilities | null;
+    /** Models that are tried where it refuses. In the beta's shape only, where it is `null`. */
+    allowed_fallback_models?: null;
 };
 
 /** A page of models. */
@@ -1555,8 +1559,8 @@ export type ResponsesInputDetails = {
     cache_write_tokens: number;
 };
 
-/** An item. A message may leave its `type` out. */
-export type ResponsesItem = ResponsesTypedItem | ResponsesMessageItem;
+/** An item. A message may leave its `type` out, and so may a reference that is an `id` and nothing else. */
+export type ResponsesItem = ResponsesTypedItem | ResponsesMessageItem | ResponsesItemReference;
 
 /** What was said. */
 export type ResponsesItemContent = string | ResponsesItemPart[];

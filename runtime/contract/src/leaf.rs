@@ -21,7 +21,7 @@ const MARK: char = '\u{1}';
 /// Reads a body. The error names the leaf (`messages.0.content.1.text`), what was expected there and what came.
 ///
 /// # Errors
-/// `invalid_request_error` for what is not UTF-8, not JSON, nested deeper than 128, followed by more, or not of the type.
+/// `invalid_request_error` for what is not UTF-8, not JSON, nested deeper than 127, followed by more, or not of the type.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body)
         .map_err(|e| ApiError::new(ErrorKind::InvalidRequest, format!("the body is not UTF-8: byte {} is wrong", e.valid_up_to())))?;
@@ -35,7 +35,7 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         if inner.is_syntax() || inner.is_eof() {
             // A word of an enum that is no string is told as wrong syntax, without its place. Read as a value it has one.
             let whole = serde_json::from_str::<Value>(text).map(parse_value::<T>);
-            let error = ApiError::new(ErrorKind::InvalidRequest, format!("the body is not JSON: {inner}"));
+            let error = ApiError::new(ErrorKind::InvalidRequest, unread(&inner));
             return whole.ok().and_then(Result::err).unwrap_or(error);
         }
         let place = format!(" at line {} column {}", inner.line(), inner.column());
@@ -44,6 +44,22 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     reader.end().map_err(|e| ApiError::new(ErrorKind::InvalidRequest, format!("the body goes on behind its JSON value: {e}")))?;
     Ok(parsed)
 }
+
+/// Why a body can't be read. What is JSON, only more than is read of it, is not called none.
+fn unread(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    // It has no other name for its kinds than their texts.
+    if text.starts_with("number out of range") {
+        format!("the body is JSON, but a number at line {} column {} is out of range", error.line(), error.column())
+    } else if text.starts_with("recursion limit exceeded") {
+        format!("the body is JSON, but is nested deeper than {DEEPEST}, at line {} column {}", error.line(), error.column())
+    } else {
+        format!("the body is not JSON: {text}")
+    }
+}
+
+/// Lists and objects in each other that are read, as `serde_json` counts them.
+const DEEPEST: usize = 127;
 
 /// Reads a value that was looked at already, as [`parse`] does a body.
 ///
@@ -335,9 +351,20 @@ mod tests {
         assert_eq!(wrong(r#"{}"#), "list: field required");
         assert!(wrong(r#"{"list": ["#).starts_with("the body is not JSON: EOF"));
         assert!(wrong(r#"{"list": []} {}"#).starts_with("the body goes on"));
-        assert!(wrong(&"[".repeat(4000)).contains("expected struct Body") || wrong(&"[".repeat(4000)).contains("recursion"));
-        let deep = format!(r#"{{"list": [], "x": {}}}"#, "[".repeat(4000));
-        assert!(wrong(&deep).contains("recursion limit"), "{}", wrong(&deep));
+        assert!(wrong(&"[".repeat(4000)).contains("expected struct Body"));
+    }
+
+    #[test]
+    fn json_that_is_not_read_is_not_called_none() {
+        let large = wrong("{\"list\": [],\n \"x\": [1e400]}");
+        let place = large.strip_prefix("the body is JSON, but a number at line 2 column ");
+        assert!(place.is_some_and(|place| place.ends_with(" is out of range")), "{large}");
+        let nested = |deep: usize| format!(r#"{{"list": [], "x": {}{}}}"#, "[".repeat(deep), "]".repeat(deep));
+        let deep = wrong(&nested(2000));
+        assert!(deep.starts_with("the body is JSON, but is nested deeper than 127, at line 1 column "), "{deep}");
+        // The object around it is one, too.
+        assert!(parse::<Body>(nested(DEEPEST - 1).as_bytes()).is_ok());
+        assert_eq!(wrong(&nested(DEEPEST)).split(',').nth(1), deep.split(',').nth(1));
     }
 
     #[test]

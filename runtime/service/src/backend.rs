@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firecrest_contract::ask::Ask;
+use firecrest_contract::ask::{Ask, Beyond};
 use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::{ApiError, ErrorKind};
 pub use firecrest_policy::lanes::Queue;
@@ -79,8 +79,17 @@ pub trait Backend {
     /// The first leaf that it can't serve, and why.
     fn check(&self, ask: &Ask) -> Result<(), ApiError>;
 
-    /// What token ids spell, control tokens included: what is judged where a prompt comes as ids.
-    fn spelled(&self, ids: &[u32]) -> String;
+    /// What it leaves out of an ask that it serves, though the answer is right without it.
+    fn hints(&self, ask: &Ask) -> Vec<Beyond> {
+        let _ = ask;
+        Vec::new()
+    }
+
+    /// The texts of [`Ask::raw`]: what is judged. Token ids are spelled out, control tokens included.
+    ///
+    /// # Errors
+    /// Work that was lost.
+    async fn spelled(&self, ask: &Arc<Ask>) -> Result<Vec<String>, ApiError>;
 
     /// What an ask takes.
     ///

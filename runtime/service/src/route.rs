@@ -108,7 +108,7 @@ fn parts(path: &str) -> Option<(Method, Route)> {
 }
 
 /// A path's segment with its `%` codes read.
-fn decoded(segment: &str) -> Option<String> {
+pub(crate) fn decoded(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.bytes();
     while let Some(byte) = rest.next() {

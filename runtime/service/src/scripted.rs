@@ -228,9 +228,13 @@ impl Backend for Scripted {
         }
     }
 
-    fn spelled(&self, ids: &[u32]) -> String {
-        // A script has no vocabulary.
-        ids.iter().map(|id| format!("{id} ")).collect()
+    async fn spelled(&self, ask: &Arc<Ask>) -> Result<Vec<String>, ApiError> {
+        let spelled = |raw: &RawPrompt| match raw {
+            RawPrompt::Text(text) => text.clone(),
+            // A script has no vocabulary.
+            RawPrompt::Tokens(ids) => ids.iter().map(|id| format!("{id} ")).collect(),
+        };
+        Ok(ask.raw.iter().map(spelled).collect())
     }
 
     async fn price(&self, ask: &Arc<Ask>) -> Result<Price, ApiError> {

@@ -10,6 +10,7 @@ use firecrest_contract::ask::{Beyond, Dialect};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::leaf::parse;
 use firecrest_contract::messages;
+use firecrest_contract::path::Path;
 use firecrest_policy::lanes;
 use firecrest_policy::limits::{Command, Levels, Outcome, openai_headers, ratelimit_headers};
 use firecrest_policy::routing::{Alias, meant};
@@ -67,8 +68,10 @@ pub struct Service<H: Host> {
 struct Exchange<H: Host> {
     ledger: Ledger<H>,
     dialect: Dialect,
-    /// The caller sent `anthropic-beta`: its answers have the beta's members.
+    /// The caller sent `anthropic-beta`, or named betas in the body: its answers have the beta's members.
     beta: bool,
+    /// Where a leaf that a backend names stands in this body, if not there.
+    leaf: fn(&Path) -> Option<Path>,
     /// What the response's headers will be.
     headers: HeaderMap,
 }
@@ -103,6 +106,7 @@ impl<H: Host> Service<H> {
             ledger: Ledger::new(&self.host, Rc::clone(&id), name),
             dialect,
             beta: parts.headers.contains_key("anthropic-beta") || parts.uri.query().is_some_and(|query| query.contains("beta=true")),
+            leaf: |_| None,
             headers: HeaderMap::new(),
         };
         if let Some(method) = routed.allow {
@@ -194,10 +198,12 @@ impl<H: Host> Service<H> {
     async fn count_tokens(&self, exchange: &mut Exchange<H>, body: &Bytes) -> Outcomes {
         let params: messages::CountTokensParams = self.read(body).await?;
         let Dialect::Messages(version) = exchange.dialect else { return Err(exchange.no_version()) };
+        exchange.asks_beta(params.betas.as_deref());
         let ask = Arc::new(messages::count_into_ask(params, version, messages::Options { relaxed: self.options.relaxed })?);
         let (_, backend) = self.backend(&ask.model).await?;
         let input = self.price(exchange, &backend, &ask).await?.input;
-        exchange.json(&messages::TokensCount { input_tokens: input, context_management: None })
+        let context_management = exchange.beta.then_some(serde_json::Value::Null);
+        exchange.json(&messages::TokensCount { input_tokens: input, context_management })
     }
 
     /// The model that a name means.
@@ -218,6 +224,11 @@ impl<H: Host> Exchange<H> {
         for (name, value) in headers {
             self.headers.insert(HeaderName::from_static(name), text(&value));
         }
+    }
+
+    /// A body's `betas`, which are what the header is.
+    fn asks_beta(&mut self, betas: Option<&[String]>) {
+        self.beta |= betas.is_some_and(|betas| !betas.is_empty());
     }
 
     /// A limit's refusal; its levels are among the headers.

@@ -1,6 +1,9 @@
 //! `GET /v1/models`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::read::given;
 
 /// A page of models.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +55,10 @@ pub struct ModelInfo {
     pub retires_at: Option<String>,
     /// What it can do here.
     pub capabilities: Option<ModelCapabilities>,
+    /// Models that are tried where it refuses. In the beta's shape only, where it is `null`.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
+    pub allowed_fallback_models: Option<Value>,
 }
 
 /// The `type` of a model.
@@ -111,6 +118,10 @@ pub struct ModelCapabilities {
     pub structured_outputs: Support,
     /// Thinking.
     pub thinking: ThinkingSupport,
+    /// Summarising long conversations. In the beta's shape only, where it is `null`.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "()"))]
+    pub compaction: Option<()>,
 }
 
 /// Whether something is supported.
@@ -176,8 +187,8 @@ pub struct ThinkingTypes {
 }
 
 impl ModelCapabilities {
-    /// What [`super::FIELDS`] does for a model of these abilities, and no more.
-    pub fn new(abilities: Abilities) -> ModelCapabilities {
+    /// What [`super::FIELDS`] does for a model of these abilities, and no more. `beta`: in the beta's shape.
+    pub fn new(abilities: Abilities, beta: bool) -> ModelCapabilities {
         const YES: Support = Support { supported: true };
         const NO: Support = Support { supported: false };
         let thinking = Support { supported: abilities.thinking };
@@ -208,6 +219,7 @@ impl ModelCapabilities {
                 supported: abilities.thinking,
                 types: ThinkingTypes { adaptive: thinking, between_tools: NO, disabled: YES, enabled: thinking },
             },
+            compaction: beta.then_some(()),
         }
     }
 }

@@ -35,7 +35,7 @@ pub struct Message {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "()"))]
     pub container: Option<Value>,
-    /// Why the prompt cache missed, where the request asked.
+    /// Why the prompt cache missed, where the request asked and it did.
     #[serde(default)]
     pub diagnostics: Option<Diagnostics>,
     /// What was left out of the conversation. In the beta's shape only, where it is `null`.
@@ -227,7 +227,7 @@ pub enum RefusalTag {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(expecting = "an object")]
 pub struct Diagnostics {
-    /// `null` where it did not, or nobody knows yet.
+    /// `null` where nobody knows yet, which does not happen here.
     #[serde(default)]
     pub cache_miss_reason: Option<CacheMiss>,
 }

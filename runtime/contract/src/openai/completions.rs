@@ -17,6 +17,7 @@ pub const MOST_CHOICES: usize = 2048;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "CompletionsRequest"))]
+#[serde(expecting = "an object")]
 pub struct Request {
     /// The model.
     pub model: String,

@@ -17,6 +17,7 @@ pub const MOST_INPUTS: usize = 2048;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "EmbeddingsRequest"))]
+#[serde(expecting = "an object")]
 pub struct Request {
     /// What becomes vectors: at most 2,048 texts, none of them empty.
     pub input: Input,

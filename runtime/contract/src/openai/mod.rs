@@ -73,6 +73,7 @@ either! {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "OpenAiStreamOptions"))]
+#[serde(expecting = "an object")]
 pub struct StreamOptions {
     /// Whether a last chunk without choices says what it took.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -17,6 +17,7 @@ pub const MOST_INPUTS: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ModerationsRequest"))]
+#[serde(expecting = "an object")]
 pub struct Request {
     /// What is to be judged.
     pub input: Input,
@@ -100,7 +101,7 @@ fn inputs(list: Vec<InputPart>, beyond: &mut Beyonds) -> Result<Vec<Vec<Turn>>, 
                 parts.push(Part { content: Content::Text(part.text), cache: None });
             }
             InputPart::Part(other) => {
-                beyond.refuse(path, chat::ask::no_part(other.tag()));
+                beyond.refuse(path, chat::ask::no_part(other.tag(), "`text`"));
                 parts.push(Part { content: Content::Beyond, cache: None });
             }
         }
@@ -197,6 +198,7 @@ impl From<&Moderation> for ModerationResult {
 /// What is sent to `/v1/moderate`: a text, or messages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(expecting = "an object")]
 pub struct ModerateRequest {
     /// A text.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -107,9 +107,25 @@ pub(super) fn tool_name(path: &str, name: &str, known: &mut HashSet<String>) -> 
     Ok(())
 }
 
-/// The schema of a tool's arguments; a tool without one takes none.
-pub(super) fn parameters(given: Option<Map<String, Value>>) -> Value {
-    given.map_or_else(|| json!({ "type": "object", "properties": {} }), Value::Object)
+/// The schema of a tool's arguments, at this path. A tool without one takes none, and one that does not say so takes objects only all the same.
+pub(super) fn parameters(path: &str, given: Option<Map<String, Value>>) -> Result<Value, ApiError> {
+    let Some(mut schema) = given else {
+        return Ok(json!({ "type": "object", "properties": {}, "additionalProperties": false }));
+    };
+    let object = || Value::from("object");
+    match schema.get("type") {
+        Some(Value::String(kind)) if kind == "object" => {}
+        // A call has arguments: `null` beside `object` can't be meant.
+        Some(Value::Array(kinds)) if kinds.contains(&object()) => {
+            schema.insert("type".to_owned(), object());
+        }
+        Some(_) => return Err(ApiError::invalid(format!("{path}.type"), "must be `object`")),
+        // First, as people write it: models are shown the schema.
+        None => {
+            schema.shift_insert(0, "type".to_owned(), object());
+        }
+    }
+    Ok(Value::Object(schema))
 }
 
 /// Arguments that a model gave, which must be an object's JSON. None at all are the empty object.

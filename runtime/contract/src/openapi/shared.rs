@@ -95,7 +95,6 @@ fn about(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidRequest => "The request is wrong, or asks for what can't be done here. The message names the leaf.",
         ErrorKind::Authentication => "No key, or one that is not valid here.",
-        ErrorKind::Billing => "The key's budget is spent.",
         ErrorKind::Permission => {
             "The key may not do this; or the server is not called by this name (`hosts`), or this page may not call it (`origins`)."
         }

@@ -37,8 +37,8 @@ const PATHS: &str = "
 Members that no table names are refused in the Messages API, and are hints in OpenAI's. In lenient mode (`compat = \"lenient\"`, the default) what was
 dropped is listed in the response header `firecrest-ignored-fields`, for requests that a model answers and for token counts.
 
-The server keeps no threads, responses or files yet. So `thread`, `previous_response_id`, `item_reference` and sources of type `file` are 400 there, though
-their rows say what becomes of them where these are kept.
+Threads and responses are kept in memory: for an hour after their last use, for the key that made them, and while there is room. Whoever goes on from
+one that is gone is told so by a code, and sends the whole conversation. Files are not kept: sources of type `file` are 400.
 
 A path is the way to a member: names joined by dots, `*` for every item of a list, `{text}` behind what may be of several types and is
 `text`, `{*}` where its type is none that has a row. What may stand in several places has its rows at the first: the blocks of `system` are those of

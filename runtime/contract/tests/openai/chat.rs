@@ -176,7 +176,7 @@ fn tools_and_choices() {
     let names = |ask: &Ask| ask.tools.iter().map(|t| t.name.clone()).collect::<Vec<_>>();
     let ask = choice(r#""required""#).expect("an ask");
     assert_eq!((ask.tool_choice, ask.tools[0].strict, ask.tools[1].strict), (ToolChoice::Any, true, false));
-    assert_eq!(ask.tools[1].schema, serde_json::json!({ "type": "object", "properties": {} }));
+    assert_eq!(ask.tools[1].schema, serde_json::json!({ "type": "object", "properties": {}, "additionalProperties": false }));
     assert_eq!(choice(r#""none""#).expect("an ask").tool_choice, ToolChoice::None);
     assert_eq!(choice(r#"{"type": "function", "function": {"name": "b"}}"#).expect("an ask").tool_choice, ToolChoice::Tool("b".into()));
     let allowed = |name: &str| {
@@ -202,4 +202,40 @@ fn tools_and_choices() {
         "tools.0.function.parameters"
     );
     assert_eq!(wrong(with(r#""tools": [{"type": "function"}]"#)), "tools.0.function");
+}
+
+#[test]
+fn arguments_are_objects() {
+    let of =
+        |parameters: &str| with(&format!(r#""tools": [{{"type": "function", "function": {{"name": "a", "parameters": {parameters}}}}}]"#));
+    let schema = |parameters: &str| of(parameters).expect("an ask").tools[0].schema.to_string();
+    assert_eq!(schema("{}"), r#"{"type":"object"}"#);
+    assert_eq!(schema(r#"{"properties": {"a": {}}}"#), r#"{"type":"object","properties":{"a":{}}}"#);
+    assert_eq!(schema(r#"{"required": ["a"], "type": "object"}"#), r#"{"required":["a"],"type":"object"}"#);
+    assert_eq!(schema(r#"{"type": ["null", "object"], "required": ["a"]}"#), r#"{"type":"object","required":["a"]}"#);
+    assert_eq!(schema("null"), r#"{"type":"object","properties":{},"additionalProperties":false}"#);
+    for kind in [r#""string""#, r#"["string", "null"]"#, "null", "{}", "3"] {
+        let wrong = split(of(&format!(r#"{{"type": {kind}}}"#)).expect_err("arguments that are no object"));
+        assert_eq!(wrong, ("tools.0.function.parameters.type".into(), "must be `object`".into()), "{kind}");
+    }
+}
+
+#[test]
+fn bodies_that_are_no_objects() {
+    use firecrest_contract::openai::{completions, embeddings, moderations, responses};
+    for body in ["[]", "null", "3", "\"a\""] {
+        let wrong = [
+            parse::<Request>(body.as_bytes()).err(),
+            parse::<responses::Request>(body.as_bytes()).err(),
+            parse::<completions::Request>(body.as_bytes()).err(),
+            parse::<embeddings::Request>(body.as_bytes()).err(),
+            parse::<moderations::Request>(body.as_bytes()).err(),
+            parse::<moderations::ModerateRequest>(body.as_bytes()).err(),
+        ];
+        for error in wrong.into_iter().map(|error| error.expect("no object")) {
+            assert!(error.message.ends_with(", expected an object"), "{body}: {}", error.message);
+        }
+    }
+    let wrong = with(r#""stream": true, "stream_options": 3"#).expect_err("no object").message;
+    assert!(wrong.starts_with("stream_options: ") && wrong.ends_with(", expected an object"), "{wrong}");
 }

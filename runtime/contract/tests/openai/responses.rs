@@ -58,6 +58,8 @@ fn leaves() {
         (r#"{"model": "m", "input": 3}"#, "input"),
         (r#"{"model": "m", "input": ["a"]}"#, "input.0"),
         (r#"{"model": "m", "input": [{"content": "a"}]}"#, "input.0.type"),
+        (r#"{"model": "m", "input": [{"id": "msg_1", "content": "a"}]}"#, "input.0.type"),
+        (r#"{"model": "m", "input": [{"id": 3}]}"#, "input.0.id"),
         (r#"{"model": "m", "input": [{"role": "bot", "content": "a"}]}"#, "input.0.role"),
         (r#"{"model": "m", "input": [{"role": "user", "content": [{"type": "input_text"}]}]}"#, "input.0.content.0.text"),
         (r#"{"model": "m", "input": [{"type": "function_call", "call_id": "c", "name": "a", "arguments": "["}]}"#, "input.0.arguments"),
@@ -68,6 +70,10 @@ fn leaves() {
         (r#"{"model": "m", "input": "a", "truncation": "some"}"#, "truncation"),
         (r#"{"model": "m", "input": "a", "tool_choice": {"type": "function", "name": "x"}}"#, "tool_choice.name"),
         (r#"{"model": "m", "input": "a", "tools": [{"type": "function", "name": "", "parameters": {}}]}"#, "tools.0.name"),
+        (
+            r#"{"model": "m", "input": "a", "tools": [{"type": "function", "name": "f", "parameters": {"type": "array"}}]}"#,
+            "tools.0.parameters.type",
+        ),
     ] {
         assert_eq!(wrong(body), path, "{body}");
     }
@@ -88,7 +94,9 @@ fn what_a_response_repeats() {
     assert_eq!(echo["tool_choice"], json!({ "type": "function", "name": "f" }));
     assert_eq!(echo["text"], json!({ "format": { "type": "json_object" } }));
     assert_eq!(echo["reasoning"], json!({ "effort": "high", "summary": null }));
-    assert_eq!(echo["tools"][0]["name"], "f");
+    // The client's type has both always.
+    let tool = json!({ "type": "function", "name": "f", "parameters": { "type": "object" }, "strict": null });
+    assert_eq!(echo["tools"], json!([tool]));
     assert_eq!((asked.previous.as_deref(), asked.store), (Some("resp_1"), false));
     assert_eq!(asked.ask.tool_choice, ToolChoice::Tool("f".into()));
     assert_eq!(asked.ask.thinking, Thinking::Budget { tokens: 24_576, hidden: false });
@@ -100,6 +108,40 @@ fn what_a_response_repeats() {
         (json!([]), json!("auto"), json!({ "format": { "type": "text" } }))
     );
     assert_eq!((plain["temperature"].clone(), plain["previous_response_id"].clone()), (Value::Null, Value::Null));
+}
+
+/// What is repeated is what was sent, whatever the model is shown.
+#[test]
+fn tools_are_repeated_as_they_came() {
+    let asked = with(
+        r#""tools": [{"type": "function", "name": "f"}, {"type": "function", "name": "g", "description": "d", "parameters": {"properties": {}}, "strict": true}]"#,
+    )
+    .expect("an ask");
+    assert_eq!(
+        echo(&asked)["tools"],
+        json!([
+            { "type": "function", "name": "f", "parameters": null, "strict": null },
+            { "type": "function", "name": "g", "description": "d", "parameters": { "properties": {} }, "strict": true },
+        ])
+    );
+    let schemas: Vec<&Value> = asked.ask.tools.iter().map(|tool| &tool.schema).collect();
+    let none = json!({ "type": "object", "properties": {}, "additionalProperties": false });
+    assert_eq!(schemas, [&none, &json!({ "type": "object", "properties": {} })]);
+}
+
+#[test]
+fn a_reference_may_be_an_id_alone() {
+    for item in [r#"{"id": "msg_1"}"#, r#"{"type": null, "id": "msg_1"}"#, r#"{"type": "item_reference", "id": "msg_1"}"#] {
+        let items = request(&format!(r#"{{"model": "m", "input": [{item}]}}"#)).items();
+        assert_eq!(serde_json::to_value(items).expect("JSON"), json!([{ "type": "item_reference", "id": "msg_1" }]), "{item}");
+    }
+}
+
+#[test]
+fn parts_are_told_by_their_own_names() {
+    let asked = ask(r#"{"model": "m", "input": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}"#).expect("an ask");
+    assert_eq!(paths(&asked.ask.beyond), [("input.0.content.0", false)]);
+    assert!(asked.ask.beyond[0].why.ends_with("send `input_text`"), "{}", asked.ask.beyond[0].why);
 }
 
 #[test]

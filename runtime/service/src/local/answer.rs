@@ -51,6 +51,10 @@ pub(super) struct Choice {
     pub(super) used: u32,
     /// Of those that came, the ones of sequences before this one.
     pub(super) before: u32,
+    /// Tokens that it may have: `max_tokens`, or what its context has room for.
+    pub(super) most: u32,
+    /// Why it ends where it has so many.
+    pub(super) full: Finish,
 }
 
 /// A request on its way to the engine.
@@ -193,6 +197,8 @@ impl Answer {
         let enough = choice.budget.as_mut().is_some_and(|budget| budget.spend(id, parser.is_thinking()));
         // The one call that may be is whole: whatever else would come is not wanted.
         let finished = parser.is_finished();
+        // Where a stop string is complete the answer's end is what is told next.
+        let enough = enough && !choice.decoder.is_stopped();
         self.queue.extend(events);
         if finished {
             self.finish(at, Ending::Complete, true);
@@ -208,11 +214,11 @@ impl Answer {
         let Some(choice) = self.choices.get_mut(at) else { return };
         let (Some(budget), Some(parser)) = (choice.budget.take(), &mut choice.parser) else { return };
         choice.running = None;
-        let (close, request) = budget.end();
+        let (close, request) = budget.end(choice.most);
         for id in close {
             choice.used += 1;
             self.thinking += u64::from(parser.is_thinking());
-            let (text, bytes) = choice.decoder.push(id);
+            let (text, bytes) = choice.decoder.write(id);
             if self.ask.logprobs.is_some() {
                 // Nothing else could have come.
                 let token = TokenText(self.tokenizer.token_bytes(id).unwrap_or_default().to_vec());
@@ -225,7 +231,10 @@ impl Answer {
         (choice.allowed, choice.before) = (choice.used, choice.used);
         match request {
             Some(request) => choice.resuming = Some((self.submit)(request, 0)),
-            None => self.finish(at, Ending::Cut(Finish::MaxTokens), false),
+            None => {
+                let full = choice.full.clone();
+                self.finish(at, Ending::Cut(full), false);
+            }
         }
     }
 
@@ -313,11 +322,15 @@ impl Answer {
         let spent: u64 =
             self.choices.iter().map(|choice| u64::from(if choice.running.is_some() { choice.allowed } else { choice.used })).sum();
         let mut free = self.output.granted().saturating_sub(spent);
-        let needy = |choice: &Choice| choice.running.is_some() && choice.allowed.saturating_sub(choice.used) < AHEAD / 2;
+        // Who may have all it will ever need waits for nothing.
+        let needy = |choice: &Choice| {
+            choice.running.is_some() && choice.allowed < choice.most && choice.allowed.saturating_sub(choice.used) < AHEAD / 2
+        };
         let mut count = self.choices.iter().filter(|choice| needy(choice)).count() as u64;
         let mut starved = false;
         for choice in self.choices.iter_mut().filter(|choice| needy(choice)) {
-            let wants = choice.used.saturating_add(AHEAD).saturating_sub(choice.allowed);
+            // Not more than it may have: others could use that.
+            let wants = choice.used.saturating_add(AHEAD).min(choice.most).saturating_sub(choice.allowed);
             // Nobody takes what others need as much.
             let more = u64::from(wants).min(free.div_ceil(count.max(1))).min(free);
             (free, count) = (free - more, count.saturating_sub(1));
@@ -334,7 +347,11 @@ impl Answer {
     /// Ends choices that used up what will ever be granted. Whether there was one.
     fn end_starved(&mut self) -> bool {
         let starved: Vec<usize> = (0..self.choices.len())
-            .filter(|&at| self.choices.get(at).is_some_and(|choice| choice.running.is_some() && choice.used >= choice.allowed.max(1)))
+            .filter(|&at| {
+                let starves =
+                    |choice: &Choice| choice.running.is_some() && choice.allowed < choice.most && choice.used >= choice.allowed.max(1);
+                self.choices.get(at).is_some_and(starves)
+            })
             .collect();
         for &at in &starved {
             self.finish(at, Ending::Cut(Finish::MaxTokens), false);

@@ -30,19 +30,22 @@ impl Budget {
         thinking && self.left == 0
     }
 
-    /// The tokens that end its thoughts here, and the request that goes on behind them: all that came is prompt then, and known to the engine's cache. `None`
-    /// where the answer may have no more tokens.
-    pub(super) fn end(self) -> (Vec<u32>, Option<Request>) {
-        let Budget { thoughts, close, mut request, came, .. } = self;
+    /// The tokens that end its thoughts here, of an answer that may have `most` in all, and the request that goes on behind them: all that came is prompt
+    /// then, and known to the engine's cache. `None` where the answer may have no more tokens.
+    pub(super) fn end(self, most: u32) -> (Vec<u32>, Option<Request>) {
+        let Budget { thoughts, mut close, mut request, came, .. } = self;
+        let room = (most as usize).saturating_sub(came.len());
+        if close.len() >= room {
+            close.truncate(room);
+            return (close, None);
+        }
         let taken = (came.len() + close.len()) as u32;
         request.prompt.extend(came.iter().chain(&close));
         // It waited for its turn before.
         request.priority.patience = None;
-        let mut over = false;
         if let Work::Generate(generate) = &mut request.work {
             if let Some(most) = &mut generate.max_tokens {
                 *most = most.saturating_sub(taken);
-                over = *most == 0;
             }
             // What holds the answer from the end of its thoughts on holds it from here on.
             if let Some(constraint) = generate.grammar.as_mut().filter(|constraint| match &constraint.trigger {
@@ -53,6 +56,6 @@ impl Budget {
                 constraint.trigger = Trigger::Start;
             }
         }
-        (close, (!over).then_some(request))
+        (close, Some(request))
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Decoder {
     /// Bytes of text that came, and that were passed on.
     came: usize,
     passed: usize,
+    /// Whether a stop string was completed: nothing behind it is text.
+    stopped: bool,
 }
 
 impl Decoder {
@@ -29,22 +31,63 @@ impl Decoder {
             waiting: VecDeque::new(),
             came: 0,
             passed: 0,
+            stopped: false,
         }
+    }
+
+    /// Whether what came ends in a stop string. The engine says so too, with what it tells next.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// As [`Decoder::push`], of a token that the model did not choose: no stop string lies in it, ends in it or begins in it.
+    pub(super) fn write(&mut self, id: u32) -> (String, usize) {
+        let held = self.stops.begin_again();
+        let mut raw = self.pass(held);
+        if let Some(mark) = self.mark(id) {
+            self.waiting.push_back((self.came, mark));
+            raw.push_str(&self.pass(String::new()));
+            return (raw, mark.len());
+        }
+        let piece = self.piece(id);
+        let bytes = piece.len();
+        raw.push_str(&self.pass(piece));
+        (raw, bytes)
     }
 
     /// Raw text that is certain by now, and how many bytes this token stands for in it, now or later.
     pub(super) fn push(&mut self, id: u32) -> (String, usize) {
-        if self.tokenizer.token_kind(id) == Some(TokenKind::Control) {
-            let name = self.tokenizer.token_text(id);
-            let Some(mark) = self.marks.iter().copied().find(|mark| name == Some(*mark)) else { return (String::new(), 0) };
+        if self.stopped {
+            return (String::new(), 0);
+        }
+        if let Some(mark) = self.mark(id) {
             self.waiting.push_back((self.came, mark));
             return (self.pass(String::new()), mark.len());
         }
+        let piece = self.piece(id);
+        let (certain, stopped) = self.stops.push(&piece);
+        self.stopped = stopped.is_some();
+        (self.pass(certain), piece.len())
+    }
+
+    /// The mark that a token is, if it is one.
+    fn mark(&self, id: u32) -> Option<&'static str> {
+        let name = self.tokenizer.token_text(id).filter(|_| self.is_control(id))?;
+        self.marks.iter().copied().find(|mark| *mark == name)
+    }
+
+    fn is_control(&self, id: u32) -> bool {
+        self.tokenizer.token_kind(id) == Some(TokenKind::Control)
+    }
+
+    /// The text of a token; control tokens have none.
+    fn piece(&mut self, id: u32) -> String {
+        if self.is_control(id) {
+            return String::new();
+        }
         let piece = self.stream.push(id);
         self.came += piece.len();
-        // Where one is complete the engine says so.
-        let (certain, _) = self.stops.push(&piece);
-        (self.pass(certain), piece.len())
+        piece
     }
 
     /// What is left at the end; nothing where it ended in a stop string.

@@ -119,12 +119,29 @@ impl Handle {
     }
 }
 
+/// Waits for a driver's reply. Dropped, it cancels what was taken in and not heard of yet.
+struct Waiting<'a> {
+    replied: oneshot::Receiver<Result<Taken, Error>>,
+    handle: &'a Handle,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // Behind this no reply can come any more: whoever would send one sees that nobody waits.
+        self.replied.close();
+        if let Ok(Some(Ok(Taken::Running(sequence, _)))) = self.replied.try_recv() {
+            self.handle.send(Command::Cancel(sequence));
+        }
+    }
+}
+
 impl EnginePort for Handle {
     async fn submit(&self, request: Request, allowance: u32) -> Result<Submitted, Error> {
         let (reply, replied) = oneshot::channel();
+        let mut waiting = Waiting { replied, handle: self };
         self.send(Command::Submit { request: Box::new(request), allowance, reply });
         let gone = || Error::new(ErrorCode::Device, "the engine is gone");
-        Ok(match replied.await.map_err(|_| gone())?? {
+        Ok(match (&mut waiting.replied).await.map_err(|_| gone())?? {
             Taken::Running(sequence, told) => Submitted::Running(Running { sequence, told, handle: self.clone(), ended: false }),
             Taken::Busy(retry_after) => Submitted::Busy { retry_after },
         })
@@ -255,5 +272,29 @@ fn sequence(event: &Event) -> SequenceId {
         | Event::Logits { sequence, .. }
         | Event::Embedding { sequence, .. }
         | Event::Done { sequence, .. } => *sequence,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firecrest_engine::engine::Generate;
+
+    use super::*;
+
+    #[test]
+    fn who_leaves_before_it_hears_leaves_nothing_behind() {
+        let (mut engine, _) = crate::local::tests::engine();
+        let (handle, Commands(mut commands)) = commands();
+        let request = Box::new(Request::generate(vec![1, 2, 3], Generate::default()));
+        let (reply, replied) = oneshot::channel();
+        let waiting = Waiting { replied, handle: &handle };
+        let mut asked = HashMap::new();
+        assert!(obey(&mut engine, &mut asked, Command::Submit { request, allowance: 1, reply }));
+        assert_eq!((engine.is_idle(), asked.len()), (false, 1));
+        drop(waiting);
+        let Ok(command) = commands.try_recv() else { panic!("nobody cancels it") };
+        assert!(obey(&mut engine, &mut asked, command));
+        assert_eq!((engine.occupancy().waiting, engine.occupancy().running, asked.len()), (0, 0, 0));
+        assert!(commands.try_recv().is_err());
     }
 }

@@ -92,6 +92,10 @@ fn ids(tokenizer: &Tokenizer, input: &RawPrompt, room: usize, path: &str) -> Res
     if ids.is_empty() {
         return Err(ApiError::invalid(path, "there is no token in it"));
     }
+    let size = tokenizer.vocab_size();
+    if let Some(id) = ids.iter().find(|&&id| id as usize >= size) {
+        return Err(ApiError::invalid(path, format!("token {id} is not among the model's {size}")));
+    }
     match ids.len() > room {
         true => Err(too_long(&ids.len().to_string())),
         false => Ok(ids),

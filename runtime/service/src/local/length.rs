@@ -58,7 +58,7 @@ pub(super) fn bytes(ask: &Ask) -> usize {
     let tools = ask.tools.iter().map(|tool| size(&tool.schema) + tool.description.as_ref().map_or(0, String::len));
     let raw = ask.raw.iter().map(|raw| match raw {
         RawPrompt::Text(text) => text.len(),
-        RawPrompt::Tokens(_) => 0,
+        RawPrompt::Tokens(ids) => 4 * ids.len(),
     });
     parts.chain(tools).chain(raw).sum()
 }

@@ -18,10 +18,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firecrest_contract::ask::{Ask, Content, Role, Thinking, ToolChoice};
+use firecrest_contract::ask::{Ask, Beyond, Content, Dialect, RawPrompt, Role, Thinking, ToolChoice};
 use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::{ApiError, ErrorKind};
-use firecrest_contract::event::Event;
+use firecrest_contract::event::{Event, Finish};
+use firecrest_contract::path::Path;
 use firecrest_engine::engine::{AdapterId, Engine, Generate, Pin, Priority, Request, Sampling, Sharing, Work};
 use firecrest_engine::grammar::Compiler;
 use firecrest_engine::text::{EncodeOptions, TokenKind, Tokenizer, WallTime};
@@ -100,8 +101,11 @@ pub struct Local<P> {
     /// Sequences that are in the engine or on their way, by lane.
     held: Rc<Cell<[u32; 3]>>,
     /// Prompts made last, oldest first: an ask is priced, and then begun.
-    recent: RefCell<VecDeque<(Arc<Ask>, Arc<Vec<Prompt>>)>>,
+    recent: RefCell<VecDeque<Made>>,
 }
+
+/// An ask, and its prompts.
+type Made = (Arc<Ask>, Arc<Vec<Prompt>>);
 
 /// So many sequences of a lane, for as long as it lives.
 struct Held {
@@ -213,7 +217,9 @@ impl<P: EnginePort> Local<P> {
         }
         let (prompter, schemas, grammars) = (Arc::clone(&self.prompter), Arc::clone(&self.schemas), self.grammars.clone());
         let (ask, format, begins, thoughts) = (Arc::clone(ask), self.format(), prompt.is_some(), prompt.and_then(|prompt| prompt.thinks));
-        aside(&self.lent.offload, schema_bytes(&ask).saturating_mul(DEAR), move || {
+        let ready = grammars.as_ref().is_none_or(Compiler::is_ready) || !begins;
+        let bytes = if ready { schema_bytes(&ask).saturating_mul(DEAR) } else { usize::MAX };
+        aside(&self.lent.offload, bytes, move || {
             let control = |text: &str| control(prompter.tokenizer(), text);
             let vocabulary = Vocabulary { control: &control, ends: prompter.tokenizer().end_of_generation(), schemas: &schemas };
             let hold = hold(&ask, format, thoughts, &vocabulary)?;
@@ -240,6 +246,7 @@ impl<P: EnginePort> Local<P> {
             hides_thoughts,
             vouched: hold.vouched,
             one_call: !ask.parallel_tools,
+            only_calls: hold.constraint.is_some() && matches!(ask.tool_choice, ToolChoice::Any | ToolChoice::Tool(_)),
         }
     }
 
@@ -294,11 +301,16 @@ impl<P: EnginePort> Local<P> {
         let mut free = grant.output.granted();
         for (at, prompt) in prompts.iter().enumerate() {
             let hold = self.hold(ask, Some(prompt)).await.map_err(StartError::Refused)?;
+            let room = self.context.saturating_sub(prompt.ids.len() as u32);
+            let (most, full) = match ask.max_tokens {
+                Some(most) if most <= room => (most, Finish::MaxTokens),
+                _ => (room, Finish::ContextFull),
+            };
             let breakpoints = within_quota(&prompt.breakpoints, grant.pin_quota);
             for choice in 0..ask.choices {
                 let index = at as u32 * ask.choices + choice;
                 let left = count.saturating_sub(index.into()).max(1);
-                let allowed = free.div_ceil(left).min(AHEAD.into()) as u32;
+                let allowed = free.div_ceil(left).min(AHEAD.min(most).into()) as u32;
                 free = free.saturating_sub(allowed.into());
                 let pins = if choice == 0 { breakpoints.as_slice() } else { &[] };
                 let pins = pins.iter().map(|at| Pin { positions: at.positions, lifetime: lifetime(at.ttl) }).collect();
@@ -337,6 +349,8 @@ impl<P: EnginePort> Local<P> {
                     allowed,
                     used: 0,
                     before: 0,
+                    most,
+                    full: full.clone(),
                 });
             }
             answer.prompts.push(Asked { tokens: prompt.ids.len() as u32, breakpoints, usage: None });
@@ -365,24 +379,46 @@ impl<P: EnginePort> Backend for Local<P> {
             if self.prompter.traits().is_none() {
                 return Err(ApiError::invalid("messages", "this model has no chat template; use /v1/completions"));
             }
-            if ask.turns.iter().all(|turn| turn.role == Role::System) {
+            if ask.turns.is_empty() {
                 return Err(ApiError::invalid("messages", "at least one message is required"));
             }
             let beyond = |turn: &firecrest_contract::ask::Turn| turn.parts.iter().any(|part| part.content == Content::Beyond);
             if let Some(at) = ask.turns.iter().position(beyond).filter(|_| ask.beyond.is_empty()) {
-                return Err(ApiError::invalid(format!("messages.{at}"), "this model takes text only"));
+                return Err(ApiError::invalid(place(ask, at), "this model takes text only"));
             }
             let begun = ask.turns.last().is_some_and(|turn| turn.role == Role::Assistant && !turn.parts.is_empty());
             if begun && holds_from_start(ask) {
                 let why = "an answer that is held to a form can't be begun; leave the last assistant message out";
-                return Err(ApiError::invalid(format!("messages.{}", ask.turns.len() - 1), why));
+                return Err(ApiError::invalid(place(ask, ask.turns.len() - 1), why));
             }
         }
         fits(ask, self.prompter.tokenizer(), self.context)
     }
 
-    fn spelled(&self, ids: &[u32]) -> String {
-        self.prompter.tokenizer().decode(ids, false)
+    fn hints(&self, ask: &Ask) -> Vec<Beyond> {
+        let asked = matches!(ask.thinking, Thinking::Adaptive { .. } | Thinking::Budget { .. });
+        let thinks = self.prompter.traits().is_some_and(|traits| traits.thoughts.is_some());
+        let path = match ask.dialect {
+            Dialect::Messages(_) => "thinking",
+            Dialect::OpenAi => "reasoning_effort",
+        };
+        let hint = || Beyond { path: path.into(), why: "this model was not trained to think; leave it out".to_owned(), hint: true };
+        (asked && !thinks && ask.raw.is_empty()).then(hint).into_iter().collect()
+    }
+
+    async fn spelled(&self, ask: &Arc<Ask>) -> Result<Vec<String>, ApiError> {
+        if ask.raw.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (tokenizer, ask) = (self.prompter.tokenizer().clone(), Arc::clone(ask));
+        aside(&self.lent.offload, bytes(&ask), move || {
+            let spelled = |raw: &RawPrompt| match raw {
+                RawPrompt::Text(text) => text.clone(),
+                RawPrompt::Tokens(ids) => tokenizer.decode(ids, false),
+            };
+            ask.raw.iter().map(spelled).collect()
+        })
+        .await
     }
 
     async fn price(&self, ask: &Arc<Ask>) -> Result<Price, ApiError> {
@@ -427,7 +463,8 @@ fn sampling(asked: &firecrest_contract::ask::Sampling, seed: u64) -> Sampling {
     let default = Sampling::default();
     Sampling {
         temperature: asked.temperature.unwrap_or(default.temperature),
-        top_p: asked.top_p.unwrap_or(default.top_p),
+        // At 0 nothing but the likeliest token is left, as close to 0.
+        top_p: asked.top_p.map_or(default.top_p, |top_p| if top_p == 0.0 { f32::MIN_POSITIVE } else { top_p }),
         top_k: asked.top_k.unwrap_or(default.top_k),
         presence_penalty: asked.presence_penalty.unwrap_or(default.presence_penalty),
         frequency_penalty: asked.frequency_penalty.unwrap_or(default.frequency_penalty),
@@ -473,6 +510,15 @@ fn refusal(ask: &Ask, error: &Error) -> ApiError {
         (false, _) => "prompt",
     };
     refused(fields.into_iter().find(|field| message.contains(field)).unwrap_or(default), error)
+}
+
+/// Where a turn stands in the body, as far as that is known: OpenAI's messages may have become one turn together.
+pub(crate) fn place(ask: &Ask, turn: usize) -> Path {
+    let system = ask.turns.iter().take_while(|turn| turn.role == Role::System).count();
+    match ask.dialect {
+        Dialect::Messages(_) => Path::from("messages").index(turn.saturating_sub(system)),
+        Dialect::OpenAi => "messages".into(),
+    }
 }
 
 /// The control token that is written so.

@@ -16,7 +16,7 @@ use super::*;
 use crate::asks::{ask, kept, says, tool};
 use crate::backend::Allowance;
 
-fn engine() -> (Engine, Option<String>) {
+pub(super) fn engine() -> (Engine, Option<String>) {
     let source = firecrest_weights::MemorySource::new("chat", firecrest_models::CHAT);
     let file = pollster::block_on(ModelFile::open(vec![Box::new(source)])).expect("a GGUF file");
     let template = file.chat_template().expect("metadata").map(str::to_owned);
@@ -190,6 +190,27 @@ fn output_is_made_as_it_is_granted() {
     });
 }
 
+/// An ask whose answer never ends by itself.
+fn unending(local: &Local<Handle>) -> Ask {
+    let ends = local.prompter().tokenizer().end_of_generation().iter().map(|&id| (id, -100.0)).collect();
+    Ask { sampling: firecrest_contract::ask::Sampling { logit_bias: ends, ..hello().sampling }, ..hello() }
+}
+
+#[test]
+fn no_answer_takes_what_only_another_can_use() {
+    for (choices, most) in [(2, 66), (2, 80), (3, 97), (4, 40)] {
+        with(async |local| {
+            // All that the answers may have, and no more will come.
+            let output = Allowance::new(u64::from(choices * most));
+            output.close();
+            let grant = Grant { output: output.clone(), ..Grant::unlimited() };
+            let events = all(&local, Ask { choices, max_tokens: Some(most), ..unending(&local) }, grant).await;
+            assert_eq!(finishes(&events), vec![Finish::MaxTokens; choices as usize]);
+            assert_eq!(usage(&events).output, u64::from(choices * most));
+        });
+    }
+}
+
 #[test]
 fn dropping_an_answer_frees_the_engine() {
     with(async |local| {
@@ -343,6 +364,25 @@ fn thoughts_end_where_their_budget_does() {
         let (bitwise, whole) = (told.take(), all(&local, budget(8), Grant::unlimited()).await);
         assert_eq!((thought(&bitwise, 0), text(&bitwise, 0)), (thought(&whole, 0), text(&whole, 0)));
         assert_eq!(usage(&bitwise).output, usage(&whole).output);
+        // The end of thoughts is no stop string, whether one is in it, ends in it or begins in it.
+        for stop in ["</think>", "\n\n", "think>\n\nx", ">"] {
+            let events = all(&local, Ask { stop: vec![stop.to_owned()], ..budget(8) }, Grant::unlimited()).await;
+            assert!(!thought(&events, 0).is_empty() && matches!(events.last(), Some(Event::End { .. })), "{stop:?} {events:?}");
+            assert!(!text(&events, 0).contains(stop), "{stop:?}");
+        }
+        // One that the last thought completes ends the answer.
+        let thoughts = thought(&all(&local, budget(8), Grant::unlimited()).await, 0);
+        let stop = thoughts.trim_end().chars().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect::<String>();
+        let events = all(&local, Ask { stop: vec![stop.clone()], ..budget(8) }, Grant::unlimited()).await;
+        assert_eq!(finishes(&events), [Finish::StopSequence(stop)]);
+        // Thoughts may fill the context.
+        let thinks = Thinking::Adaptive { hidden: false };
+        let prompt = local.price(&Arc::new(Ask { thinking: thinks, ..hello() })).await.expect("a price").input as u32;
+        for tokens in 508 - prompt..=512 - prompt {
+            let full = Ask { max_tokens: None, thinking: budget(tokens).thinking, ..unending(&local) };
+            let events = all(&local, full, Grant::unlimited()).await;
+            assert_eq!((finishes(&events), usage(&events).output), (vec![Finish::ContextFull], u64::from(512 - prompt)), "{tokens}");
+        }
         // Nothing is left behind the thoughts.
         let events = all(&local, Ask { max_tokens: Some(9), ..budget(8) }, Grant::unlimited()).await;
         assert_eq!((finishes(&events), text(&events, 0)), (vec![Finish::MaxTokens], String::new()));

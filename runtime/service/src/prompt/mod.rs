@@ -14,6 +14,7 @@ use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_engine::text::{ChatTemplate, EncodeOptions, Tokenizer, WallTime};
 use serde_json::{Value, json};
 
+use crate::local::place;
 use crate::tools::grammar::holds_from_start;
 use crate::tools::{Thoughts, ToolFormat};
 use guard::Guard;
@@ -168,15 +169,13 @@ impl Prompter {
         };
         let Some(part) = turn.parts.iter().rposition(|part| matches!(part.content, Content::Text(_))) else {
             let why = "the answer can be begun with text only; give the tools' results in a user's turn";
-            return Err(ApiError::invalid(format!("messages.{last}"), why));
+            return Err(ApiError::invalid(place(ask, last), why));
         };
         let mark = unused(ask);
         let marked = self.render(ask, now, Mark { behind: Some((last, part, &mark)), ..Mark::default() }, false)?;
         match marked.rfind(&mark) {
             Some(end) => Ok((marked[..end].to_owned(), true)),
-            None => {
-                Err(ApiError::invalid(format!("messages.{last}"), "this model's template does not let an answer be begun; leave it out"))
-            }
+            None => Err(ApiError::invalid(place(ask, last), "this model's template does not let an answer be begun; leave it out")),
         }
     }
 

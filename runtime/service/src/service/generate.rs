@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use firecrest_contract::ask::{Ask, Dialect, RawPrompt, Thinking};
+use firecrest_contract::ask::{Ask, Beyond, Dialect, Thinking};
 use firecrest_contract::error::ApiError;
 use firecrest_contract::event::{Event, Finish};
+use firecrest_contract::path::{Path, Segment};
 use firecrest_contract::{messages, openai};
 use firecrest_policy::limits::Price;
 use firecrest_policy::safety::gate::{Gate, GateOptions, Judged, Unjudged};
@@ -17,6 +18,7 @@ use futures_util::future::{Either, select};
 use futures_util::{FutureExt, stream};
 use http::StatusCode;
 
+use super::threads::moved;
 use super::{Exchange, Outcomes, Service, response, text};
 use crate::answer::Answer;
 use crate::backend::{Backend, Events, Grant, StartError, busy};
@@ -33,6 +35,7 @@ impl<H: Host> Service<H> {
     pub(super) async fn messages(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
         let mut params: messages::MessageCreateParams = self.read(body).await?;
         let Dialect::Messages(version) = exchange.dialect else { return Err(exchange.no_version()) };
+        exchange.asks_beta(params.betas.as_deref());
         let thread = self.thread(exchange, principal, &mut params)?;
         let diagnosed = params.diagnostics.clone();
         let options = messages::Options { relaxed: self.options.relaxed };
@@ -47,7 +50,7 @@ impl<H: Host> Service<H> {
             None => (None, keeper),
             Some(asked) => {
                 let (found, keeper) = self.diagnose(exchange, principal, &asked, &ask, keeper);
-                (Some(found), Some(keeper))
+                (found, Some(keeper))
             }
         };
         let (beta, id) = (exchange.beta, exchange.ledger.id().to_string());
@@ -86,7 +89,14 @@ impl<H: Host> Service<H> {
         let keeper = self.keeper(exchange, principal, &asked, before);
         let echo = asked.echo;
         let encode = move |head, ask: &Ask| Encoder::responses(ask.stream, head, encode::responses::Shape { echo });
-        self.generate(exchange, principal, body.len(), asked.ask, Box::new(encode), keeper).await
+        // What was asked beyond has its path in this body already, and may be called as a leaf of chat's is.
+        let own: Vec<Path> = asked.ask.beyond.iter().map(|beyond| &beyond.path).filter(|path| leaf(path).is_some()).cloned().collect();
+        exchange.leaf = leaf;
+        let answered = self.generate(exchange, principal, body.len(), asked.ask, Box::new(encode), keeper).await;
+        answered.map_err(|error| match error.path.as_ref().filter(|path| !own.contains(path)).and_then(leaf) {
+            Some(path) => moved(error, path),
+            None => error,
+        })
     }
 
     /// The model that is meant, and what serves it.
@@ -98,7 +108,10 @@ impl<H: Host> Service<H> {
     /// Whether a backend can serve all that is asked, and what it takes. What was dropped is listed in a header.
     pub(super) async fn price(&self, exchange: &mut Exchange<H>, backend: &H::Backend, ask: &Arc<Ask>) -> Result<Price, ApiError> {
         backend.check(ask)?;
-        exchange.drop_hints(&ask.beyond, self.options.lenient)?;
+        let leaf = exchange.leaf;
+        let hints = backend.hints(ask).into_iter().map(|hint| Beyond { path: leaf(&hint.path).unwrap_or(hint.path), ..hint });
+        let beyond: Vec<Beyond> = ask.beyond.iter().cloned().chain(hints).collect();
+        exchange.drop_hints(&beyond, self.options.lenient)?;
         backend.price(ask).await
     }
 
@@ -123,11 +136,7 @@ impl<H: Host> Service<H> {
         let answers = ask.answers();
         let gate = Gate::new(Arc::clone(&self.options.safety), GateOptions::of(&ask));
         backend.check(&ask)?;
-        let spelled = |prompt: &RawPrompt| match prompt {
-            RawPrompt::Text(text) => text.clone(),
-            RawPrompt::Tokens(ids) => backend.spelled(ids),
-        };
-        let prompts: Vec<String> = ask.raw.iter().map(spelled).collect();
+        let prompts = backend.spelled(&ask).await?;
         let verdict = {
             let (policy, ask) = (Arc::clone(&self.options.safety), Arc::clone(&ask));
             self.aside(bytes, move || judge_input(&policy, &ask, &prompts, None)).await?
@@ -203,6 +212,23 @@ impl<H: Host> Service<H> {
     }
 }
 
+/// Where a leaf of chat's body stands in a body of responses. Backends know one body of OpenAI's dialect, chat's.
+fn leaf(path: &Path) -> Option<Path> {
+    use Segment::{Index, Key};
+    let steps: Vec<Segment<'_>> = path.segments().collect();
+    let (root, rest): (Path, &[Segment<'_>]) = match steps.as_slice() {
+        // Turns are no items: their indexes say nothing here.
+        [Key("messages")] | [Key("messages"), Index(_), ..] => ("input".into(), &[]),
+        [Key("max_tokens" | "max_completion_tokens")] => ("max_output_tokens".into(), &[]),
+        [Key("reasoning_effort")] => ("reasoning.effort".into(), &[]),
+        [Key("response_format"), Key("json_schema"), rest @ ..] | [Key("response_format"), rest @ ..] => ("text.format".into(), rest),
+        [Key("tool_choice"), Key("function"), rest @ ..] if !rest.is_empty() => ("tool_choice".into(), rest),
+        [Key("tools"), Index(at), Key("function"), rest @ ..] if !rest.is_empty() => (Path::from("tools").index(*at), rest),
+        _ => return None,
+    };
+    Some(rest.iter().copied().fold(root, Path::step))
+}
+
 /// What a caller is told whose answer was not begun.
 fn start_error(error: StartError) -> ApiError {
     match error {
@@ -214,4 +240,38 @@ fn start_error(error: StartError) -> ApiError {
 /// An answer that is begun behind its headers.
 fn later(begun: Result<Events, StartError>) -> Events {
     begun.unwrap_or_else(|error| Box::pin(stream::iter([Unjudged::new(Event::Fault(start_error(error)))])))
+}
+
+#[cfg(test)]
+mod tests {
+    use firecrest_contract::error::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn leaves_of_responses() {
+        for (chat, responses) in [
+            ("messages", "input"),
+            ("messages.3", "input"),
+            ("messages.3.content.0", "input"),
+            ("max_tokens", "max_output_tokens"),
+            ("reasoning_effort", "reasoning.effort"),
+            ("response_format.json_schema.schema", "text.format.schema"),
+            ("response_format.json_schema.schema.type", "text.format.schema.type"),
+            ("response_format", "text.format"),
+            ("tools.12.function.parameters", "tools.12.parameters"),
+            ("tools.0.function.strict", "tools.0.strict"),
+            ("tool_choice.function.name", "tool_choice.name"),
+        ] {
+            assert_eq!(leaf(&chat.into()).as_deref(), Some(responses), "{chat}");
+        }
+        for same in ["", "prompt", "input.0", "tools", "tools.0.type", "tools.0.function", "tool_choice.function", "model", "messages.x"] {
+            assert_eq!(leaf(&same.into()), None, "{same}");
+        }
+        let error = ApiError::invalid("tools.0.function.parameters", "too deep");
+        let error = moved(error, "tools.0.parameters".into());
+        assert_eq!((error.message.as_str(), error.path.as_deref()), ("tools.0.parameters: too deep", Some("tools.0.parameters")));
+        let other = moved(ApiError::new(ErrorKind::Api, "no path").at("messages"), "input".into());
+        assert_eq!((other.message.as_str(), other.path.as_deref()), ("no path", Some("input")));
+    }
 }

@@ -38,16 +38,11 @@ pub(super) struct Before {
 
 impl Before {
     /// An error's leaf, as the caller counts.
-    pub(super) fn error(&self, mut error: ApiError) -> ApiError {
-        if let Some(path) = &error.path
-            && let Some(own) = self.own(path)
-        {
-            if let Some(rest) = error.message.strip_prefix(path.as_str()) {
-                error.message = format!("{own}{rest}");
-            }
-            error.path = Some(own);
+    pub(super) fn error(&self, error: ApiError) -> ApiError {
+        match error.path.as_ref().and_then(|path| self.own(path)) {
+            Some(own) => moved(error, own),
+            None => error,
         }
-        error
     }
 
     /// What was asked beyond, as the caller counts. Hints of what was there before were listed then.
@@ -78,6 +73,15 @@ impl Before {
             None => root.into(),
         })
     }
+}
+
+/// An error at another leaf: where its message begins with the old one, it begins with the new one.
+pub(super) fn moved(mut error: ApiError, to: Path) -> ApiError {
+    if let Some(rest) = error.path.as_ref().and_then(|from| error.message.strip_prefix(from.as_str())) {
+        error.message = format!("{to}{rest}");
+    }
+    error.path = Some(to);
+    error
 }
 
 impl<H: Host> Service<H> {
@@ -132,7 +136,8 @@ impl<H: Host> Service<H> {
         Ok(Some((Keeper::message(&self.threads, &principal.key, exchange.ledger.id(), asked), before)))
     }
 
-    /// Why a prompt does not begin as the one before it did, where the caller asks that, and what keeps it for the next to be held against.
+    /// Why a prompt does not begin as the one before it did, where the caller asks that and it does not, and what keeps it for the next to be held
+    /// against.
     pub(super) fn diagnose(
         &self,
         exchange: &Exchange<H>,
@@ -140,7 +145,7 @@ impl<H: Host> Service<H> {
         asked: &DiagnosticsParam,
         ask: &Ask,
         keeper: Option<Keeper>,
-    ) -> (Diagnostics, Keeper) {
+    ) -> (Option<Diagnostics>, Keeper) {
         let model = self.alias(&ask.model);
         let cache_miss_reason =
             asked.previous_message_id.as_ref().and_then(|id| match self.threads.print(self.host.monotonic(), &principal.key, id) {
@@ -148,7 +153,9 @@ impl<H: Host> Service<H> {
                 None => Some(CacheMiss::PreviousMessageNotFound),
             });
         let keeper = keeper.unwrap_or_else(|| Keeper::nothing(&self.threads, &principal.key, exchange.ledger.id()));
-        (Diagnostics { cache_miss_reason }, keeper.with_print(Fingerprint::of(ask, model)))
+        // A reason of `null` would say that it is not known yet.
+        let found = cache_miss_reason.map(|reason| Diagnostics { cache_miss_reason: Some(reason) });
+        (found, keeper.with_print(Fingerprint::of(ask, model)))
     }
 
     /// Puts the response that a request goes on from before it, and items that it refers to into it.

@@ -63,15 +63,15 @@ impl Schemas {
     }
 }
 
-/// Bytes of the schemas that an answer to an ask is held to: what compiling them takes grows with these.
+/// Bytes of the schemas and names that a grammar for an ask is made of: what compiling it takes grows with these.
 pub fn schema_bytes(ask: &Ask) -> usize {
     let format = match &ask.format {
         Some(Format::JsonSchema { schema, .. }) => size(schema),
         Some(Format::JsonObject) | None => 0,
     };
-    let forced = matches!(ask.tool_choice, ToolChoice::Any | ToolChoice::Tool(_));
-    let held = ask.tools.iter().filter(|tool| forced || tool.strict);
-    format + held.map(|tool| size(&tool.schema)).sum::<usize>()
+    // Each tool offered has rules of its own, held to its schema or not.
+    let offered = ask.tools.iter().filter(|_| ask.tool_choice != ToolChoice::None);
+    format + offered.map(|tool| tool.name.len() + size(&tool.schema)).sum::<usize>()
 }
 
 /// About the bytes that a value takes as text.

@@ -32,6 +32,8 @@ pub struct Reading {
     pub vouched: bool,
     /// Whether reading ends behind the first call.
     pub one_call: bool,
+    /// Whether the answer can be calls only, thoughts apart: what is cut within the opening of one is no text.
+    pub only_calls: bool,
 }
 
 /// Why the text ended.
@@ -171,7 +173,9 @@ impl Parser {
         match std::mem::replace(&mut self.state, State::Finished) {
             State::Start { .. } | State::Text => {
                 let rest = self.take(self.pending.len());
-                self.text(&rest, out);
+                if !(matches!(ending, Ending::Cut(_)) && self.is_opening(&rest)) {
+                    self.text(&rest, out);
+                }
             }
             State::Thinking => {
                 let rest = self.take(self.pending.len());
@@ -189,6 +193,11 @@ impl Parser {
         out.push(Event::Finish { choice: self.reading.choice, reason });
     }
 
+    /// Whether a text can only be the beginning of a call.
+    fn is_opening(&self, text: &str) -> bool {
+        self.reading.format.is_some_and(|format| self.reading.only_calls && format.open.starts_with(text.trim_start()))
+    }
+
     /// A call that the text ended in.
     fn end_call(&mut self, calling: Calling, ending: &Ending, out: &mut Vec<Event>) {
         let cut = matches!(ending, Ending::Cut(_));
@@ -199,7 +208,7 @@ impl Parser {
                 self.arguments(arguments, out);
             }
             // Nobody could make anything of an opening.
-            Calling { marked: true, .. } if cut => {}
+            Calling { marked, .. } if cut && (marked || self.reading.only_calls) => {}
             // A list that was not closed behind its last call.
             Calling { raw, .. } if self.calls > 0 && raw.trim_matches([' ', '\n', '\t', '\r', ',']).is_empty() => {}
             Calling { raw, from, .. } => self.text_from(&raw, from, out),

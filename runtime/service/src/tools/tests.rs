@@ -168,6 +168,19 @@ fn a_call_that_is_cut_is_closed_and_not_to_be_run() {
 }
 
 #[test]
+fn where_only_calls_may_be_what_is_cut_of_one_is_no_text() {
+    for (format, begun) in [(&HERMES, "<tool_"), (&HERMES, " \n<"), (&LLAMA, "{\"na"), (&HERMES, "<tool_call>{")] {
+        let only = Reading { only_calls: true, ..reading(format) };
+        assert_eq!(lines(&read(only.clone(), &[begun], Ending::Cut(Finish::MaxTokens))), "MaxTokens", "{begun}");
+        if format.open == HERMES.open {
+            let behind = |text: String| lines(&read(only.clone(), &[&text], Ending::Cut(Finish::MaxTokens)));
+            assert_eq!(behind(format!("{HERMES_TWO}\n<tool")), behind(HERMES_TWO.to_owned()));
+        }
+    }
+    assert_eq!(cut(&HERMES, "<tool_"), r#"T "<tool_" . MaxTokens"#);
+}
+
+#[test]
 fn reading_can_end_behind_one_call() {
     for (format, text, expected) in RECORDED.into_iter().filter(|(_, _, expected)| expected.contains("toolu_2")) {
         let one = Reading { one_call: true, ..reading(format) };

@@ -120,6 +120,11 @@ fn wrong_places_and_methods() {
         assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, Some("POST")), "{path}");
         assert_eq!(error(&answer)["type"], "invalid_request_error");
     }
+    for version in [true, false] {
+        let ghost = get("/v1/models/ghost", version);
+        let code = if version { error(&ghost)["details"]["error_code"].clone() } else { error(&ghost)["code"].clone() };
+        assert_eq!((ghost.status.as_u16(), code), (404, json!("model_not_found")));
+    }
     for (path, mut body) in asks(false) {
         body["model"] = json!("ghost");
         assert_eq!(ask(&service, post(path, &body)).status, 404, "{path}");
@@ -160,6 +165,38 @@ fn what_is_wrong_is_named() {
     }
     let bytes = Request::post("/v1/messages").header("x-api-key", "k").body(vec![0xff, 0xfe].into()).expect("a request");
     assert_eq!(ask(&service, bytes).status, 400);
+}
+
+/// `betas` in a body is what `anthropic-beta` is.
+#[test]
+fn the_betas_shape() {
+    let world = World::new();
+    world.says("x");
+    let service = service(&world);
+    let hello = asks(false)[0].1.clone();
+    let answer = |path: &str, betas: Option<Value>, header: bool| {
+        let mut body = hello.clone();
+        let members = body.as_object_mut().expect("an object");
+        members.extend(betas.map(|betas| ("betas".to_owned(), betas)));
+        if path.ends_with("/count_tokens") {
+            members.retain(|name, _| name != "max_tokens" && name != "stream");
+        }
+        let mut request = post(path, &body);
+        if header {
+            request.headers_mut().insert("anthropic-beta", "a".parse().expect("a value"));
+        }
+        let answer = ask(&service, request);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()
+    };
+    for path in ["/v1/messages", "/v1/messages/count_tokens"] {
+        for (betas, header, beta) in
+            [(None, false, false), (Some(json!([])), false, false), (Some(json!(["a"])), false, true), (None, true, true)]
+        {
+            let answer = answer(path, betas, header);
+            assert_eq!(answer.get("context_management"), beta.then_some(&Value::Null), "{path} {answer}");
+        }
+    }
 }
 
 #[test]

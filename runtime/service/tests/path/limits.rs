@@ -3,12 +3,13 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use firecrest_policy::limits::{Limit, Tier};
+use firecrest_policy::limits::{Budget, Limit, Tier};
 use firecrest_service::host::Host;
 use firecrest_service::lease::WhenDry;
 use firecrest_service::scripted::Scripted;
 use firecrest_service::service::{Options, Service};
 use futures_util::StreamExt;
+use futures_util::future::join;
 use serde_json::json;
 
 use crate::answers::{asks, said, slow};
@@ -199,6 +200,28 @@ fn an_answer_pauses_where_a_key_is_dry() {
 }
 
 #[test]
+fn an_answer_that_is_paused_ends_with_its_time() {
+    let world = World::new();
+    world.key(
+        "dry",
+        Tier { output: Some(Limit::per_minute(1).expect("a limit").with_capacity(100).expect("a capacity")), ..Tier::default() },
+    );
+    world.says(&words(300));
+    let service = service(&world);
+    for stream in [false, true] {
+        for (path, body) in asks(stream) {
+            let began = world.monotonic();
+            let answer = ask(&service, by("dry", path, &body));
+            assert_eq!((answer.status.as_u16(), said(path, stream, &answer)), (200, words(100)), "{path} {stream}");
+            assert_eq!((world.monotonic() - began).as_secs(), 600, "{path} {stream}");
+            assert_eq!((world.open_leases(), world.settled("dry").last().map(|settled| settled.1)), (0, Some(100)));
+            assert_eq!(world.records.borrow().last().map(|told| told.outcome.clone()), Some("max_tokens".to_owned()));
+            world.wait(Duration::from_secs(6_000));
+        }
+    }
+}
+
+#[test]
 fn an_answer_stops_where_a_key_is_dry() {
     let world = World::new();
     world.key(
@@ -212,6 +235,95 @@ fn an_answer_stops_where_a_key_is_dry() {
     assert_eq!(answer.json()["stop_reason"], "max_tokens");
     assert_eq!(answer.json()["usage"]["output_tokens"], 100);
     assert_eq!((world.open_leases(), world.settled("dry").last().map(|settled| settled.1)), (0, Some(100)));
+}
+
+#[test]
+fn a_budget_without_room_is_told_in_each_dialect() {
+    let world = World::new();
+    world.key("daily", Tier { budget: Some(Budget::new(100, 86_400_000).expect("a budget")), ..Tier::default() });
+    world.says(&words(60));
+    let service = service(&world);
+    let mut body = asks(false)[0].1.clone();
+    body["max_tokens"] = json!(60);
+    assert_eq!(ask(&service, by("daily", "/v1/messages", &body)).status, 200);
+    for (path, mut body) in asks(false) {
+        for name in ["max_tokens", "max_output_tokens"] {
+            if body.get(name).is_some() {
+                body[name] = json!(60);
+            }
+        }
+        let refused = ask(&service, by("daily", path, &body));
+        let error = refused.json()["error"].clone();
+        let code = match path {
+            "/v1/messages" => (&error["details"]["error_code"], "enforced_spend_limit_reached"),
+            _ => (&error["code"], "insufficient_quota"),
+        };
+        assert_eq!((refused.status.as_u16(), code.0.as_str()), (429, Some(code.1)), "{path} {}", refused.body);
+        assert_eq!((error["type"].as_str(), refused.header("x-should-retry")), (Some("rate_limit_error"), Some("false")));
+        // 1,800,000,000 is at eight in the morning.
+        assert_eq!(refused.header("retry-after"), Some("57600"));
+        // Some of it is left.
+        let left = 100 - 60 - world.settled("daily")[0].0.expect("a prompt");
+        let message = error["message"].as_str().expect("a message");
+        assert!(message.contains(&format!("{left} of 100 tokens")) && message.contains("2027-01-16T00:00:00Z"), "{message}");
+    }
+}
+
+#[test]
+fn a_clock_that_steps_back_refuses_nobody() {
+    let world = World::new();
+    world.key("metered", Tier { output: per_minute(1_000), ..Tier::default() });
+    world.says("fine");
+    let service = service(&world);
+    for back in [0, 2_000, 40_000, 7_200_000, 100_000_000] {
+        world.stepped.set(-back);
+        for (path, body) in asks(true) {
+            for key in ["k", "metered"] {
+                let answer = ask(&service, by(key, path, &body));
+                assert_eq!((answer.status.as_u16(), said(path, true, &answer).as_str()), (200, "fine"), "{path} {back} {}", answer.body);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_goes_on_though_the_clock_steps() {
+    for step in [-7_200_000, 7_200_000] {
+        let world = World::new();
+        slow(&world, &words(300), Duration::from_secs(1));
+        let service = service(&world);
+        for (path, body) in asks(true) {
+            let request = post(path, &body);
+            let (answer, ()) = world.run(join(async { read(service.handle(request).await).await }, async {
+                world.sleep(Duration::from_secs(20)).await;
+                world.stepped.set(world.stepped.get() + step);
+            }));
+            assert_eq!(said(path, true, &answer), words(300), "{path} {step}");
+            world.settle();
+            assert_eq!(world.open_leases(), 0, "{path} {step}");
+        }
+    }
+}
+
+#[test]
+fn vectors_hold_their_place_for_as_long_as_they_take() {
+    let world = World::new();
+    world.key("one", Tier { concurrent: NonZeroU32::new(1), ..Tier::default() });
+    let bench = world.says("nothing");
+    bench.embeds.set(true);
+    bench.takes.set(Duration::from_secs(700));
+    let service = service(&world);
+    let request = || by("one", "/v1/embeddings", &json!({ "model": "m", "input": "Hello." }));
+    let (first, ()) = world.run(join(async { read(service.handle(request()).await).await }, async {
+        for _ in 0..10 {
+            world.sleep(Duration::from_secs(60)).await;
+            assert_eq!(service.handle(request()).await.status(), 429);
+        }
+    }));
+    assert_eq!(first.status, 200, "{}", first.body);
+    world.settle();
+    assert_eq!((world.open_leases(), world.settled("one")), (0, vec![(Some(1), 0)]));
+    assert_eq!(ask(&service, request()).status, 200);
 }
 
 #[test]

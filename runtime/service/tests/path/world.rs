@@ -16,7 +16,7 @@ use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::Usage;
 use firecrest_policy::lanes::{self, Class};
-use firecrest_policy::limits::{Account, Command, Millis, Outcome, Tier, apply};
+use firecrest_policy::limits::{Account, Command, Millis, Outcome, Tier, apply_at};
 use firecrest_policy::routing::Alias;
 use firecrest_policy::safety::decision::Action;
 use firecrest_policy::safety::rules::Policy;
@@ -44,6 +44,8 @@ type Fails = Box<dyn FnMut(&Command, bool) -> bool>;
 pub(crate) struct World {
     me: Weak<World>,
     now: Rc<Cell<Duration>>,
+    /// By so many milliseconds the wall clock was set forward, or back.
+    pub(crate) stepped: Cell<i64>,
     waiting: Waiting,
     sleeps: Cell<u64>,
     seed: Cell<u64>,
@@ -84,8 +86,10 @@ pub(crate) struct Bench {
     pub(crate) ends_early: Cell<Option<usize>>,
     /// What it holds of what it may hold.
     pub(crate) queue: Cell<Option<Queue>>,
-    /// It takes so long to begin.
+    /// It takes so long to begin, or to make vectors.
     pub(crate) takes: Cell<Duration>,
+    /// It makes vectors, which a script does not.
+    pub(crate) embeds: Cell<bool>,
     /// Answers under way.
     pub(crate) running: Rc<Cell<usize>>,
     /// What was asked last.
@@ -131,8 +135,8 @@ impl Backend for Bench {
         self.script.check(ask)
     }
 
-    fn spelled(&self, ids: &[u32]) -> String {
-        ids.iter().map(|id| format!("{id} ")).collect()
+    async fn spelled(&self, ask: &Arc<Ask>) -> Result<Vec<String>, ApiError> {
+        self.script.spelled(ask).await
     }
 
     async fn price(&self, ask: &Arc<Ask>) -> Result<Price, ApiError> {
@@ -140,7 +144,10 @@ impl Backend for Bench {
     }
 
     async fn embed_price(&self, ask: &Arc<EmbedAsk>) -> Result<u64, ApiError> {
-        self.script.embed_price(ask).await
+        match self.embeds.get() {
+            true => Ok(ask.inputs.len() as u64),
+            false => self.script.embed_price(ask).await,
+        }
     }
 
     fn queue(&self) -> Option<Queue> {
@@ -148,7 +155,13 @@ impl Backend for Bench {
     }
 
     async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8) -> Result<Embedded, ApiError> {
-        self.script.embed(ask, lane).await
+        if !self.embeds.get() {
+            return self.script.embed(ask, lane).await;
+        }
+        if let Some(world) = self.world.upgrade() {
+            world.sleep(self.takes.get()).await;
+        }
+        Ok(Embedded { vectors: vec![vec![1.0]; ask.inputs.len()], tokens: ask.inputs.len() as u64 })
     }
 
     async fn start(&self, ask: Arc<Ask>, grant: Grant) -> Result<Events, StartError> {
@@ -170,7 +183,7 @@ impl Host for World {
     type Backend = Bench;
 
     fn wall(&self) -> Millis {
-        BEGINNING + self.now.get().as_millis() as u64
+        (BEGINNING + self.now.get().as_millis() as u64).saturating_add_signed(self.stepped.get())
     }
 
     fn monotonic(&self) -> Duration {
@@ -215,7 +228,7 @@ impl Host for World {
         self.commands.borrow_mut().push((Rc::clone(&principal.key), command));
         let outcome = {
             let mut accounts = self.accounts.borrow_mut();
-            apply(accounts.entry(Rc::clone(&principal.key)).or_default(), &principal.limits, command).0
+            apply_at(accounts.entry(Rc::clone(&principal.key)).or_default(), &principal.limits, command, self.wall()).0
         };
         self.sleep(self.store_takes.get()[1]).await;
         match (self.fails.borrow_mut())(&command, true) {
@@ -266,6 +279,7 @@ impl World {
         let world = Rc::new_cyclic(|me| World {
             me: me.clone(),
             now: Rc::default(),
+            stepped: Cell::default(),
             waiting: Rc::default(),
             sleeps: Cell::new(0),
             seed: Cell::new(1),
@@ -299,6 +313,7 @@ impl World {
             ends_early: Cell::new(None),
             queue: Cell::default(),
             takes: Cell::default(),
+            embeds: Cell::default(),
             running: Rc::default(),
             asked: RefCell::default(),
             world: self.me.clone(),

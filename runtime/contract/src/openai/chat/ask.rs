@@ -11,13 +11,13 @@ use crate::error::ApiError;
 use crate::openai::beyond::Beyonds;
 use crate::openai::{Effort, StreamOptions, range, tier};
 
-/// What has no neutral form in a conversation, by a part's `type`.
-pub(in crate::openai) fn no_part(tag: &str) -> String {
+/// What has no neutral form in a conversation, by a part's `type`. `text`: what text is to be sent as.
+pub(in crate::openai) fn no_part(tag: &str, text: &str) -> String {
     match tag {
         "image_url" | "input_image" => "images can't be read here; describe them in text".to_owned(),
         "input_audio" => "sound can't be heard here; send a transcript".to_owned(),
         "file" | "input_file" => "files can't be read here; send their text".to_owned(),
-        _ => "a part of this type can't be read here; send text".to_owned(),
+        _ => format!("a part of this type can't be read here; send {text}"),
     }
 }
 
@@ -141,7 +141,7 @@ fn read_tools(tools: Vec<Tool>, beyond: &mut Beyonds) -> Result<Vec<ask::Tool>, 
                 let path = path + ".function";
                 range::tool_name(&format!("{path}.name"), &name, &mut names)?;
                 beyond.unknown(&path, &unknown);
-                let schema = range::parameters(parameters);
+                let schema = range::parameters(&format!("{path}.parameters"), parameters)?;
                 list.push(ask::Tool { name, description, schema, strict: strict.unwrap_or(false), cache: None });
             }
             Tool::Other(_) => beyond.refuse(path + ".type", "only functions can be called here; give a tool of type `function`"),
@@ -286,7 +286,7 @@ fn content(said: Content, path: &str, beyond: &mut Beyonds) -> Vec<Part> {
                 list.push(plain(ask::Content::Text(part.refusal)));
             }
             other => {
-                beyond.refuse(path, no_part(other.tag()));
+                beyond.refuse(path, no_part(other.tag(), "`text`"));
                 list.push(plain(ask::Content::Beyond));
             }
         }

@@ -112,6 +112,7 @@ impl schemars::JsonSchema for Message {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatTextMessage"))]
+#[serde(expecting = "an object")]
 pub struct TextMessage {
     /// Its text.
     pub content: Content,
@@ -127,6 +128,7 @@ pub struct TextMessage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatAssistantMessage"))]
+#[serde(expecting = "an object")]
 pub struct AssistantMessage {
     /// Its text; none where it only called tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,6 +163,7 @@ pub struct AssistantMessage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatToolMessage"))]
+#[serde(expecting = "an object")]
 pub struct ToolMessage {
     /// As text.
     pub content: Content,
@@ -175,6 +178,7 @@ pub struct ToolMessage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatFunctionMessage"))]
+#[serde(expecting = "an object")]
 pub struct FunctionMessage {
     /// As text, if there is any.
     pub content: Option<String>,
@@ -211,6 +215,7 @@ tagged! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatTextPart"))]
+#[serde(expecting = "an object")]
 pub struct TextPart {
     /// The text.
     pub text: String,
@@ -226,6 +231,7 @@ pub struct TextPart {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatRefusalPart"))]
+#[serde(expecting = "an object")]
 pub struct RefusalPart {
     /// As text.
     pub refusal: String,
@@ -246,6 +252,7 @@ tagged! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatFunctionCall"))]
+#[serde(expecting = "an object")]
 pub struct FunctionCall {
     /// By which its result names it.
     pub id: String,
@@ -260,6 +267,7 @@ pub struct FunctionCall {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatCalled"))]
+#[serde(expecting = "an object")]
 pub struct Called {
     /// The function.
     pub name: String,

@@ -23,6 +23,7 @@ pub use reply::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatRequest"))]
+#[serde(expecting = "an object")]
 pub struct Request {
     /// The conversation so far.
     pub messages: Vec<Message>,
@@ -153,6 +154,7 @@ tagged! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatFunctionTool"))]
+#[serde(expecting = "an object")]
 pub struct FunctionTool {
     /// The function.
     pub function: Function,
@@ -165,6 +167,7 @@ pub struct FunctionTool {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatFunction"))]
+#[serde(expecting = "an object")]
 pub struct Function {
     /// Its name, 1 to 128 of `[a-zA-Z0-9_-]`.
     pub name: String,
@@ -221,6 +224,7 @@ tagged! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatNamedChoice"))]
+#[serde(expecting = "an object")]
 pub struct NamedChoice {
     /// Which.
     pub function: Named,
@@ -233,6 +237,7 @@ pub struct NamedChoice {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatNamed"))]
+#[serde(expecting = "an object")]
 pub struct Named {
     /// As `tools` has it.
     pub name: String,
@@ -242,6 +247,7 @@ pub struct Named {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatAllowedChoice"))]
+#[serde(expecting = "an object")]
 pub struct AllowedChoice {
     /// The choice.
     pub allowed_tools: AllowedTools,
@@ -254,6 +260,7 @@ pub struct AllowedChoice {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatAllowedTools"))]
+#[serde(expecting = "an object")]
 pub struct AllowedTools {
     /// `auto` or `required`.
     pub mode: Mode,
@@ -280,6 +287,7 @@ tagged! {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatEmpty"))]
+#[serde(expecting = "an object")]
 pub struct Empty {
     /// Other members.
     #[serde(flatten)]
@@ -290,6 +298,7 @@ pub struct Empty {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatSchemaFormat"))]
+#[serde(expecting = "an object")]
 pub struct SchemaFormat {
     /// The schema and its name.
     pub json_schema: NamedSchema,
@@ -302,6 +311,7 @@ pub struct SchemaFormat {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ChatNamedSchema"))]
+#[serde(expecting = "an object")]
 pub struct NamedSchema {
     /// What the caller calls it.
     pub name: String,

@@ -101,7 +101,7 @@ pub const CHAT_FIELDS: &[Field] = &[
     field("tools.*{function}.function", Native, ""),
     field("tools.*{function}.function.name", Native, "1 to 128 of `[a-zA-Z0-9_-]`"),
     field("tools.*{function}.function.description", Native, ""),
-    field("tools.*{function}.function.parameters", Native, "a tool without them takes none"),
+    field("tools.*{function}.function.parameters", Native, "of an object; a tool without them takes none"),
     field("tools.*{function}.function.strict", Native, "arguments can't break the schema"),
     field("tools.*{*}", Forward, "custom tools"),
     field("top_k", Native, "not OpenAI's"),

@@ -369,7 +369,7 @@ fn content(said: ItemContent, path: &str, beyond: &mut Beyonds) -> Vec<Part> {
                 list.push(plain(Content::Text(part.refusal)));
             }
             other => {
-                beyond.refuse(path, no_part(other.tag()));
+                beyond.refuse(path, no_part(other.tag(), "`input_text`"));
                 list.push(plain(Content::Beyond));
             }
         }
@@ -386,7 +386,7 @@ fn read_tools(tools: Vec<Tool>, beyond: &mut Beyonds) -> Result<Vec<ask::Tool>, 
             Tool::Function(tool) => {
                 range::tool_name(&format!("{path}.name"), &tool.name, &mut names)?;
                 beyond.unknown(&path, &tool.unknown);
-                let schema = range::parameters(tool.parameters);
+                let schema = range::parameters(&format!("{path}.parameters"), tool.parameters)?;
                 let strict = tool.strict.unwrap_or(false);
                 list.push(ask::Tool { name: tool.name, description: tool.description, schema, strict, cache: None });
             }

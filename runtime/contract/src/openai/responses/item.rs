@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::leaf::{self, Unknown, either, tagged};
 
-/// An item. A message may leave its `type` out.
+/// An item. A message may leave its `type` out, and so may a reference that is an `id` and nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Item(pub TypedItem);
@@ -23,9 +23,14 @@ impl schemars::JsonSchema for Item {
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let typed = generator.subschema_for::<TypedItem>();
         let message = generator.subschema_for::<MessageItem>();
+        let reference = generator.subschema_for::<ItemReference>();
         schemars::json_schema!({
-            "anyOf": [typed, { "allOf": [message, { "not": { "required": ["type"] } }] }],
-            "description": "An item. A message may leave its `type` out.",
+            "anyOf": [
+                typed,
+                { "allOf": [message, { "not": { "required": ["type"] } }] },
+                { "allOf": [reference, { "maxProperties": 1 }] },
+            ],
+            "description": "An item. A message may leave its `type` out, and so may a reference that is an `id` and nothing else.",
         })
     }
 }
@@ -34,10 +39,13 @@ impl<'de> Deserialize<'de> for Item {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Item, D::Error> {
         let mut value = Value::deserialize(deserializer)?;
         if let Value::Object(members) = &mut value
-            && !members.contains_key("type")
-            && members.contains_key("role")
+            && members.get("type").is_none_or(Value::is_null)
         {
-            members.insert("type".to_owned(), Value::from("message"));
+            let only_id = members.contains_key("id") && members.keys().all(|name| name == "id" || name == "type");
+            let kind = if members.contains_key("role") { Some("message") } else { only_id.then_some("item_reference") };
+            if let Some(kind) = kind {
+                members.insert("type".to_owned(), Value::from(kind));
+            }
         }
         leaf::part(value).map(Item)
     }
@@ -63,6 +71,7 @@ tagged! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ResponsesMessageItem"))]
+#[serde(expecting = "an object")]
 pub struct MessageItem {
     /// Who.
     pub role: MessageRole,
@@ -125,6 +134,7 @@ tagged! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ResponsesTextPart"))]
+#[serde(expecting = "an object")]
 pub struct TextPart {
     /// The text.
     pub text: String,
@@ -146,6 +156,7 @@ pub struct TextPart {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ResponsesReasoningItem"))]
+#[serde(expecting = "an object")]
 pub struct ReasoningItem {
     /// Its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,6 +182,7 @@ pub struct ReasoningItem {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ResponsesReasoningText"))]
+#[serde(expecting = "an object")]
 pub struct ReasoningText {
     /// `summary_text` or `reasoning_text`.
     pub r#type: String,
@@ -185,6 +197,7 @@ pub struct ReasoningText {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ResponsesFunctionCallItem"))]
+#[serde(expecting = "an object")]
 pub struct FunctionCallItem {
     /// By which its output names it.
     pub call_id: String,
@@ -207,6 +220,7 @@ pub struct FunctionCallItem {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ResponsesFunctionOutputItem"))]
+#[serde(expecting = "an object")]
 pub struct FunctionOutputItem {
     /// Of which call.
     pub call_id: String,
@@ -230,6 +244,7 @@ pub struct FunctionOutputItem {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ResponsesItemReference"))]
+#[serde(expecting = "an object")]
 pub struct ItemReference {
     /// Its name.
     pub id: String,

@@ -22,6 +22,7 @@ pub use reply::{Incomplete, InputDetails, OutputDetails, OutputItem, OutputPart,
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ResponsesRequest"))]
+#[serde(expecting = "an object")]
 pub struct Request {
     /// Who may be asked for what, upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,6 +147,7 @@ either! {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ResponsesReasoning"))]
+#[serde(expecting = "an object")]
 pub struct Reasoning {
     /// How much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,6 +173,7 @@ pub struct Reasoning {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ResponsesTextConfig"))]
+#[serde(expecting = "an object")]
 pub struct TextConfig {
     /// Its form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,6 +202,7 @@ tagged! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ResponsesSchemaFormat"))]
+#[serde(expecting = "an object")]
 pub struct SchemaFormat {
     /// What the caller calls it.
     pub name: String,
@@ -238,6 +242,7 @@ tagged! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ResponsesFunctionTool"))]
+#[serde(expecting = "an object")]
 pub struct FunctionTool {
     /// Its name, 1 to 128 of `[a-zA-Z0-9_-]`.
     pub name: String,
@@ -245,10 +250,11 @@ pub struct FunctionTool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// The JSON Schema of its arguments. Without one it takes none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // Written as `null` where it is left out, as is `strict`: a response repeats its tools, and clients know both as always there.
+    #[serde(default)]
     pub parameters: Option<Map<String, Value>>,
     /// Whether arguments that break the schema must be impossible.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub strict: Option<bool>,
     /// Other members.
     #[serde(flatten)]
@@ -281,6 +287,7 @@ tagged! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ResponsesNamedChoice"))]
+#[serde(expecting = "an object")]
 pub struct NamedChoice {
     /// As `tools` has it.
     pub name: String,
@@ -293,6 +300,7 @@ pub struct NamedChoice {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ResponsesAllowedTools"))]
+#[serde(expecting = "an object")]
 pub struct AllowedTools {
     /// `auto` or `required`.
     pub mode: Mode,
