@@ -25,14 +25,26 @@ pub(super) fn fits(ask: &Ask, tokenizer: &Tokenizer, context: u32) -> Result<(),
         }
     };
     match fewest > room(ask, context) {
-        true => Err(too_long(ask, &format!("at least {fewest}"), room(ask, context))),
+        true => Err(too_long(ask, Length::AtLeast(fewest), room(ask, context))),
         false => Ok(()),
     }
 }
 
-pub(super) fn too_long(ask: &Ask, tokens: &str, room: usize) -> ApiError {
+/// Tokens of a prompt, as far as they are known.
+#[derive(Clone, Copy)]
+pub(super) enum Length {
+    Exactly(usize),
+    AtLeast(usize),
+}
+
+pub(super) fn too_long(ask: &Ask, length: Length, room: usize) -> ApiError {
     let path = if ask.raw.is_empty() { "messages" } else { "prompt" };
-    ApiError::invalid(path, format!("prompt is too long: {tokens} tokens > {room} maximum; shorten it"))
+    // Programs read the numbers out of these words, and make their conversations shorter by them.
+    let (tokens, more) = match length {
+        Length::Exactly(tokens) => (tokens, ""),
+        Length::AtLeast(tokens) => (tokens, ", and more by what it says"),
+    };
+    ApiError::invalid(path, format!("prompt is too long: {tokens} tokens > {room} maximum{more}; shorten it"))
 }
 
 /// Bytes of what is said that every template writes: not those of answers, of which some leave out thoughts, nor white space around a text.

@@ -38,7 +38,7 @@ use crate::tools::{Body, GENERIC, Parser, Reading, ToolFormat};
 use answer::{AHEAD, Answer, Asked, Choice};
 use budget::Budget;
 use decode::Decoder;
-use length::{bytes, fits, room, too_long};
+use length::{Length, bytes, fits, room, too_long};
 use usage::within_quota;
 
 /// What the backend must know of a model whose engine lives elsewhere.
@@ -199,7 +199,7 @@ impl<P: EnginePort> Local<P> {
         };
         let room = room(ask, self.context);
         if let Some(long) = made.iter().find(|prompt| prompt.ids.len() > room) {
-            return Err(too_long(ask, &long.ids.len().to_string(), room));
+            return Err(too_long(ask, Length::Exactly(long.ids.len()), room));
         }
         let prompts = Arc::new(made);
         let mut recent = self.recent.borrow_mut();

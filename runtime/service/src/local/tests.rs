@@ -292,7 +292,7 @@ fn what_is_wrong_is_named() {
         // Nobody reads what can't fit whatever it says.
         let endless = Ask { turns: vec![says(Role::User, &"fox ".repeat(1 << 20))], ..hello() };
         let error = local.check(&endless).expect_err("a prompt too long");
-        assert!(error.message.starts_with("messages: prompt is too long: at least "), "{error}");
+        assert!(error.message.starts_with("messages: prompt is too long: ") && error.message.contains("maximum, and more"), "{error}");
         let raw = Ask { raw: vec![RawPrompt::Text("fox ".repeat(1 << 20))], turns: Vec::new(), ..hello() };
         assert_eq!(local.check(&raw).expect_err("a prompt too long").path.as_deref(), Some("prompt"));
         // What a template may leave out is not counted.
