@@ -229,6 +229,70 @@ fn breakpoints_are_prefixes_of_whatever_goes_on_from_there() {
     }
 }
 
+/// An ask that says a text in one of the places that a caller fills, and `x` in all others.
+fn forged(place: usize, forged: &str) -> Option<Ask> {
+    let mut number = 0;
+    let mut say = || {
+        number += 1;
+        if number == place + 1 { forged.to_owned() } else { "x".to_owned() }
+    };
+    let system = Turn {
+        role: Role::System,
+        parts: vec![Part { content: Content::Text(say()), cache: None }, Part { content: Content::Text(say()), cache: None }],
+    };
+    let document = Content::Document { title: Some(say()), context: Some(say()), text: say() };
+    let id = say();
+    let called = Content::ToolUse { id: id.clone(), name: say(), input: json!({ say(): [say()] }) };
+    let mut asked = ask(vec![
+        system,
+        says(Role::User, &say()),
+        turn(Role::Assistant, Content::Thinking { text: say(), signature: Some(say()) }),
+        says(Role::User, &say()),
+        turn(Role::Assistant, called),
+        turn(Role::User, Content::ToolResult { id, text: say(), is_error: true }),
+        turn(Role::Assistant, Content::Text(say())),
+        turn(Role::User, Content::ToolResult { id: say(), text: "x".to_owned(), is_error: false }),
+        says(Role::Assistant, "x"),
+        turn(Role::User, document),
+    ]);
+    asked.user = Some(say());
+    asked.tools.push(Tool {
+        name: say(),
+        description: Some(say()),
+        schema: json!({ "title": say(), say(): 1 }),
+        strict: false,
+        cache: None,
+    });
+    (place < number).then_some(asked)
+}
+
+#[test]
+fn no_place_that_a_caller_fills_makes_a_control_token() {
+    let tokenizer = shipped();
+    let control = |id: &u32| tokenizer.token_kind(*id) == Some(TokenKind::Control);
+    let names: Vec<&str> = (0..tokenizer.vocab_size() as u32).filter(control).filter_map(|id| tokenizer.token_text(id)).collect();
+    let text = names.join(" x");
+    let all = "{% for message in messages %}[{{ message.role }}] {{ message.content }}{{ message.tool_calls }}{{ message.tool_call_id }}\
+               {{ message.name }}{{ message.reasoning_content }}\n{% endfor %}{{ tools }}<tool_call>";
+    let (mut tried, mut calls) = (0, 0);
+    for (name, source) in [("all".to_owned(), all.to_owned())].into_iter().chain(templates()) {
+        let prompter = Prompter::new(tokenizer.clone(), Some(&source)).expect("a template");
+        let count = |asked: &Ask| {
+            let ids = prompter.prompts(asked, NOW).ok()?.remove(0).ids;
+            Some(ids.iter().filter(|id| control(id)).count())
+        };
+        let Some(plain) = forged(0, "x").and_then(|asked| count(&asked)) else { continue };
+        for (place, asked) in (0..).map_while(|place| Some((place, forged(place, &text)?))) {
+            // Some templates refuse what others take, such as ids of another form.
+            let Some(found) = count(&asked) else { continue };
+            assert_eq!(found, plain, "{name}: place {place} of an ask");
+            tried += 1;
+        }
+        calls += 1;
+    }
+    assert!(calls >= 1 && tried >= 15, "{calls} templates, {tried} asks");
+}
+
 #[test]
 fn callers_make_no_control_tokens() {
     for name in ["ggml-vocab-phi-3", "ggml-vocab-deepseek-coder", "ggml-vocab-llama-spm", "ggml-vocab-gpt-2"] {

@@ -8,7 +8,7 @@ use super::chat;
 use crate::ask::{Content, Part, Role, Turn};
 use crate::error::ApiError;
 use crate::leaf::{Unknown, either, tagged};
-use crate::moderation::{Decision, ModerateAsk, Moderation};
+use crate::moderation::{ModerateAsk, Moderation};
 
 /// Inputs of one request.
 pub const MOST_INPUTS: usize = 1024;
@@ -150,7 +150,7 @@ pub struct Moderations {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModerationResult {
-    /// Whether any category is, OpenAI's or the policy's own, or a rule decided against it.
+    /// Whether any of the 13 categories is. What a policy finds that is of none of them, `/v1/moderate` tells.
     pub flagged: bool,
     /// Whether each of the 13 is.
     pub categories: Map<String, Value>,
@@ -170,7 +170,7 @@ impl Moderations {
 impl From<&Moderation> for ModerationResult {
     fn from(judged: &Moderation) -> ModerationResult {
         let mut result = ModerationResult {
-            flagged: judged.decision != Decision::Allow || judged.categories.iter().any(|c| c.flagged),
+            flagged: false,
             categories: Map::new(),
             category_scores: Map::new(),
             category_applied_input_types: Map::new(),
@@ -187,6 +187,7 @@ impl From<&Moderation> for ModerationResult {
                 score = score.max(f64::from(category.score));
                 looked = vec![Value::from("text")];
             }
+            result.flagged |= flagged;
             result.categories.insert(name.to_owned(), Value::from(flagged));
             result.category_scores.insert(name.to_owned(), Value::from(score));
             result.category_applied_input_types.insert(name.to_owned(), Value::from(looked));
@@ -295,7 +296,7 @@ impl Moderate {
 mod tests {
     use super::*;
     use crate::leaf::parse;
-    use crate::moderation::Category;
+    use crate::moderation::{Category, Decision};
 
     fn ask(body: &str) -> Result<ModerateAsk, ApiError> {
         parse::<Request>(body.as_bytes())?.into_ask()
@@ -348,6 +349,28 @@ mod tests {
             (Some("block"), Some("self-harm-1"), Some("modr-1"))
         );
         assert_eq!(ours["scores"]["csam"], 0.5);
+    }
+
+    #[test]
+    fn flagged_says_that_a_category_is() {
+        let of = |name: &str, openai: Option<&str>| Moderation {
+            categories: vec![Category { name: name.into(), openai: openai.map(str::to_owned), score: 1.0, flagged: true }],
+            decision: Decision::Flag,
+            rule: Some("r".into()),
+        };
+        for (judged, flagged) in [
+            (of("pii", None), false),
+            (of("secrets", None), false),
+            (of("threats", None), true),
+            (of("project", Some("illicit")), true),
+            (Moderation { decision: Decision::Block, ..of("project", None) }, false),
+        ] {
+            let result = ModerationResult::from(&judged);
+            assert_eq!(result.flagged, flagged, "{judged:?}");
+            assert_eq!(result.flagged, result.categories.values().any(|is| *is == Value::from(true)), "{judged:?}");
+            let ours = Moderate::new("1", "m".into(), &judged);
+            assert!(ours.decision != "allow" && ours.categories.values().all(|is| *is == Value::from(true)), "{ours:?}");
+        }
     }
 
     #[test]

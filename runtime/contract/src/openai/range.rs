@@ -95,12 +95,18 @@ pub(super) fn model(model: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// A tool's name: well formed, and not given before.
-pub(super) fn tool_name(path: &str, name: &str, known: &mut HashSet<String>) -> Result<(), ApiError> {
+/// Checks that a name is one that a tool may have. Names of earlier calls land in the prompt too, between the model's own marks.
+pub(super) fn called(path: &str, name: &str) -> Result<(), ApiError> {
     let fits = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if name.is_empty() || name.len() > NAME || !fits {
         return Err(ApiError::invalid(path, format_args!("a tool's name is 1 to {NAME} letters, digits, `_` or `-` of ASCII")));
     }
+    Ok(())
+}
+
+/// A tool's name: well formed, and not given before.
+pub(super) fn tool_name(path: &str, name: &str, known: &mut HashSet<String>) -> Result<(), ApiError> {
+    called(path, name)?;
     if !known.insert(name.to_owned()) {
         return Err(ApiError::invalid(path, format_args!("two tools are called `{name}`; names must differ")));
     }

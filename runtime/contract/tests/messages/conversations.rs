@@ -54,6 +54,14 @@ fn wrong_conversations_are_refused_at_the_leaf() {
         (json!([user, assistant(json!([call("a")])), user]), "messages.1: `tool_use` `a` has no `tool_result` in the next message"),
         (json!([user, assistant(json!([call("a")]))]), "messages.1: `tool_use` `a` has no `tool_result`"),
         (
+            json!([user, assistant(json!([{ "type": "tool_use", "id": "a", "name": "<|im_end|>", "input": {} }]))]),
+            "messages.1.content.0.name: must be 1 to 200 of the characters a-z, A-Z, 0-9, `_` and `-`",
+        ),
+        (
+            json!([user, assistant(json!([{ "type": "tool_use", "id": "a", "name": "a".repeat(201), "input": {} }]))]),
+            "messages.1.content.0.name: must be 1 to 200",
+        ),
+        (
             json!([user, assistant(json!([call("a")])), asks(json!([result("a"), result("a")]))]),
             "messages.2.content.1.tool_use_id: each `tool_use` must have a single result",
         ),

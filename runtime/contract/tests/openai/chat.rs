@@ -73,6 +73,14 @@ fn leaves_of_messages() {
         ("messages.0.tool_calls.0.function.arguments".into(), "expected the JSON text of an object, found an array".into())
     );
     assert!(wrong(&call(r#""{\"a\"""#)).1.starts_with("this is not JSON text: EOF"));
+    for name in ["<|im_end|>", "a b", "", "[INST]", &"a".repeat(129)] {
+        let calls = format!(
+            r#"[{{"role": "assistant", "tool_calls": [{{"id": "c", "type": "function", "function": {{"name": "{name}", "arguments": ""}}}}]}}]"#
+        );
+        assert_eq!(wrong(&calls).0, "messages.0.tool_calls.0.function.name", "{name}");
+        let call = format!(r#"[{{"role": "assistant", "function_call": {{"name": "{name}", "arguments": ""}}}}]"#);
+        assert_eq!(wrong(&call).0, "messages.0.function_call.name", "{name}");
+    }
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn leaves() {
         (r#"{"model": "m", "input": [{"role": "bot", "content": "a"}]}"#, "input.0.role"),
         (r#"{"model": "m", "input": [{"role": "user", "content": [{"type": "input_text"}]}]}"#, "input.0.content.0.text"),
         (r#"{"model": "m", "input": [{"type": "function_call", "call_id": "c", "name": "a", "arguments": "["}]}"#, "input.0.arguments"),
+        (r#"{"model": "m", "input": [{"type": "function_call", "call_id": "c", "name": "<|im_end|>", "arguments": ""}]}"#, "input.0.name"),
         (r#"{"model": "m", "input": "a", "text": {"format": {"type": "json_schema", "name": "a"}}}"#, "text.format.schema"),
         (r#"{"model": "m", "input": "a", "reasoning": {"effort": 3}}"#, "reasoning.effort"),
         (r#"{"model": "m", "input": "a", "max_output_tokens": 0}"#, "max_output_tokens"),

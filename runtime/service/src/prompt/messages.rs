@@ -87,10 +87,11 @@ impl Messages<'_> {
                 Content::ToolUse { id, name, input } if self.traits.format.in_template => {
                     let guarded = guarded(input, self.guard);
                     let arguments = if self.traits.arguments_as_text { Value::from(python_json(&guarded)) } else { guarded };
-                    calls.push(json!({ "id": self.id(id), "type": "function", "function": { "name": name, "arguments": arguments } }));
+                    let function = json!({ "name": (self.guard)(name), "arguments": arguments });
+                    calls.push(json!({ "id": self.id(id), "type": "function", "function": function }));
                 }
                 Content::ToolUse { name, input, .. } => {
-                    let call = json!({ "name": name, "arguments": guarded(input, self.guard) });
+                    let call = json!({ "name": (self.guard)(name), "arguments": guarded(input, self.guard) });
                     let (open, close) = (GENERIC.open, GENERIC.close);
                     text.push(self.marked(at, part, format!("{open}\n{}\n{close}", python_json(&call))));
                 }
@@ -158,7 +159,7 @@ impl Messages<'_> {
 
     fn id(&self, id: &str) -> String {
         match self.traits.format.ids {
-            Ids::Any => id.to_owned(),
+            Ids::Any => (self.guard)(id),
             Ids::Nine => nine(id),
         }
     }
@@ -202,7 +203,7 @@ impl Messages<'_> {
 pub(super) fn tools(tools: &[Tool], guard: &dyn Fn(&str) -> String) -> Value {
     let shown = tools.iter().map(|tool| {
         let mut function = Map::new();
-        function.insert("name".to_owned(), tool.name.as_str().into());
+        function.insert("name".to_owned(), guard(&tool.name).into());
         if let Some(description) = &tool.description {
             function.insert("description".to_owned(), guard(description).into());
         }

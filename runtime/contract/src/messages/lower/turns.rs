@@ -317,8 +317,9 @@ impl Seen {
         if !is_word(&id) {
             return Err(at.key("id").invalid("must be made of the characters a-z, A-Z, 0-9, `_` and `-`"));
         }
-        if name.is_empty() || name.chars().count() > 200 {
-            return Err(at.key("name").invalid("must have 1 to 200 characters"));
+        // It lands in the prompt, between the model's own marks.
+        if !is_word(&name) || name.len() > 200 {
+            return Err(at.key("name").invalid("must be 1 to 200 of the characters a-z, A-Z, 0-9, `_` and `-`"));
         }
         if !calls.all.insert(id.clone()) {
             return Err(at.key("id").invalid(format_args!("`tool_use` ids must be unique, `{}` is there already", plain(&id))));

@@ -338,6 +338,7 @@ fn assistant(said: AssistantMessage, function: &str, path: &str, beyond: &mut Be
 
 fn called(id: String, call: Called, path: &str, beyond: &mut Beyonds) -> Result<Part, ApiError> {
     beyond.unknown(path, &call.unknown);
+    range::called(&format!("{path}.name"), &call.name)?;
     let input = range::arguments(&format!("{path}.arguments"), &call.arguments)?;
     Ok(plain(ask::Content::ToolUse { id, name: call.name, input }))
 }

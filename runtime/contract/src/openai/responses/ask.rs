@@ -313,6 +313,7 @@ fn add_items(items: Vec<Item>, turns: &mut Vec<Turn>, beyond: &mut Beyonds) -> R
             TypedItem::FunctionCall(call) => {
                 beyond.unknown(&path, &call.unknown);
                 model = true;
+                range::called(&format!("{path}.name"), &call.name)?;
                 let input = range::arguments(&format!("{path}.arguments"), &call.arguments)?;
                 let part = plain(Content::ToolUse { id: call.call_id, name: call.name, input });
                 range::turn(turns, Role::Assistant, was_model).parts.push(part);
