@@ -384,3 +384,26 @@ fn what_is_not_run_is_said() {
         assert!(error.message().contains("config.json") && error.message().contains(word), "{error}");
     }
 }
+
+#[test]
+fn stages_behind_a_model_are_run_or_refused() {
+    let weights = || SafetensorsWriter::new().f32s("embeddings.LayerNorm.weight", &[3], &[0.25, 0.5, -1.0]).finish();
+    let open = |modules: &Value, pooling: bool| {
+        let mut files = vec![
+            ("model.safetensors".to_owned(), weights()),
+            ("config.json".to_owned(), config("bert", json!({})).to_string().into_bytes()),
+            ("modules.json".to_owned(), modules.to_string().into_bytes()),
+        ];
+        files.extend(pooling.then(|| ("1_Pooling/config.json".to_owned(), br#"{"pooling_mode_cls_token": true}"#.to_vec())));
+        open(files).map(drop)
+    };
+    let module =
+        |kind: &str, path: &str| json!({"idx": 0, "name": "0", "path": path, "type": format!("sentence_transformers.models.{kind}")});
+    let usual = json!([module("Transformer", ""), module("Pooling", "1_Pooling"), module("Normalize", "2_Normalize")]);
+    open(&usual, true).unwrap();
+    let error = open(&usual, false).unwrap_err();
+    assert!(error.code() == ErrorCode::Malformed && error.message().contains("1_Pooling/config.json is missing"), "{error}");
+    let error = open(&json!([module("Transformer", ""), module("Pooling", "1_Pooling"), module("Dense", "2_Dense")]), true).unwrap_err();
+    assert!(error.code() == ErrorCode::Unsupported && error.message().contains("2_Dense"), "{error}");
+    assert_eq!(open(&json!({"a": 1}), true).unwrap_err().code(), ErrorCode::Malformed);
+}

@@ -7,9 +7,7 @@ use firecrest_engine::backend::Backend;
 use firecrest_engine::backend::cpu::{CpuBackend, CpuOptions};
 #[cfg(feature = "gpu")]
 use firecrest_engine::backend::gpu::{GpuBackend, GpuOptions};
-#[cfg(not(feature = "gpu"))]
-use firecrest_engine::error::Error;
-use firecrest_engine::error::Result;
+use firecrest_engine::error::{Error, Result};
 
 /// The backend a person asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +21,9 @@ pub enum BackendKind {
     Gpu,
 }
 
+/// Most CPU threads that may be asked for.
+const MAX_THREADS: usize = 1024;
+
 /// Where to compute, and with how much.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Device {
@@ -30,7 +31,7 @@ pub struct Device {
     pub kind: BackendKind,
     /// Part of an adapter's name, driver or API, in any case.
     pub adapter: Option<String>,
-    /// CPU threads; `None` is one a core.
+    /// CPU threads, at most 1,024; no more are started than there are cores. `None` is one a core.
     pub threads: Option<usize>,
 }
 
@@ -53,7 +54,16 @@ impl Device {
     }
 
     fn cpu(&self) -> Result<Backend> {
-        Ok(Backend::Cpu(CpuBackend::new(CpuOptions { threads: self.threads, ..CpuOptions::default() })?))
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = match self.threads {
+            Some(threads) if threads > MAX_THREADS => {
+                return Err(Error::request(format!("threads: {threads}; at most {MAX_THREADS} can be asked for")));
+            }
+            // Threads beyond the cores only wait for each other, for seconds a token.
+            Some(threads) => Some(threads.min(cores)),
+            None => None,
+        };
+        Ok(Backend::Cpu(CpuBackend::new(CpuOptions { threads, ..CpuOptions::default() })?))
     }
 
     #[cfg(feature = "gpu")]

@@ -24,6 +24,7 @@
 mod device;
 #[cfg(feature = "server")]
 mod engine_thread;
+pub mod hub;
 #[cfg(feature = "server")]
 pub mod server;
 mod sources;
@@ -34,4 +35,4 @@ pub use engine_thread::EngineThread;
 pub use firecrest_engine as engine;
 #[cfg(feature = "server")]
 pub use server::Service;
-pub use sources::{EMBEDDED, open, open_adapter, sources};
+pub use sources::{EMBEDDED, model_files, open, open_adapter, sources};

@@ -6,11 +6,13 @@ use firecrest_engine::error::{Error, ErrorCode, Result};
 use firecrest_engine::file::{AdapterFile, ModelFile};
 use firecrest_weights::ByteSource;
 
+use crate::hub::HubName;
+
 /// The name of the model inside the binary.
 pub const EMBEDDED: &str = "embedded";
 
-/// Opens a model by name: a path to a GGUF file, to a folder of safetensors as Hugging Face lays them out, `hf:owner/repo[/file]` once
-/// pulled, or [`EMBEDDED`].
+/// Opens a model by name: a path to a GGUF file, to a folder of safetensors as Hugging Face lays them out, `hf:owner/repo[:QUANT]` or
+/// `hf:owner/repo/file` once pulled, or [`EMBEDDED`].
 ///
 /// # Errors
 /// Where nothing is there, or what is there is no model; the message says what to do.
@@ -35,18 +37,37 @@ pub async fn open_adapter(path: &str) -> Result<AdapterFile> {
 /// # Errors
 /// As [`open`], short of looking into the files.
 pub fn sources(model: &str) -> Result<Vec<Box<dyn ByteSource>>> {
+    match path(model)? {
+        None => embedded(),
+        Some(path) => Ok(firecrest_weights::native::open_model(path)?),
+    }
+}
+
+/// Returns the files that make up a model by name; none for [`EMBEDDED`].
+///
+/// # Errors
+/// As [`sources`].
+pub fn model_files(model: &str) -> Result<Vec<PathBuf>> {
+    match path(model)? {
+        None => Ok(Vec::new()),
+        Some(path) => Ok(firecrest_weights::native::model_files(&path)?),
+    }
+}
+
+/// Where a model lies; `None` for the embedded one.
+fn path(model: &str) -> Result<Option<PathBuf>> {
     if model == EMBEDDED {
-        return embedded();
+        return Ok(None);
     }
     let path = match model.strip_prefix("hf:") {
-        Some(name) => pulled(name)?,
+        Some(_) => model.parse::<HubName>()?.pulled()?,
         None => PathBuf::from(model),
     };
     if !path.exists() {
         let why = "there is no such file; give the path of a GGUF file or of a Hugging Face folder, or `embedded`";
         return Err(Error::new(ErrorCode::Source, format!("{model}: {why}")));
     }
-    Ok(firecrest_weights::native::open_model(path)?)
+    Ok(Some(path))
 }
 
 #[cfg(feature = "embedded")]
@@ -58,24 +79,6 @@ fn embedded() -> Result<Vec<Box<dyn ByteSource>>> {
 #[cfg(not(feature = "embedded"))]
 fn embedded() -> Result<Vec<Box<dyn ByteSource>>> {
     Err(Error::new(ErrorCode::Unsupported, "this build carries no model: give --model PATH, or build with the feature `embedded`"))
-}
-
-/// Where `firecrest pull` put `owner/repo[/file]`.
-fn pulled(name: &str) -> Result<PathBuf> {
-    let absent = || Error::new(ErrorCode::Source, format!("hf:{name} has not been pulled yet: run `firecrest pull hf:{name}`"));
-    let mut parts = name.splitn(3, '/');
-    let (Some(owner), Some(repository)) = (parts.next(), parts.next()) else {
-        return Err(Error::request(format!("hf:{name}: write hf:owner/repository, or hf:owner/repository/file.gguf")));
-    };
-    let cache = hf_hub::Cache::from_env().repo(hf_hub::Repo::model(format!("{owner}/{repository}")));
-    match parts.next() {
-        Some(file) => cache.get(file).ok_or_else(absent),
-        None => {
-            // Every file of a snapshot stands in one folder; config.json is in each that can be loaded as a folder.
-            let known = ["config.json", "model.safetensors", "README.md"].iter().find_map(|f| cache.get(f));
-            known.and_then(|f| f.parent().map(Path::to_path_buf)).ok_or_else(absent)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -253,3 +253,111 @@ fn an_adapter_changes_the_answer_and_is_told_of() {
     assert!(failed(&["--lora", &model]).contains("not an adapter"));
     assert!(failed(&["--lora", &gguf, "--use-lora", "other"]).contains("--use-lora other"));
 }
+
+#[cfg(unix)]
+#[test]
+fn outputs_go_where_a_shell_would_write_them() {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let logits =
+        |output: &str, model: &str| firecrest(&["logits", "--tokens", "1,2", "--backend", "cpu", "--model", model, "--output", output]);
+    // A device stays a device. `/dev/null` itself is never put at risk: as root, a replaced one would stay replaced.
+    let device = scratch("null");
+    let made = Command::new("mknod").args([device.to_str().unwrap(), "c", "1", "3"]).output();
+    if made.is_ok_and(|made| made.status.success()) {
+        text(&logits(device.to_str().unwrap(), "embedded"));
+        assert!(device.metadata().expect("still there").file_type().is_char_device());
+    }
+    // A symbolic link is followed, and a plain file gets the umask's permissions.
+    let (target, link) = (scratch("target.safetensors"), scratch("link.safetensors"));
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(&target, &link).expect("a link");
+    text(&logits(link.to_str().unwrap(), "embedded"));
+    assert!(link.symlink_metadata().expect("a link").file_type().is_symlink());
+    let plain = scratch("plain");
+    std::fs::write(&plain, "x").expect("written");
+    assert_eq!(target.metadata().expect("made").mode(), plain.metadata().expect("made").mode());
+    // A pipe is written into.
+    let pipe = scratch("pipe");
+    if Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()) {
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::read(pipe).expect("what was written").len()
+        });
+        text(&logits(pipe.to_str().unwrap(), "embedded"));
+        assert_eq!(reader.join().expect("a reader") as u64, target.metadata().expect("made").len());
+        let _ = std::fs::remove_file(&pipe);
+    }
+}
+
+#[test]
+fn a_model_is_never_written_over() {
+    let model = scratch("model.gguf");
+    let bytes = std::fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/chat.gguf")).expect("the model that ships");
+    std::fs::write(&model, &bytes).expect("a copy");
+    let (name, link) = (model.to_str().expect("a path"), scratch("same.gguf"));
+    let _ = std::fs::remove_file(&link);
+    std::fs::hard_link(&model, &link).expect("a hard link");
+    for output in [name, link.to_str().expect("a path")] {
+        assert!(error(&["logits", "--tokens", "1,2", "--model", name, "--output", output]).contains("which the command reads"));
+        assert!(error(&["bench", "--prompt", "4", "--gen", "2", "--model", name, "--trace", output]).contains("which the command reads"));
+    }
+    assert_eq!(std::fs::read(&model).expect("the model"), bytes);
+}
+
+#[test]
+fn a_bad_message_does_not_end_a_conversation() {
+    use std::io::Write;
+    let mut arguments = vec!["chat", "--context", "256", "--backend", "cpu", "--max-tokens", "4", "--json"];
+    let run = |arguments: &[&str], input: &[u8]| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_firecrest"));
+        child.args(arguments).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = child.spawn().expect("the binary starts");
+        child.stdin.take().expect("a pipe").write_all(input).expect("written");
+        let output = child.wait_with_output().expect("it ends");
+        let lines: Vec<Value> = text(&output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        lines
+    };
+    let long = "word ".repeat(600);
+    let input = [b"My name is Bob.\n".as_slice(), long.as_bytes(), b"\n\xff\xfe\nWhat is my name?\n"].concat();
+    let lines = run(&arguments, &input);
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert!(lines[0]["text"].is_string() && lines[3]["text"].is_string(), "{lines:?}");
+    assert!(lines[1]["error"]["message"].as_str().is_some_and(|m| m.contains("256")), "{lines:?}");
+    assert!(lines[2]["error"]["message"].as_str().is_some_and(|m| m.contains("UTF-8")), "{lines:?}");
+    // The bad messages are gone, and what was said before them is not.
+    let tokens = |lines: &[Value], at: usize| lines[at]["usage"]["prompt_tokens"].as_u64().expect("a count");
+    let without = run(&arguments, b"My name is Bob.\nWhat is my name?\n");
+    assert!(tokens(&lines, 3) >= tokens(&without, 1).saturating_sub(8), "{lines:?} {without:?}");
+    // A template that raises.
+    let template = scratch("raises.jinja");
+    std::fs::write(
+        &template,
+        "{% if messages[-1].content == 'no' %}{{ raise_exception('not this') }}{% endif %}{{ messages[-1].content }}",
+    )
+    .expect("written");
+    arguments.extend(["--template", template.to_str().expect("a path")]);
+    let lines = run(&arguments, b"no\nyes\n");
+    assert!(lines[0]["error"]["message"].as_str().is_some_and(|m| m.contains("not this")) && lines[1]["text"].is_string(), "{lines:?}");
+}
+
+#[test]
+fn threads_are_bounded_and_hyphens_are_text() {
+    for threads in ["1025", "100000000", "18446744073709551615"] {
+        assert!(error(&["generate", "--prompt", "x", "--threads", threads, "--backend", "cpu"]).contains("at most 1024"), "{threads}");
+    }
+    text(&firecrest(&["generate", "--prompt", "x", "--max-tokens", "2", "--threads", "1024", "--backend", "cpu"]));
+    let rest = ["--max-tokens", "1", "--backend", "cpu"];
+    for arguments in [
+        &["generate", "--prompt", "- a list item", "--stop", "-"][..],
+        &["generate", "--prompt", "-1", "--frequency-penalty", "-0.5", "--presence-penalty", "-1"],
+        &["chat", "- a list item"],
+        &["chat", "-1", "--system", "--"],
+    ] {
+        text(&firecrest(&[arguments, &rest].concat()));
+    }
+    text(&firecrest(&["tokenize", "--text", "-1"]));
+    // A misspelt option is not a message.
+    assert!(error(&["chat", "--temprature"]).contains("no such option"));
+    assert!(error(&["chat", "--temprature", "0"]).contains("unexpected argument"));
+    assert!(error(&["chat", "-x"]).contains("no such option"));
+}

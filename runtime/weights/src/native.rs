@@ -83,7 +83,7 @@ impl ByteSource for FileSource {
 }
 
 /// The files beside safetensors that say what they mean, where a folder has them.
-const COMPANIONS: [&str; 8] = [
+const COMPANIONS: [&str; 9] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -91,6 +91,7 @@ const COMPANIONS: [&str; 8] = [
     "chat_template.jinja",
     "chat_template.json",
     "model.safetensors.index.json",
+    "modules.json",
     "1_Pooling/config.json",
 ];
 
@@ -100,13 +101,21 @@ const COMPANIONS: [&str; 8] = [
 /// it out. A folder with no safetensors but with one GGUF model is that model.
 pub fn open_model(path: impl AsRef<Path>) -> Result<Vec<Box<dyn ByteSource>>, SourceError> {
     let path = path.as_ref();
-    let paths = if path.is_dir() { folder(path)? } else { parts(path) };
+    let paths = model_files(path)?;
     let root = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let open = |path: PathBuf| -> Result<Box<dyn ByteSource>, SourceError> {
         let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
         Ok(Box::new(FileSource::open_as(&path, name)?))
     };
     paths.into_iter().map(open).collect()
+}
+
+/// Returns the files that make up the model at `path`, which [`open_model`] opens.
+///
+/// # Errors
+/// A folder that can't be read, or that holds no model or several.
+pub fn model_files(path: &Path) -> Result<Vec<PathBuf>, SourceError> {
+    if path.is_dir() { folder(path) } else { Ok(parts(path)) }
 }
 
 /// What a PEFT folder keeps a LoRA adapter in.
@@ -163,21 +172,37 @@ fn folder(path: &Path) -> Result<Vec<PathBuf>, SourceError> {
     }
 }
 
+/// Most parts of a split model that are looked for: a name can claim 99,999.
+const MAX_PARTS: u32 = 1_000;
+
+/// A part of a split model, by its name: `base-00001-of-00003.gguf` or `.safetensors`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SplitPart<'a> {
+    /// What the names of all parts begin with.
+    pub base: &'a str,
+    /// The part's number, from 1.
+    pub number: u32,
+    /// The number of parts.
+    pub count: u32,
+}
+
+/// Reads a file's name as that of a part of a split model. Returns `None` for a whole model.
+pub fn split_part(name: &str) -> Option<SplitPart<'_>> {
+    let stem = name.strip_suffix(".gguf").or_else(|| name.strip_suffix(".safetensors"))?;
+    let (stem, count) = stem.rsplit_once("-of-")?;
+    let (base, number) = stem.rsplit_once('-')?;
+    let five = |digits: &str| (digits.len() == 5 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?;
+    let part = SplitPart { base, number: five(number)?, count: five(count)? };
+    (1..=part.count).contains(&part.number).then_some(part)
+}
+
 /// All parts of the split GGUF model that `path` is a part of, or `path` alone.
 fn parts(path: &Path) -> Vec<PathBuf> {
     let alone = vec![path.to_owned()];
-    let Some(stem) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".gguf")) else { return alone };
-    // `stem` is `base-IIIII-of-NNNNN`; bytes, so that no index falls inside a character.
-    let bytes = stem.as_bytes();
-    let Some(at) = bytes.len().checked_sub(15) else { return alone };
-    let tail = &bytes[at..];
-    let digits = |range: std::ops::Range<usize>| tail[range].iter().all(u8::is_ascii_digit);
-    if tail[0] != b'-' || &tail[6..10] != b"-of-" || !digits(1..6) || !digits(10..15) {
-        return alone;
-    }
-    let (base, count) = (&stem[..at], stem[at + 10..].parse().unwrap_or(1));
-    // A name can claim 99,999 parts; only those that are there are opened, and the parts themselves say how many there must be.
-    let all = (1..=count).map(|i: u32| path.with_file_name(format!("{base}-{i:05}-of-{count:05}.gguf")));
+    let Some(name) = path.file_name().and_then(|n| n.to_str()).filter(|name| name.ends_with(".gguf")) else { return alone };
+    let Some(SplitPart { base, count, .. }) = split_part(name) else { return alone };
+    // Only those that are there are opened, and the parts themselves say how many there must be.
+    let all = (1..=count.min(MAX_PARTS)).map(|i| path.with_file_name(format!("{base}-{i:05}-of-{count:05}.gguf")));
     let there: Vec<PathBuf> = all.filter(|part| part.is_file()).collect();
     if there.is_empty() { alone } else { there }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::lora::{self, LoraArguments};
 use super::open::{CacheArguments, DeviceArguments, ModelArguments, Opened, Room, open};
-use super::{Outcome, show, trace};
+use super::{Outcome, output, show, trace};
 
 /// Measure prefill and decode.
 #[derive(Args)]
@@ -235,13 +235,15 @@ impl Bench {
     /// Traces a prefill step and a decode step, if that was asked for.
     fn write_trace(&self, engine: &mut Engine, adapter: Option<AdapterId>, sequences: u32) -> Outcome {
         let Some(path) = &self.trace else { return Ok(()) };
+        let inputs = [self.model.files()?, self.lora.files()].concat();
+        output::refuse_inputs(path, &inputs)?;
         engine.trace(true);
         measure(engine, adapter, sequences, self.prompt, 3)?;
         engine.trace(false);
         let traces = engine.take_traces();
         let prefill = traces.iter().max_by_key(|step| step.shape.prompt_rows).map(|step| ("prefill step", step.clone()));
         let decode = traces.iter().rev().find(|step| step.shape.prompt_rows == 0).map(|step| ("decode step", step.clone()));
-        trace::write(path, &prefill.into_iter().chain(decode).collect::<Vec<_>>())
+        trace::write(path, &inputs, &prefill.into_iter().chain(decode).collect::<Vec<_>>())
     }
 
     fn run_load(self) -> Outcome {

@@ -1,6 +1,6 @@
 //! `firecrest chat`: one answer to a message, or a conversation where none is given.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal, Read, Write};
 
 use clap::Args;
 use firecrest::engine::engine::{self, AdapterId, Engine, Request};
@@ -13,7 +13,7 @@ use super::generate::{SamplingArguments, drive};
 use super::lora::{self, LoraArguments};
 use super::open::{CacheArguments, DeviceArguments, ModelArguments, Opened, Room, open};
 use super::tokenize::read_text;
-use super::{Outcome, show};
+use super::{Failure, Outcome, report, show};
 
 /// Chat: one answer to a message, or a conversation where none is given.
 #[derive(Args)]
@@ -22,6 +22,7 @@ use super::{Outcome, show};
 )]
 pub(crate) struct Chat {
     /// The message; without one, a conversation begins.
+    #[arg(allow_hyphen_values = true, value_parser = message)]
     message: Option<String>,
     #[command(flatten)]
     model: ModelArguments,
@@ -32,7 +33,7 @@ pub(crate) struct Chat {
     #[command(flatten)]
     lora: LoraArguments,
     /// A system message before everything.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
     /// A Jinja template instead of the model's own.
     #[arg(long, value_name = "F")]
@@ -64,6 +65,40 @@ pub(crate) fn model_template(file: &ModelFile) -> Outcome<ChatTemplate> {
     Ok(ChatTemplate::new(source)?)
 }
 
+/// Takes a message that begins with a hyphen, but not a misspelt flag.
+fn message(text: &str) -> Result<String, String> {
+    let name = text.trim_start_matches('-').split('=').next().unwrap_or_default();
+    let flag = text.starts_with('-') && name.starts_with(|c: char| c.is_ascii_alphabetic()) && !name.contains(char::is_whitespace);
+    if flag { Err("there is no such option; if it is the message, write it after ` -- `".into()) } else { Ok(text.to_owned()) }
+}
+
+/// Most bytes of a line of a conversation.
+const MAX_LINE: u64 = 16 << 20;
+
+/// Reads a line as bytes. `None` at the end of input.
+///
+/// # Errors
+/// Input that can't be read; a line that is too long or is not UTF-8 is the inner error, and the next line can be read.
+fn read_line(input: &mut impl BufRead) -> Outcome<Option<Result<String, Error>>> {
+    let mut bytes = Vec::new();
+    input.take(MAX_LINE).read_until(b'\n', &mut bytes)?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    if bytes.len() as u64 == MAX_LINE && !bytes.ends_with(b"\n") {
+        // The rest of the line is no message of its own.
+        while !bytes.is_empty() && !bytes.ends_with(b"\n") {
+            bytes.clear();
+            input.take(MAX_LINE).read_until(b'\n', &mut bytes)?;
+        }
+        return Ok(Some(Err(Error::request(format!("the message is longer than {MAX_LINE} bytes; send less")))));
+    }
+    Ok(Some(String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Error::request(format!("the message is not UTF-8 at byte {at}; send it as UTF-8"))
+    })))
+}
+
 struct Conversation {
     engine: Engine,
     template: ChatTemplate,
@@ -91,20 +126,39 @@ impl Chat {
 
     fn converse(&self, conversation: &mut Conversation) -> Outcome {
         let person = std::io::stdin().is_terminal();
-        let mut lines = std::io::stdin().lock().lines();
+        let mut input = std::io::stdin().lock();
         loop {
             if person {
                 let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Cyan.into()));
                 write!(anstream::stderr(), "{style}>{style:#} ")?;
                 std::io::stderr().flush()?;
             }
-            let Some(line) = lines.next() else { break };
-            let line = line?;
-            match line.trim() {
-                "" => {}
-                "/quit" | "/exit" => break,
-                "/clear" => conversation.messages.truncate(conversation.system),
-                message => self.answer(conversation, message)?,
+            let Some(line) = read_line(&mut input)? else { break };
+            let answered = match line {
+                Ok(line) => match line.trim() {
+                    "" => Ok(()),
+                    "/quit" | "/exit" => break,
+                    "/clear" => {
+                        conversation.messages.truncate(conversation.system);
+                        Ok(())
+                    }
+                    message => {
+                        let before = conversation.messages.clone();
+                        self.answer(conversation, message).inspect_err(|_| conversation.messages = before)
+                    }
+                },
+                Err(error) => Err(error.into()),
+            };
+            match answered {
+                Ok(()) => {}
+                // A message that can't be answered is left out; the conversation is as it was before it.
+                Err(Failure::Engine(error)) if of_the_message(&error) => {
+                    if self.json {
+                        show::json(&json!({"error": {"code": error.code().name(), "message": error.message()}}))?;
+                    }
+                    report(&error);
+                }
+                Err(failure) => return Err(failure),
             }
         }
         Ok(())
@@ -140,6 +194,11 @@ impl Chat {
         }
         Ok(())
     }
+}
+
+/// Whether an error is a message's, so that the next one may be answered.
+fn of_the_message(error: &Error) -> bool {
+    !matches!(error.code(), ErrorCode::Device | ErrorCode::Internal | ErrorCode::Source)
 }
 
 impl Conversation {

@@ -24,7 +24,7 @@ pub(crate) struct Embed {
     #[command(flatten)]
     lora: LoraArguments,
     /// The text.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     text: String,
     /// Which states make the vector; the model's own choice if not given.
     #[arg(long, value_enum)]

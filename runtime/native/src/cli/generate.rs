@@ -32,7 +32,7 @@ pub(crate) struct Generate {
     #[command(flatten)]
     lora: LoraArguments,
     /// The text to go on from.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
     /// The token ids to go on from; nothing is added to them.
     #[arg(long, value_name = "1,2,3", value_delimiter = ',')]
@@ -43,7 +43,7 @@ pub(crate) struct Generate {
     #[command(flatten)]
     sampling: SamplingArguments,
     /// Stop before this text; may be given again.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
     /// Take the model's end-of-generation tokens for tokens like any other.
     #[arg(long)]
@@ -72,7 +72,7 @@ pub(crate) struct GrammarArguments {
     #[arg(long, value_name = "FILE")]
     json_schema: Option<PathBuf>,
     /// The text matches this regular expression whole.
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN", allow_hyphen_values = true)]
     regex: Option<String>,
     /// The text follows the Lark grammar in this file.
     #[arg(long, value_name = "FILE")]
@@ -101,7 +101,7 @@ impl GrammarArguments {
 #[derive(Args, Clone)]
 pub(crate) struct SamplingArguments {
     /// 0 takes the most probable token every time.
-    #[arg(long, value_name = "T", default_value_t = 0.8)]
+    #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
     pub(crate) temperature: f32,
     /// Keep the K most probable tokens; 0 keeps all.
     #[arg(long, value_name = "K", default_value_t = 0)]
@@ -119,10 +119,10 @@ pub(crate) struct SamplingArguments {
     #[arg(long, value_name = "R", default_value_t = 1.0)]
     repeat_penalty: f32,
     /// Subtracted once from logits of recent tokens.
-    #[arg(long, value_name = "R", default_value_t = 0.0)]
+    #[arg(long, value_name = "R", default_value_t = 0.0, allow_negative_numbers = true)]
     presence_penalty: f32,
     /// Subtracted from logits of recent tokens, each time.
-    #[arg(long, value_name = "R", default_value_t = 0.0)]
+    #[arg(long, value_name = "R", default_value_t = 0.0, allow_negative_numbers = true)]
     frequency_penalty: f32,
     /// How many recent tokens penalties see.
     #[arg(long, value_name = "N", default_value_t = 64)]

@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use firecrest::engine::Error;
 use firecrest::engine::engine::{Event, FinishReason, Request};
-use firecrest::engine::{Error, ErrorCode};
 use pollster::block_on;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
 use super::lora::{self, LoraArguments};
 use super::open::{CacheArguments, DeviceArguments, ModelArguments, Opened, Room, open};
-use super::{Outcome, show};
+use super::{Outcome, output, show};
 
 /// The logits of every position, as safetensors.
 #[derive(Args)]
@@ -40,6 +40,9 @@ pub(crate) struct Logits {
 
 impl Logits {
     pub(crate) fn run(self) -> Outcome {
+        // Before the work, not after it.
+        let inputs = [self.model.files()?, self.lora.files()].concat();
+        output::refuse_inputs(&self.output, &inputs)?;
         let Opened { mut engine, .. } =
             open(&self.model, &self.device, Room { context: None, sequences: Some(1), kv: self.cache.format() })?;
         let adapter = self.lora.load(&mut engine)?;
@@ -58,8 +61,9 @@ impl Logits {
         let vocab = logits.len() / rows.max(1);
         let view = TensorView::new(Dtype::F32, vec![rows, vocab], bytemuck::cast_slice(&logits))
             .map_err(|e| Error::internal(format!("the logits make no tensor: {e}")))?;
-        safetensors::serialize_to_file([("logits", view)], None, &self.output)
-            .map_err(|e| Error::new(ErrorCode::Source, format!("{}: {e}", self.output.display())))?;
+        let bytes =
+            safetensors::serialize([("logits", view)], None).map_err(|e| Error::internal(format!("the logits make no file: {e}")))?;
+        output::write(&self.output, &inputs, &bytes)?;
         let description = engine.describe();
         if self.json {
             return show::json(&json!({

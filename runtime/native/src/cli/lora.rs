@@ -1,5 +1,7 @@
 //! `--lora`: adapters beside the model.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use firecrest::engine::Error;
 use firecrest::engine::engine::{AdapterId, AdapterInfo, Engine};
@@ -29,6 +31,11 @@ fn split(argument: &str) -> (&str, f32) {
 }
 
 impl LoraArguments {
+    /// Returns the adapters' files and folders, which no output may replace.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.lora.iter().map(|argument| PathBuf::from(split(argument).0)).collect()
+    }
+
     /// Loads every adapter; the one that requests are to be computed with.
     pub(crate) fn load(&self, engine: &mut Engine) -> Outcome<Option<AdapterId>> {
         let mut chosen = None;

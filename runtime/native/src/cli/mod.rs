@@ -11,6 +11,7 @@ mod keys;
 mod logits;
 mod lora;
 mod open;
+mod output;
 mod pull;
 #[cfg(feature = "server")]
 mod serve;
@@ -59,7 +60,7 @@ enum Command {
     /// Make, list, replace and end keys of a server.
     #[cfg(feature = "server")]
     Keys(keys::Keys),
-    /// Download a model from the Hugging Face hub; goes on where it stopped.
+    /// Download a model from the Hugging Face hub; an interrupted download is resumed.
     Pull(pull::Pull),
 }
 
@@ -85,12 +86,17 @@ pub(crate) fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Closed) => ExitCode::SUCCESS,
         Err(Failure::Engine(error)) => {
-            let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
-            // Nothing is left to do where even stderr is closed.
-            let _ = writeln!(anstream::stderr(), "{style}error[{}]{style:#}: {error}", error.code().name());
+            report(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Shows an error on stderr.
+fn report(error: &Error) {
+    let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
+    // If stderr is closed too, there is nowhere left to say it.
+    let _ = writeln!(anstream::stderr(), "{style}error[{}]{style:#}: {error}", error.code().name());
 }
 
 /// Why a command ended early.

@@ -1,6 +1,7 @@
 //! Opening a model the way every command does: the same flags, a progress bar, and the seconds it took.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,12 +17,17 @@ use super::Outcome;
 /// Which model.
 #[derive(Args, Clone)]
 pub(crate) struct ModelArguments {
-    /// A GGUF file, a Hugging Face folder, hf:owner/repo[/file] once pulled, or `embedded`.
+    /// A GGUF file, a Hugging Face folder, hf:owner/repo[:QUANT|/FILE] once pulled, or `embedded`.
     #[arg(long, value_name = "PATH|embedded", default_value = firecrest::EMBEDDED)]
     pub(crate) model: String,
 }
 
 impl ModelArguments {
+    /// Returns the files that the model is read from, which no output may replace.
+    pub(crate) fn files(&self) -> Outcome<Vec<PathBuf>> {
+        Ok(firecrest::model_files(&self.model)?)
+    }
+
     /// Reads the model's header.
     pub(crate) fn open(&self) -> Outcome<ModelFile> {
         Ok(block_on(firecrest::open(&self.model))?)
@@ -47,7 +53,7 @@ pub(crate) struct DeviceArguments {
     /// Part of the adapter's name (see `firecrest devices`).
     #[arg(long, value_name = "SUBSTRING")]
     adapter: Option<String>,
-    /// CPU threads; one a core if not given.
+    /// CPU threads; one a core if not given, and never more than there are cores.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 }

@@ -24,7 +24,7 @@ pub(crate) struct Tokenize {
     #[arg(long, value_name = "F")]
     file: Option<PathBuf>,
     /// The text itself.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     text: Option<String>,
     /// Add the tokens the model wants around a text (BOS, EOS, [CLS] …) and read special tokens written in it.
     #[arg(long)]

@@ -1,15 +1,14 @@
 //! Traces of steps, as Chrome's trace viewer and Perfetto read them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use firecrest::engine::engine::StepTrace;
-use firecrest::engine::{Error, ErrorCode};
 use serde_json::{Value, json};
 
-use super::Outcome;
+use super::{Outcome, output};
 
 /// Writes steps one after the other: a process each, the host's time in one thread, the device's in another.
-pub(crate) fn write(path: &Path, steps: &[(&str, StepTrace)]) -> Outcome {
+pub(crate) fn write(path: &Path, inputs: &[PathBuf], steps: &[(&str, StepTrace)]) -> Outcome {
     let mut events: Vec<Value> = Vec::new();
     for (pid, (name, step)) in (1..).zip(steps) {
         let shape = step.shape;
@@ -30,6 +29,5 @@ pub(crate) fn write(path: &Path, steps: &[(&str, StepTrace)]) -> Outcome {
         }
     }
     let text = json!({ "traceEvents": events, "displayTimeUnit": "ms" }).to_string();
-    let told = |error| Error::new(ErrorCode::Source, format!("{}: {error}; choose a place that can be written", path.display()));
-    Ok(std::fs::write(path, text).map_err(told)?)
+    output::write(path, inputs, text.as_bytes())
 }

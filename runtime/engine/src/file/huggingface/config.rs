@@ -115,6 +115,17 @@ pub(super) struct GenerationConfig {
     pub(super) eos_token_id: Option<Ids>,
 }
 
+/// A stage of a sentence-transformers model, one entry of `modules.json`.
+#[derive(serde::Deserialize)]
+pub(super) struct Module {
+    /// The Python class, such as `sentence_transformers.models.Pooling`.
+    #[serde(rename = "type", default)]
+    pub(super) kind: String,
+    /// The folder of its files.
+    #[serde(default)]
+    pub(super) path: String,
+}
+
 /// `1_Pooling/config.json` of sentence-transformers.
 #[derive(serde::Deserialize, Default)]
 #[serde(default)]

@@ -20,7 +20,7 @@ use super::tensor::{MOST_TENSORS, TensorInfo};
 use super::{TextAssets, Transform};
 use crate::error::{Error, Result};
 use crate::quant::GgmlType;
-use config::{Config, GenerationConfig, PoolingConfig};
+use config::{Config, GenerationConfig, Module, PoolingConfig};
 use names::Name;
 
 /// The largest configuration that is read; real ones take a few KiB. It bounds what parsing may hold at twice this.
@@ -89,6 +89,30 @@ pub(super) async fn parse<T: serde::de::DeserializeOwned>(source: &dyn ByteSourc
     serde_json::from_slice(&bytes).map_err(|e| json::wrong(source.name(), &e))
 }
 
+/// Refuses a sentence-transformers model whose vectors would silently be wrong: with a layer behind the pooling, or without its pooling's file.
+async fn check_modules(source: &dyn ByteSource, has_pooling: bool) -> Result<()> {
+    let modules: Vec<Module> = parse(source, LARGEST_CONFIG).await?;
+    for module in &modules {
+        let class = module.kind.rsplit('.').next().unwrap_or_default();
+        match class {
+            "Dense" => {
+                let why = format!("{}: {} is a dense layer behind the pooling, which Firecrest can't run", source.name(), module.path);
+                return Err(Error::unsupported(why));
+            }
+            "Pooling" if !has_pooling => {
+                let why = format!(
+                    "{}: {}/config.json is missing, which says how vectors are made; copy or pull it too",
+                    source.name(),
+                    module.path
+                );
+                return Err(Error::malformed(why));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Reads everything but the weights of a folder.
 pub(super) async fn read(sources: &[Box<dyn ByteSource>]) -> Result<Folder> {
     let shards = shards(sources).await?;
@@ -111,6 +135,9 @@ pub(super) async fn read(sources: &[Box<dyn ByteSource>]) -> Result<Folder> {
         Some(source) => Some(parse(source, LARGEST_CONFIG).await?),
         None => None,
     };
+    if let Some(source) = find(sources, "modules.json") {
+        check_modules(source, pooling.is_some()).await?;
+    }
     let translated = translate::translate(source.name(), &config, &generation, pooling.as_ref())?;
     let mut tensors = rename(source.name(), list, translated.family, translated.tied)?;
     let mut computed = Vec::new();
