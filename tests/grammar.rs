@@ -178,6 +178,98 @@ fn what_is_valid_is_reached_and_what_is_drawn_is_valid() {
     assert!(compiled > 100 && drawn > 200, "{compiled} compiled, {drawn} drawn");
 }
 
+/// Numbers, references and patterns that the compiler's own reading of schemas gets wrong: what is let through whole, and what is not.
+#[test]
+fn schemas_are_held_to_exactly() {
+    let Some((tokenizer, _)) = tokenizer("grammar: exact schemas") else { return };
+    let compiler = Compiler::new(&tokenizer, 512);
+    let ones = "1".repeat(60);
+    let (endless, fraction) = (format!("{{\"a\":{ones}}}"), format!("0.{ones}"));
+    let cases: Vec<(Value, Vec<&str>, Vec<&str>)> = vec![
+        // 64-bit whole numbers, and their ends.
+        (json!({ "const": 9_007_199_254_740_993_u64 }), vec!["9007199254740993"], vec!["9007199254740992"]),
+        (json!({ "enum": [1_234_567_890_123_456_789_u64, "a"] }), vec!["1234567890123456789", "\"a\""], vec!["1234567890123456768"]),
+        (json!({ "const": 12_345_678_901_234_567_890_u64 }), vec!["12345678901234567890"], vec!["12345678901234567000"]),
+        (json!({ "const": i64::MIN }), vec!["-9223372036854775808"], vec!["-9223372036854775807"]),
+        (json!({ "properties": { "id": { "const": { "n": [i64::MAX] } } } }), vec!["{\"id\":{\"n\":[9223372036854775807]}}"], vec![]),
+        (
+            json!({ "type": "integer", "minimum": i64::MIN, "maximum": i64::MIN + 8 }),
+            vec!["-9223372036854775808", "-9223372036854775800"],
+            vec!["-9223372036854775799", "-9223372036854775809", "0"],
+        ),
+        (json!({ "type": "integer", "minimum": i64::MIN }), vec!["5", "-9223372036854775808"], vec!["-9223372036854775809"]),
+        (json!({ "type": "integer", "maximum": u64::MAX }), vec!["18446744073709551615"], vec!["18446744073709551616"]),
+        (
+            json!({ "type": "integer", "minimum": -1e30, "maximum": -1e19 }),
+            vec!["-10000000000000000000"],
+            vec!["-1", "-9999999999999999999"],
+        ),
+        // Bounds of floating point.
+        (
+            json!({ "type": "number", "minimum": -3.402_823_466_385_288_6e38, "maximum": 3.402_823_466_385_288_6e38 }),
+            vec!["1.5", "-3.4e37", "0", "1e-30", "340282346638528860000000000000000000000"],
+            vec!["3.5e38", "340282346638528870000000000000000000000"],
+        ),
+        (json!({ "type": "number", "minimum": 5e-324 }), vec!["1", "0.5", "1e10"], vec!["0", "-1"]),
+        (json!({ "type": "number", "maximum": 1.8e307 }), vec!["1e300", "-1e300"], vec!["1e308"]),
+        (json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1 }), vec!["0.01", "1", "1.0"], vec!["0", "1.01", "-0.5"]),
+        // Numbers end.
+        (json!({ "type": "integer" }), vec!["0", "-5", "18446744073709551615"], vec![ones.as_str(), "00", "1.0"]),
+        (
+            json!({ "type": "number" }),
+            vec!["1.25", "1e10", "1.7976931348623157e308", "5e-324", "-2.5E-10"],
+            vec![ones.as_str(), fraction.as_str()],
+        ),
+        (json!({ "type": "object" }), vec!["{}", "{\"a\":[1,2.5,null,{\"b\":\"c\"}]}"], vec![endless.as_str()]),
+        // JSON Pointer and its escapes.
+        (
+            json!({ "prefixItems": [{ "$ref": "#/$defs/a~1b" }, { "$ref": "#/$defs/a~0b" }, { "$ref": "#/$defs/a%20b" }], "minItems": 3, "type": "array",
+                "$defs": { "a/b": { "enum": ["yes"] }, "a~b": { "enum": [1] }, "a b": { "type": "null" } } }),
+            vec!["[\"yes\",1,null]"],
+            vec!["[\"no\",1,null]"],
+        ),
+        // Patterns of properties that a named one matches too.
+        (
+            json!({ "type": "object", "properties": { "score": { "type": "integer", "multipleOf": 5 } }, "required": ["score"],
+                "additionalProperties": false, "patternProperties": { "^score$": { "type": "integer" } } }),
+            vec!["{\"score\":15}"],
+            vec!["{\"score\":16}"],
+        ),
+        (
+            json!({ "type": "object", "properties": { "score": { "type": "integer" } }, "required": ["score"],
+                "additionalProperties": false, "patternProperties": { "^s": { "maximum": 9 } } }),
+            vec!["{\"score\":5}", "{\"score\":5,\"sa\":4}"],
+            vec!["{\"score\":15}"],
+        ),
+        // Formats that are annotations, and one that is not.
+        (json!({ "type": "string", "format": "password" }), vec!["\"abc\""], vec![]),
+        (json!({ "type": "string", "format": "date" }), vec!["\"2024-01-31\""], vec!["\"abc\""]),
+        (
+            json!({ "type": "object", "properties": { "kids": { "type": "array", "items": { "$ref": "#" } } }, "required": ["kids"] }),
+            vec!["{\"kids\":[{\"kids\":[]}]}"],
+            vec![],
+        ),
+    ];
+    for (value, yes, no) in cases {
+        for constraint in [schema(&value), lark(&value)] {
+            let governed = || compiler.compile(&constraint).unwrap_or_else(|error| panic!("{value}: {error}"));
+            for text in &yes {
+                assert!(reaches(governed(), &tokenizer, text), "{text} is valid under {value}");
+            }
+            for text in &no {
+                assert!(!reaches(governed(), &tokenizer, text), "{text} is not valid under {value}");
+            }
+        }
+    }
+}
+
+/// The same inside a Lark grammar, as tools have it.
+fn lark(value: &Value) -> Constraint {
+    let mut value = value.clone();
+    value["x-guidance"] = json!({ "item_separator": ",", "key_separator": ":", "whitespace_flexible": false });
+    Constraint { grammar: Grammar::Lark(format!("start: %json {value}")), trigger: Trigger::Start }
+}
+
 fn engine(backend: &BackendChoice, data: &std::path::Path) -> Engine {
     let file = runner::open(&data.join("models/stories260K.gguf")).unwrap();
     pollster::block_on(Engine::load(&file, backend.take(), EngineOptions::default(), &mut |_, _| {})).unwrap()
@@ -302,6 +394,12 @@ fn what_cannot_be_compiled_is_refused_by_place() {
         (json!({ "type": "object", "properties": { "a": { "items": { "pattern": "(" } } } }), "#/properties/a/items/pattern"),
         (json!({ "anyOf": [{ "type": "null" }, { "$ref": "#/$defs/none" }] }), "#/anyOf/1/$ref"),
         (json!({ "not": { "type": "null" } }), "#/not"),
+        (
+            json!({ "properties": { "o": { "properties": { "tags": { "type": "array", "uniqueItems": true } } } } }),
+            "#/properties/o/properties/tags/uniqueItems",
+        ),
+        (json!({ "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "$ref": "#/$defs/a" } }, "$ref": "#/$defs/a" }), "#/$defs/a"),
+        (json!({ "properties": { "a": { "type": "integer", "multipleOf": 9_999_991 } } }), "#/properties/a/multipleOf"),
     ];
     for (value, place) in cases {
         let error = compiler.compile(&schema(&value)).err().unwrap_or_else(|| panic!("{value} compiles"));
@@ -312,6 +410,10 @@ fn what_cannot_be_compiled_is_refused_by_place() {
         let error = compiler.compile(&constraint).err().unwrap_or_else(|| panic!("{constraint:?} compiles"));
         assert_eq!(error.code(), firecrest_engine::ErrorCode::Request);
     }
+    let why = |grammar| compiler.compile(&Constraint { grammar, trigger: Trigger::Start }).err().expect("an error").message().to_owned();
+    assert!(why(Grammar::Regex("(".into())).contains("unclosed group"));
+    assert!(why(Grammar::Lark("start: start".into())).contains("no text satisfies it"));
+    assert!(why(schema(&json!({ "oneOf": [{ "type": "object" }, { "type": "object" }] })).grammar).contains("use anyOf"));
     let empty = Constraint { grammar: Grammar::Regex("a".into()), trigger: Trigger::Text(String::new()) };
     assert!(compiler.compile(&empty).is_err());
     // Refused when it is submitted, before any work.

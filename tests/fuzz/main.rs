@@ -7,6 +7,7 @@
 mod adapters;
 mod allocator;
 mod gguf;
+mod grammars;
 mod mutate;
 mod open;
 mod safetensors;

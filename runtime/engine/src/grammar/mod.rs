@@ -3,6 +3,8 @@
 //! A [`Grammar`] is compiled by `llguidance` against the model's vocabulary. It holds from the first token on, or is *entered* where the text
 //! reaches a [`Trigger`], holds until it is complete, and leaves the text free again: so tool calls stand in the middle of prose.
 
+mod lark;
+mod limits;
 mod schema;
 mod vocabulary;
 
@@ -13,6 +15,8 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv};
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
+
+pub use schema::SchemaFault;
 
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
@@ -141,38 +145,52 @@ impl Parsers {
         let mut factory =
             ParserFactory::new_simple(&environment).map_err(|e| Error::internal(format!("grammars for this vocabulary: {e:#}")))?;
         factory.quiet();
-        // The state would be the user's text, and errors may be logged.
-        factory.limits_mut().verbose_errors = false;
-        // An object of a thousand optional properties has four items for each.
-        factory.limits_mut().max_items_in_row = 5_000;
+        limits::set(factory.limits_mut());
         Ok(Parsers { factory, environment })
     }
 
+    /// # Errors
+    /// What is wrong or too much, with its place.
     fn compile(&self, grammar: &Grammar) -> Result<Matcher> {
         match grammar {
-            Grammar::JsonSchema(schema) => self.parse(json_schema(schema)).map_err(|why| {
-                let parses = |schema: &Value| self.parse(json_schema(schema)).is_ok();
-                let place = schema::offending(schema, &parses);
-                Error::request(format!("the JSON schema at {place} can't be compiled: {why}"))
-            }),
+            Grammar::JsonSchema(schema) => self
+                .schema(schema)
+                .map_err(|SchemaFault { place, why }| Error::request(format!("the JSON schema at {place} can't be compiled: {why}"))),
             Grammar::Regex(pattern) => {
-                let parsed = self.parse(TopLevelGrammar::from_regex(pattern));
-                parsed.map_err(|why| Error::request(format!("the regular expression {pattern:?} can't be compiled: {why}")))
+                let parsed = limits::regex(pattern).and_then(|()| self.parse(TopLevelGrammar::from_regex(pattern)));
+                parsed.map_err(|why| Error::request(format!("the regular expression {} can't be compiled: {why}", shown(pattern))))
             }
             Grammar::Lark(text) => {
-                let parsed = self.parse(TopLevelGrammar::from_lark(text.clone()));
+                let parsed = lark::prepare(text).and_then(|text| self.parse(TopLevelGrammar::from_lark(text)));
                 parsed.map_err(|why| Error::request(format!("the Lark grammar can't be compiled: {why}")))
             }
         }
     }
 
+    fn schema(&self, schema: &Value) -> Result<Matcher, SchemaFault> {
+        let prepared = schema::prepare(schema)?;
+        self.prepared(&prepared).map_err(|why| {
+            let parses = |schema: &Value| schema::prepare(schema).is_ok_and(|prepared| self.prepared(&prepared).is_ok());
+            SchemaFault { place: schema::offending(schema, &parses), why }
+        })
+    }
+
+    fn prepared(&self, schema: &Value) -> Result<Matcher, String> {
+        if let Some((rules, start)) = schema::lower(schema, "json_")
+            && let Ok(matcher) = self.parse(TopLevelGrammar::from_lark(format!("start: {start}\n{rules}")))
+        {
+            return Ok(matcher);
+        }
+        self.parse(json_schema(schema::plain(schema)?))
+    }
+
     fn parse(&self, grammar: TopLevelGrammar) -> Result<Matcher, String> {
-        let parser = self.factory.create_parser(grammar).map_err(|e| first_line(&format!("{e:#}")))?;
+        let parser = self.factory.create_parser(grammar).map_err(|e| reason(&format!("{e:#}")))?;
         let mut matcher = Matcher::new(Ok(parser));
         match matcher.get_error() {
-            Some(why) => Err(first_line(&why)),
+            Some(why) => Err(reason(&why)),
             // Some faults show with the first mask only.
-            None => matcher.compute_mask().map(|_| matcher).map_err(|e| first_line(&format!("{e:#}"))),
+            None => matcher.compute_mask().map(|_| matcher).map_err(|e| reason(&format!("{e:#}"))),
         }
     }
 }
@@ -196,13 +214,20 @@ impl Checker {
     pub fn check(&self, grammar: &Grammar) -> Result<()> {
         self.0.compile(grammar).map(drop)
     }
+
+    /// Whether a JSON schema compiles.
+    ///
+    /// # Errors
+    /// The place of what can't be compiled, and why.
+    pub fn check_schema(&self, schema: &Value) -> Result<(), SchemaFault> {
+        self.0.schema(schema).map(drop)
+    }
 }
 
-fn json_schema(schema: &Value) -> TopLevelGrammar {
-    let mut schema = match schema {
-        Value::Bool(true) => Value::Object(serde_json::Map::new()),
-        schema => schema.clone(),
-    };
+fn json_schema(mut schema: Value) -> TopLevelGrammar {
+    if schema == Value::Bool(true) {
+        schema = json!({});
+    }
     if let Value::Object(members) = &mut schema {
         let compact = || json!({ "item_separator": ",", "key_separator": ":", "whitespace_flexible": false });
         members.entry("x-guidance").or_insert_with(compact);
@@ -210,12 +235,34 @@ fn json_schema(schema: &Value) -> TopLevelGrammar {
     TopLevelGrammar::from_json_schema(schema)
 }
 
-/// A message's first line, and where that only announces something (`regex parse error:`) the last, which says what.
-fn first_line(message: &str) -> String {
+/// A text in quotes, as far as a message has room for it.
+fn shown(text: &str) -> String {
+    const MOST: usize = 200;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+/// What of the compiler's words says why, in ours where its own help nobody.
+fn reason(message: &str) -> String {
+    // Each of these may be one of its ways to say: there is no end to reach.
+    if message.contains("NoExtensionBias") {
+        return "no text satisfies it".to_owned();
+    }
+    if message.contains("coerce_one_of") {
+        return "options of oneOf that may overlap can't be held to; use anyOf, or tell them apart by a required property with a const"
+            .to_owned();
+    }
+    let too_much = ["too many states", "too many expressions", "Too many items", "fuel", "too big", "precomputation", "panic"];
+    if too_much.iter().any(|words| message.contains(words)) {
+        return "it takes too much work; simplify it (fewer options, shorter patterns and repetitions)".to_owned();
+    }
     let mut lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or_default();
-    match lines.next_back().filter(|_| first.ends_with(':')) {
-        Some(last) => format!("{first} {}", last.strip_prefix("error: ").unwrap_or(last)),
+    // Of regular expressions a picture of the place comes first, and then what is wrong there.
+    match message.lines().find_map(|line| line.trim().strip_prefix("error: ")) {
+        Some(why) => why.to_owned(),
         None => first.to_owned(),
     }
 }
@@ -333,5 +380,5 @@ impl Governed {
 }
 
 fn broken(error: impl std::fmt::Display) -> Error {
-    Error::request(format!("the grammar can't go on: {}", first_line(&error.to_string())))
+    Error::request(format!("the grammar can't go on: {}", reason(&error.to_string())))
 }

@@ -2,12 +2,19 @@
 
 use serde_json::Value;
 
+use super::pointer;
+
 /// Compilations tried before the place found so far must do: a refusal must not cost more than many a request.
-const TRIES: usize = 100;
+const TRIES: usize = 24;
+
+/// Bytes compiled for it altogether: what each try costs grows with these.
+const BYTES: usize = 256 << 10;
 
 /// A JSON pointer, as a URI fragment, to the deepest subschema or keyword without which the schema compiles.
-pub(super) fn offending(schema: &Value, compiles: &dyn Fn(&Value) -> bool) -> String {
+pub(in crate::grammar) fn offending(schema: &Value, compiles: &dyn Fn(&Value) -> bool) -> String {
     let mut path: Vec<String> = Vec::new();
+    let bytes = schema.to_string().len();
+    let most = TRIES.min(BYTES / bytes.max(1));
     let mut tries = 0;
     // One step down as long as leaving out a single member or element mends the whole.
     while let Some(at) = schema.pointer(&pointer(&path)) {
@@ -18,7 +25,7 @@ pub(super) fn offending(schema: &Value, compiles: &dyn Fn(&Value) -> bool) -> St
         };
         let culprit = keys.into_iter().find(|key| {
             tries += 1;
-            tries <= TRIES && without(schema, &path, key).is_some_and(|rest| compiles(&rest))
+            tries <= most && without(schema, &path, key).is_some_and(|rest| compiles(&rest))
         });
         match culprit {
             Some(key) => path.push(key),
@@ -26,10 +33,6 @@ pub(super) fn offending(schema: &Value, compiles: &dyn Fn(&Value) -> bool) -> St
         }
     }
     format!("#{}", pointer(&path))
-}
-
-fn pointer(path: &[String]) -> String {
-    path.iter().map(|key| format!("/{}", key.replace('~', "~0").replace('/', "~1"))).collect()
 }
 
 /// The schema without one member, or with one element that accepts anything.
