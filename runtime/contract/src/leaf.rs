@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{ApiError, ErrorKind};
 use crate::path::Path;
+use crate::values::Values;
 
 /// Members of an object that no type here names, kept as they came.
 pub type Unknown = Map<String, Value>;
@@ -21,13 +22,14 @@ const MARK: char = '\u{1}';
 /// Reads a body. The error names the leaf (`messages.0.content.1.text`), what was expected there and what came.
 ///
 /// # Errors
-/// `invalid_request_error` for what is not UTF-8, not JSON, nested deeper than 127, followed by more, or not of the type.
+/// `invalid_request_error` for what is not UTF-8, not JSON, nested deeper than 127, followed by more, of too many values, or not of the type.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body)
         .map_err(|e| ApiError::new(ErrorKind::InvalidRequest, format!("the body is not UTF-8: byte {} is wrong", e.valid_up_to())))?;
     if text.trim_start().is_empty() {
         return Err(ApiError::new(ErrorKind::InvalidRequest, "the body is empty; send a JSON object"));
     }
+    Values::default().take(body)?;
     let mut reader = serde_json::Deserializer::from_str(text);
     let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = walked(error.path());

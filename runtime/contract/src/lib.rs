@@ -10,6 +10,7 @@ pub mod error;
 pub mod event;
 pub mod field_table;
 pub mod leaf;
+pub mod limits;
 pub mod messages;
 pub mod moderation;
 pub mod openai;
@@ -20,3 +21,4 @@ pub mod path;
 pub mod reference;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod values;

@@ -16,6 +16,8 @@ pub use firecrest_policy::limits::{Exactness, Price};
 use firecrest_policy::safety::gate::Unjudged;
 use futures_util::Stream;
 
+use crate::aside::Aside;
+
 /// What a backend is given along with an ask.
 #[derive(Clone, Debug)]
 pub struct Grant {
@@ -32,12 +34,15 @@ pub struct Grant {
     pub namespace: String,
     /// Positions of the prompt that this ask may pin in the cache. Breakpoints behind them are not kept.
     pub pin_quota: u64,
+    /// Where its long work is done.
+    pub aside: Aside,
 }
 
 impl Grant {
     /// Everything, of the first lane: for tests, and where nobody is limited.
     pub fn unlimited() -> Grant {
-        Grant { output: Allowance::unlimited(), lane: 0, deadline: None, patience: None, namespace: String::new(), pin_quota: u64::MAX }
+        let (output, namespace, aside) = (Allowance::unlimited(), String::new(), Aside::in_place());
+        Grant { output, lane: 0, deadline: None, patience: None, namespace, pin_quota: u64::MAX, aside }
     }
 }
 
@@ -89,25 +94,25 @@ pub trait Backend {
     ///
     /// # Errors
     /// Work that was lost.
-    async fn spelled(&self, ask: &Arc<Ask>) -> Result<Vec<String>, ApiError>;
+    async fn spelled(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Vec<String>, ApiError>;
 
     /// What an ask takes.
     ///
     /// # Errors
     /// An ask that it can't serve, as [`Backend::check`], or whose prompt is longer than the context.
-    async fn price(&self, ask: &Arc<Ask>) -> Result<Price, ApiError>;
+    async fn price(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Price, ApiError>;
 
     /// Tokens of what is to become vectors.
     ///
     /// # Errors
     /// An ask that it can't serve: a model that makes none, an input longer than the context.
-    async fn embed_price(&self, ask: &Arc<EmbedAsk>) -> Result<u64, ApiError>;
+    async fn embed_price(&self, ask: &Arc<EmbedAsk>, aside: &Aside) -> Result<u64, ApiError>;
 
     /// Makes vectors.
     ///
     /// # Errors
     /// As [`Backend::embed_price`]; what the engine failed with.
-    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8) -> Result<Embedded, ApiError>;
+    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8, aside: &Aside) -> Result<Embedded, ApiError>;
 
     /// What it holds of what it may hold, where requests wait for each other. `None`: nobody waits there.
     fn queue(&self) -> Option<Queue>;

@@ -9,7 +9,7 @@ use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_policy::lanes::Class;
 use firecrest_policy::limits::{Command, Millis, Outcome, Tier};
 
-use crate::aside::Task;
+use crate::aside::{Full, Task};
 use crate::backend::Backend;
 use crate::record::Record;
 
@@ -36,9 +36,12 @@ pub trait Host: 'static {
     /// Runs what must be done though its caller went away: settling a lease.
     fn outlive(&self, task: impl Future<Output = ()> + 'static);
 
-    /// Does work that takes long where it holds up nobody else: natively on another thread, a few at a time. A host without threads does it before this returns.
-    /// Work that is never done is as good as failed.
-    fn offload(&self, work: Task);
+    /// Does work of this key that takes long where it holds up nobody else: natively on another thread, a few at a time, keys by turns. A host without threads
+    /// does it before this returns. Work that is never done is as good as failed.
+    ///
+    /// # Errors
+    /// Too much waits already.
+    fn offload(&self, key: &str, work: Task) -> Result<(), Full>;
 
     /// Whose key this is. `None` as the key: the caller showed none; a host that asks for none answers with whom it takes everybody for.
     ///

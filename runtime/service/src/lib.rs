@@ -22,6 +22,7 @@ pub mod tools;
 
 mod answer;
 pub mod encode;
+mod length;
 
 pub mod body;
 mod ledger;

@@ -15,6 +15,7 @@ use firecrest_contract::event::{Event, Finish, TokenLogprob, TokenText, Usage};
 use firecrest_policy::safety::gate::Unjudged;
 use futures_util::{Stream, StreamExt, stream};
 
+use crate::aside::Aside;
 use crate::backend::{Allowance, Backend, Events, Exactness, Grant, Price, Queue, StartError};
 use crate::tools::{Ending, HERMES, Parser, Reading, THOUGHTS, Thoughts, ToolFormat};
 
@@ -228,7 +229,7 @@ impl Backend for Scripted {
         }
     }
 
-    async fn spelled(&self, ask: &Arc<Ask>) -> Result<Vec<String>, ApiError> {
+    async fn spelled(&self, ask: &Arc<Ask>, _: &Aside) -> Result<Vec<String>, ApiError> {
         let spelled = |raw: &RawPrompt| match raw {
             RawPrompt::Text(text) => text.clone(),
             // A script has no vocabulary.
@@ -237,7 +238,7 @@ impl Backend for Scripted {
         Ok(ask.raw.iter().map(spelled).collect())
     }
 
-    async fn price(&self, ask: &Arc<Ask>) -> Result<Price, ApiError> {
+    async fn price(&self, ask: &Arc<Ask>, _: &Aside) -> Result<Price, ApiError> {
         self.check(ask)?;
         let input = prompt_words(ask);
         if input > self.context {
@@ -248,7 +249,7 @@ impl Backend for Scripted {
         Ok(Price { input, exactness: Exactness::Exact, output_cap: cap })
     }
 
-    async fn embed_price(&self, _: &Arc<EmbedAsk>) -> Result<u64, ApiError> {
+    async fn embed_price(&self, _: &Arc<EmbedAsk>, _: &Aside) -> Result<u64, ApiError> {
         Err(ApiError::invalid("model", "a script makes no vectors"))
     }
 
@@ -256,8 +257,8 @@ impl Backend for Scripted {
         None
     }
 
-    async fn embed(&self, ask: Arc<EmbedAsk>, _: u8) -> Result<Embedded, ApiError> {
-        self.embed_price(&ask).await.map(|tokens| Embedded { vectors: Vec::new(), tokens })
+    async fn embed(&self, ask: Arc<EmbedAsk>, _: u8, aside: &Aside) -> Result<Embedded, ApiError> {
+        self.embed_price(&ask, aside).await.map(|tokens| Embedded { vectors: Vec::new(), tokens })
     }
 
     async fn start(&self, ask: Arc<Ask>, grant: Grant) -> Result<Events, StartError> {

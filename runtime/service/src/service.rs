@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, he
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::aside::aside;
+use crate::aside::Aside;
 use crate::body::Body;
 use crate::host::{Host, Principal};
 use crate::lease::{Denial, WhenDry, denial};
@@ -43,6 +43,8 @@ pub struct Options {
     pub quiet: Duration,
     /// An answer ends after this, as far as it has come.
     pub answer_limit: Duration,
+    /// All work on a request outside its backend, and its backend's on texts, may take so long together.
+    pub work_limit: Duration,
     /// Whether fields that change no answer are dropped and listed, or refused.
     pub lenient: bool,
     /// What becomes of an answer whose key is out of output.
@@ -74,6 +76,10 @@ struct Exchange<H: Host> {
     leaf: fn(&Path) -> Option<Path>,
     /// What the response's headers will be.
     headers: HeaderMap,
+    /// Of its body.
+    bytes: usize,
+    /// Where its long work is done, once it is known whose it is.
+    aside: Aside,
 }
 
 type Outcomes = Result<Response<Body>, ApiError>;
@@ -108,6 +114,8 @@ impl<H: Host> Service<H> {
             beta: parts.headers.contains_key("anthropic-beta") || parts.uri.query().is_some_and(|query| query.contains("beta=true")),
             leaf: |_| None,
             headers: HeaderMap::new(),
+            bytes: body.len(),
+            aside: Aside::in_place(),
         };
         if let Some(method) = routed.allow {
             exchange.headers.insert(header::ALLOW, text(method.as_str()));
@@ -170,6 +178,7 @@ impl<H: Host> Service<H> {
             )
         })?;
         exchange.ledger.of(&principal);
+        exchange.aside = Aside::new(&self.host, &principal.key, self.options.work_limit);
         Ok(principal)
     }
 
@@ -184,22 +193,30 @@ impl<H: Host> Service<H> {
         }
     }
 
-    /// Does what takes long by the length of a text, where that holds nobody up.
-    async fn aside<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-        aside(|work| self.host.offload(work), bytes, work).await
-    }
-
-    /// Reads a body.
-    async fn read<T: DeserializeOwned + Send + 'static>(&self, body: &Bytes) -> Result<T, ApiError> {
+    /// Reads a body, and makes of it what is asked.
+    async fn read<T, R>(
+        &self,
+        exchange: &Exchange<H>,
+        body: &Bytes,
+        make: impl FnOnce(T) -> Result<R, ApiError> + Send + 'static,
+    ) -> Result<R, ApiError>
+    where
+        T: DeserializeOwned,
+        R: Send + 'static,
+    {
         let body = body.clone();
-        self.aside(body.len(), move || parse(&body)).await?
+        exchange.aside.run(body.len(), move || make(parse(&body)?)).await?
     }
 
     async fn count_tokens(&self, exchange: &mut Exchange<H>, body: &Bytes) -> Outcomes {
-        let params: messages::CountTokensParams = self.read(body).await?;
         let Dialect::Messages(version) = exchange.dialect else { return Err(exchange.no_version()) };
-        exchange.asks_beta(params.betas.as_deref());
-        let ask = Arc::new(messages::count_into_ask(params, version, messages::Options { relaxed: self.options.relaxed })?);
+        let options = messages::Options { relaxed: self.options.relaxed };
+        let read = self.read(exchange, body, move |params: messages::CountTokensParams| {
+            Ok((names_betas(params.betas.as_deref()), messages::count_into_ask(params, version, options)?))
+        });
+        let (beta, ask) = read.await?;
+        exchange.beta |= beta;
+        let ask = Arc::new(ask);
         let (_, backend) = self.backend(&ask.model).await?;
         let input = self.price(exchange, &backend, &ask).await?.input;
         let context_management = exchange.beta.then_some(serde_json::Value::Null);
@@ -224,11 +241,6 @@ impl<H: Host> Exchange<H> {
         for (name, value) in headers {
             self.headers.insert(HeaderName::from_static(name), text(&value));
         }
-    }
-
-    /// A body's `betas`, which are what the header is.
-    fn asks_beta(&mut self, betas: Option<&[String]>) {
-        self.beta |= betas.is_some_and(|betas| !betas.is_empty());
     }
 
     /// A limit's refusal; its levels are among the headers.
@@ -270,6 +282,11 @@ impl<H: Host> Exchange<H> {
         self.ledger.ended(200, "ok");
         Ok(response(StatusCode::OK, "application/json", Body::whole(bytes.into())))
     }
+}
+
+/// Whether a body has `betas`, which are what the header is.
+fn names_betas(betas: Option<&[String]>) -> bool {
+    betas.is_some_and(|betas| !betas.is_empty())
 }
 
 fn response(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {

@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 pub(crate) use fingerprint::Fingerprint;
+use firecrest_contract::values::Values;
 pub(crate) use keeper::{Asked, Keeper};
 use serde::de::DeserializeOwned;
 
@@ -60,7 +62,7 @@ impl Meter {
 #[derive(Debug)]
 pub(crate) struct Piece {
     /// A JSON text.
-    json: Box<[u8]>,
+    json: Bytes,
     before: Option<Rc<Piece>>,
     meter: Meter,
 }
@@ -85,27 +87,47 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    /// What is the same in all of it.
-    pub(crate) fn fixed<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_slice(&self.fixed.as_ref()?.json).ok()
-    }
-
-    /// All that was said, in order. `None` where it can't be read, which is as good as gone.
-    pub(crate) fn said<T: DeserializeOwned>(&self) -> Option<Vec<T>> {
+    /// All of it.
+    pub(crate) fn texts(&self) -> Texts {
         let mut pieces = vec![&self.last];
         while let Some(before) = pieces.last().and_then(|piece| piece.before.as_ref()) {
             pieces.push(before);
         }
-        let mut said = Vec::new();
-        for piece in pieces.into_iter().rev() {
-            said.append(&mut serde_json::from_slice::<Vec<T>>(&piece.json).ok()?);
-        }
-        Some(said)
+        let said = pieces.into_iter().rev().map(|piece| piece.json.clone()).collect();
+        Texts { fixed: self.fixed.as_ref().map(|piece| piece.json.clone()), said }
     }
 
     /// What its last request brought and was answered.
-    pub(crate) fn latest<T: DeserializeOwned>(&self) -> Option<Vec<T>> {
-        serde_json::from_slice(&self.last.json).ok()
+    pub(crate) fn latest(&self) -> Texts {
+        Texts { fixed: None, said: vec![self.last.json.clone()] }
+    }
+}
+
+/// Texts of a conversation, which may be read on another thread.
+pub(crate) struct Texts {
+    fixed: Option<Bytes>,
+    /// Each a JSON array, in order.
+    said: Vec<Bytes>,
+}
+
+impl Texts {
+    pub(crate) fn bytes(&self) -> usize {
+        self.said.iter().chain(&self.fixed).map(Bytes::len).sum()
+    }
+
+    /// What is the same in all of it.
+    pub(crate) fn fixed<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(self.fixed.as_ref()?).ok()
+    }
+
+    /// All that was said, in order. `None` where it can't be read, or has more values than one body may have, which is as good as gone.
+    pub(crate) fn said<T: DeserializeOwned>(&self) -> Option<Vec<T>> {
+        let (mut said, mut values) = (Vec::new(), Values::default());
+        for json in &self.said {
+            values.take(json).ok()?;
+            said.append(&mut serde_json::from_slice::<Vec<T>>(json).ok()?);
+        }
+        Some(said)
     }
 }
 
@@ -339,7 +361,7 @@ mod tests {
     }
 
     fn said(threads: &Threads, key: &str, id: &str) -> Result<Vec<u32>, Gone> {
-        threads.find(NOW, key, id).map(|found| found.said().expect("numbers"))
+        threads.find(NOW, key, id).map(|found| found.texts().said().expect("numbers"))
     }
 
     #[test]

@@ -213,7 +213,8 @@ fn breakpoints_are_prefixes_of_whatever_goes_on_from_there() {
             }
             Ask { tools, ..ask(turns) }
         };
-        let prompt = |question: &str| prompter.prompts(&conversation(question), NOW).unwrap_or_else(|e| panic!("{name}: {e}")).remove(0);
+        let prompt =
+            |question: &str| prompter.prompts(&conversation(question), NOW, usize::MAX).unwrap_or_else(|e| panic!("{name}: {e}")).remove(0);
         let (one, other) = (prompt("How old is it?"), prompt("Zebras?"));
         assert_eq!(one.breakpoints, other.breakpoints, "{name}");
         let at = &one.breakpoints;
@@ -320,7 +321,7 @@ fn callers_make_no_control_tokens() {
             strict: false,
             cache: None,
         });
-        let ids = prompter.prompts(&asked, NOW).expect("a prompt").remove(0).ids;
+        let ids = prompter.prompts(&asked, NOW, usize::MAX).expect("a prompt").remove(0).ids;
         assert!(!ids.iter().any(control), "{name}");
         // And nothing is lost of what they said.
         let text = tokenizer.decode(&ids, false);
@@ -343,7 +344,7 @@ fn thoughts_begin_and_end_as_asked() {
     ] {
         let prompter = Prompter::new(tokenizer.clone(), Some(source)).expect("a template");
         let asked = Ask { thinking, ..ask(vec![says(Role::User, "Why?")]) };
-        let prompt = prompter.prompts(&asked, NOW).expect("a prompt").remove(0);
+        let prompt = prompter.prompts(&asked, NOW, usize::MAX).expect("a prompt").remove(0);
         assert_eq!(prompt.thinks.is_some(), thinks, "{thinking:?}");
         assert!(tokenizer.decode(&prompt.ids, false).ends_with(end), "{thinking:?}: {:?}", tokenizer.decode(&prompt.ids, false));
     }

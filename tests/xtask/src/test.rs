@@ -47,6 +47,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "rust", run: rust },
     Suite { name: "clients", run: clients },
     Suite { name: "python clients", run: python_clients },
+    Suite { name: "hostile", run: hostile },
     Suite { name: "page", run: page },
 ];
 
@@ -177,6 +178,21 @@ fn servers() -> Result<bool, String> {
 fn against_servers(test: &mut Command) -> &mut Command {
     let built = repository().join("target/release");
     test.env("FIRECREST", built.join("firecrest")).env("FIRECREST_SCRIPTED", built.join("examples/scripted_server"))
+}
+
+/// Hostile bodies against a running server: 2,000, or 100,000 of them.
+fn hostile(context: &Context) -> Result<Outcome, String> {
+    if !on_path("python3") {
+        return Ok(Outcome::Skipped("python3 is not on the path".into()));
+    }
+    if !servers()? {
+        return Ok(Outcome::Failed("the server does not build".into()));
+    }
+    let firecrest = repository().join("target/release/firecrest");
+    let mut test = command("python3", &["tests/hostile/run.py", "--cases", if context.full { "100000" } else { "2000" }]);
+    test.current_dir(repository()).arg("--firecrest").arg(firecrest);
+    context.prepare(&mut test);
+    verdict(&mut test, "see above: it names the seed and the case")
 }
 
 /// A bare page in headless Chromium runs the engine on wasm CPU and on WebGPU.

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::ask::Beyond;
 use crate::leaf::Unknown;
 use crate::path::Path;
+use crate::values::Values;
 
 /// More than so many of a kind are not listed: the first says enough, and a body must not become a list larger than itself.
 const MOST: usize = 64;
@@ -14,6 +15,7 @@ const MOST: usize = 64;
 pub(super) struct Beyonds {
     list: Vec<Beyond>,
     hints: usize,
+    values: Values,
 }
 
 impl Beyonds {
@@ -54,6 +56,11 @@ impl Beyonds {
             }
             self.hint(Path::from(at).key(name), "this is no parameter that is known here");
         }
+    }
+
+    /// Values of texts within the body that are JSON themselves.
+    pub(super) fn values(&mut self) -> &mut Values {
+        &mut self.values
     }
 
     /// The list, in the order of the body's reading.

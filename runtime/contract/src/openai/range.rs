@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 
 use crate::ask::{Role, Turn};
 use crate::error::ApiError;
+use crate::limits::{BIASES, STOP_BYTES, STOPS, TOOLS};
 use crate::path::Path;
+use crate::values::Values;
 
-/// Texts that may end an answer. OpenAI allows 4; each costs an automaton's step a byte.
-pub(super) const STOPS: usize = 64;
 /// Longest name of a tool, as the neutral form allows. OpenAI allows 64.
 const NAME: usize = 128;
 
@@ -53,6 +53,9 @@ pub(super) fn metadata(notes: Option<&Map<String, Value>>) -> Result<(), ApiErro
 /// Biases by token id.
 pub(super) fn logit_bias(bias: Option<&Map<String, Value>>) -> Result<Vec<(u32, f32)>, ApiError> {
     let Some(bias) = bias else { return Ok(Vec::new()) };
+    if bias.len() > BIASES {
+        return Err(ApiError::invalid("logit_bias", format_args!("{} biases are too many; give at most {BIASES}", bias.len())));
+    }
     let mut list = Vec::with_capacity(bias.len());
     for (id, value) in bias {
         let path = Path::from("logit_bias").key(id);
@@ -75,15 +78,31 @@ pub(super) fn stop(stop: Option<super::Stop>) -> Result<Vec<String>, ApiError> {
         Some(super::Stop::Text(text)) if text.is_empty() => {
             return Err(ApiError::invalid("stop", "a text that ends the answer may not be empty; leave `stop` out instead"));
         }
+        Some(super::Stop::Text(text)) if text.len() > STOP_BYTES => return Err(ApiError::invalid("stop", long_stop())),
         Some(super::Stop::Text(text)) => return Ok(vec![text]),
         Some(super::Stop::Texts(list)) => list,
     };
     if list.len() > STOPS {
         return Err(ApiError::invalid("stop", format_args!("{} texts are too many; give at most {STOPS}", list.len())));
     }
+    if let Some(index) = list.iter().position(|text| text.len() > STOP_BYTES) {
+        return Err(ApiError::invalid(format!("stop.{index}"), long_stop()));
+    }
     match list.iter().position(String::is_empty) {
         Some(index) => Err(ApiError::invalid(format!("stop.{index}"), "a text that ends the answer may not be empty")),
         None => Ok(list),
+    }
+}
+
+fn long_stop() -> String {
+    format!("a text that ends the answer has at most {STOP_BYTES} bytes; give a shorter one")
+}
+
+/// Refuses more tools than a request may have.
+pub(super) fn tools(count: usize) -> Result<(), ApiError> {
+    match count > TOOLS {
+        true => Err(ApiError::invalid("tools", format_args!("{count} tools are too many; give at most {TOOLS}"))),
+        false => Ok(()),
     }
 }
 
@@ -134,11 +153,12 @@ pub(super) fn parameters(path: &str, given: Option<Map<String, Value>>) -> Resul
     Ok(Value::Object(schema))
 }
 
-/// Arguments that a model gave, which must be an object's JSON. None at all are the empty object.
-pub(super) fn arguments(path: &str, text: &str) -> Result<Value, ApiError> {
+/// Arguments that a model gave, which must be an object's JSON. None at all are the empty object. They count towards the values of their body.
+pub(super) fn arguments(path: &str, text: &str, values: &mut Values) -> Result<Value, ApiError> {
     if text.trim().is_empty() {
         return Ok(Value::Object(Map::new()));
     }
+    values.take(text.as_bytes())?;
     match serde_json::from_str(text) {
         Ok(object @ Value::Object(_)) => Ok(object),
         Ok(other) => {

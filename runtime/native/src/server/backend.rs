@@ -6,6 +6,7 @@ use firecrest_contract::ask::{Ask, Beyond};
 use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::ApiError;
 use firecrest_policy::limits::Price;
+use firecrest_service::aside::Aside;
 use firecrest_service::backend::{Backend, Events, Grant, Queue, StartError};
 use firecrest_service::local::Handle;
 use firecrest_service::local::Local;
@@ -36,24 +37,24 @@ impl Backend for AnyBackend {
         }
     }
 
-    async fn spelled(&self, ask: &Arc<Ask>) -> Result<Vec<String>, ApiError> {
+    async fn spelled(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Vec<String>, ApiError> {
         match self {
-            AnyBackend::Local(local) => local.spelled(ask).await,
-            AnyBackend::Scripted(scripted) => scripted.spelled(ask).await,
+            AnyBackend::Local(local) => local.spelled(ask, aside).await,
+            AnyBackend::Scripted(scripted) => scripted.spelled(ask, aside).await,
         }
     }
 
-    async fn price(&self, ask: &Arc<Ask>) -> Result<Price, ApiError> {
+    async fn price(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Price, ApiError> {
         match self {
-            AnyBackend::Local(local) => local.price(ask).await,
-            AnyBackend::Scripted(scripted) => scripted.price(ask).await,
+            AnyBackend::Local(local) => local.price(ask, aside).await,
+            AnyBackend::Scripted(scripted) => scripted.price(ask, aside).await,
         }
     }
 
-    async fn embed_price(&self, ask: &Arc<EmbedAsk>) -> Result<u64, ApiError> {
+    async fn embed_price(&self, ask: &Arc<EmbedAsk>, aside: &Aside) -> Result<u64, ApiError> {
         match self {
-            AnyBackend::Local(local) => local.embed_price(ask).await,
-            AnyBackend::Scripted(scripted) => scripted.embed_price(ask).await,
+            AnyBackend::Local(local) => local.embed_price(ask, aside).await,
+            AnyBackend::Scripted(scripted) => scripted.embed_price(ask, aside).await,
         }
     }
 
@@ -64,10 +65,10 @@ impl Backend for AnyBackend {
         }
     }
 
-    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8) -> Result<Embedded, ApiError> {
+    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8, aside: &Aside) -> Result<Embedded, ApiError> {
         match self {
-            AnyBackend::Local(local) => local.embed(ask, lane).await,
-            AnyBackend::Scripted(scripted) => scripted.embed(ask, lane).await,
+            AnyBackend::Local(local) => local.embed(ask, lane, aside).await,
+            AnyBackend::Scripted(scripted) => scripted.embed(ask, lane, aside).await,
         }
     }
 

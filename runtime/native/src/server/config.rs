@@ -89,11 +89,13 @@ pub struct Timeouts {
     pub answer: f64,
     /// For answers that run when the server is told to stop.
     pub drain: f64,
+    /// For all work on a request outside the model: reading, judging, rendering, tokenising and compiling.
+    pub work: f64,
 }
 
 impl Default for Timeouts {
     fn default() -> Timeouts {
-        Timeouts { head: 30.0, body: 30.0, answer: 600.0, drain: 30.0 }
+        Timeouts { head: 30.0, body: 30.0, answer: 600.0, drain: 30.0, work: 10.0 }
     }
 }
 
@@ -205,7 +207,7 @@ impl Default for Config {
             store: PathBuf::from("firecrest.sqlite"),
             hosts: Vec::new(),
             origins: Vec::new(),
-            body_limit: 32 << 20,
+            body_limit: 8 << 20,
             timeouts: Timeouts::default(),
             memory: 0,
             models: Vec::new(),
@@ -288,8 +290,8 @@ impl Config {
 }
 
 impl Timeouts {
-    fn named(&self) -> [(&'static str, f64); 4] {
-        [("head", self.head), ("body", self.body), ("answer", self.answer), ("drain", self.drain)]
+    fn named(&self) -> [(&'static str, f64); 5] {
+        [("head", self.head), ("body", self.body), ("answer", self.answer), ("drain", self.drain), ("work", self.work)]
     }
 
     pub(crate) fn head(&self) -> Duration {
@@ -306,6 +308,10 @@ impl Timeouts {
 
     pub(crate) fn drain(&self) -> Duration {
         Duration::from_secs_f64(self.drain)
+    }
+
+    pub(crate) fn work(&self) -> Duration {
+        Duration::from_secs_f64(self.work)
     }
 }
 

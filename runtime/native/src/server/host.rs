@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use firecrest_contract::error::ApiError;
 use firecrest_policy::lanes::Class;
 use firecrest_policy::limits::{Account, Command, Millis, Outcome, Tier, apply_at};
-use firecrest_service::aside::Task;
+use firecrest_service::aside::{Full, Task};
 use firecrest_service::host::{Host, ModelCard, Principal, StoreError};
 use firecrest_service::record::Record;
 
@@ -80,7 +80,7 @@ impl NativeHost {
             tiers,
             anybody,
             known: RefCell::default(),
-            offload: models.offload().clone(),
+            offload: Offload::new(config.timeouts.work()),
             models,
             metrics,
             dirty: RefCell::default(),
@@ -214,8 +214,8 @@ impl Host for NativeHost {
         tokio::task::spawn_local(task);
     }
 
-    fn offload(&self, work: Task) {
-        self.offload.run(work);
+    fn offload(&self, key: &str, work: Task) -> Result<(), Full> {
+        self.offload.run(key, work)
     }
 
     async fn find_key(&self, presented: Option<&str>) -> Result<Option<Rc<Principal>>, StoreError> {

@@ -43,6 +43,9 @@ pub use in_process::{Builder, Service};
 /// Requests that wait for the service to look at them, which takes it microseconds each.
 const JOBS: usize = 1024;
 
+/// How much longer than answers may run a server may take to end: to settle what they took, and to write it.
+const UNDRAINED: Duration = Duration::from_secs(5);
+
 /// A server that is ready to run.
 pub struct Server {
     config: Config,
@@ -119,10 +122,15 @@ impl Server {
         let (stopping, stopped) = oneshot::channel();
         // Nothing is ever sent: it ends with the thread, however that ends.
         let (over, mut ended) = oneshot::channel::<()>();
+        let most = self.config.timeouts.drain() + UNDRAINED;
         let thread = std::thread::Builder::new().name("server".to_owned()).spawn(move || {
             let _over = over;
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime.block_on(self.serve_here(started, stopped)),
+                Ok(runtime) => {
+                    runtime.block_on(self.serve_here(started, stopped));
+                    // A model that is being loaded may take without an end.
+                    runtime.shutdown_background();
+                }
                 Err(error) => drop(started.send(Err(error.to_string()))),
             }
         });
@@ -131,7 +139,11 @@ impl Server {
         tokio::select! {
             () = stop => {
                 let _ = stopping.send(());
-                let _ = ended.await;
+                if tokio::time::timeout(most, &mut ended).await.is_err() {
+                    // Whoever runs this ends the process, and with it what still runs.
+                    tracing::error!("the server did not end in its time; what it still does is given up");
+                    return Ok(());
+                }
             }
             _ = &mut ended => (),
         }
@@ -144,7 +156,7 @@ impl Server {
     /// What is wrong with the models; a thread that can't be made.
     pub fn in_process(self) -> Result<Service, String> {
         let (started, starting) = std::sync::mpsc::sync_channel(1);
-        let (over, ended) = oneshot::channel::<()>();
+        let (over, mut ended) = oneshot::channel::<()>();
         let (jobs, taken) = mpsc::channel(JOBS);
         let thread = std::thread::Builder::new().name("service".to_owned()).spawn(move || {
             let _over = over;
@@ -210,6 +222,7 @@ fn options(config: &Config, policy: Policy) -> Options {
         head_after: Duration::from_secs(5),
         quiet: Duration::from_secs(10),
         answer_limit: config.timeouts.answer(),
+        work_limit: config.timeouts.work(),
         lenient: config.compat == Compat::Lenient,
         when_dry: match config.when_dry {
             WhenDry::Pause => firecrest_service::lease::WhenDry::Pause,

@@ -20,14 +20,12 @@ use pollster::block_on;
 use super::backend::AnyBackend;
 use super::config::{Config, ModelConfig};
 use super::metrics::Metrics;
-use super::offload::Offload;
 use crate::EngineThread;
 
 /// All models that are served.
 pub(super) struct Models {
     room: Rc<Room>,
     clock: Clock,
-    offload: Offload,
 }
 
 /// The memory that models share.
@@ -76,12 +74,7 @@ impl Models {
         }
         let clock: Clock = Arc::new(move || began.elapsed());
         let room = Rc::new(Room { entries, budget: config.memory, metrics });
-        Ok(Models { room, clock, offload: Offload::new() })
-    }
-
-    /// Where backends do what takes long.
-    pub(super) fn offload(&self) -> &Offload {
-        &self.offload
+        Ok(Models { room, clock })
     }
 
     /// Models that are to be there before anybody asks.
@@ -119,7 +112,7 @@ impl Models {
         if let Some(config) = entry.config.clone().filter(|_| entry.is_new()) {
             self.room.make(entry);
             // Goes on though its caller leaves: others may wait too.
-            tokio::task::spawn_local(load(Rc::clone(entry), config, Arc::clone(&self.clock), Rc::clone(&self.room), self.offload.clone()));
+            tokio::task::spawn_local(load(Rc::clone(entry), config, Arc::clone(&self.clock), Rc::clone(&self.room)));
         }
         loaded.await.unwrap_or_else(|_| Err(ApiError::new(ErrorKind::Api, "the model was not loaded; try again")))
     }
@@ -229,7 +222,7 @@ fn look_at(config: &ModelConfig) -> Result<(ModelCard, u64), String> {
 }
 
 /// Loads a model, and tells all who wait for it.
-async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, room: Rc<Room>, offload: Offload) {
+async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, room: Rc<Room>) {
     let (name, started, matryoshka) = (config.name(), Instant::now(), config.matryoshka);
     tracing::info!(model = name, "loading");
     let bytes = Arc::new(AtomicU64::new(0));
@@ -257,9 +250,9 @@ async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, room: Rc<Room
         )
     });
     let made = match spawned.await {
-        Ok(Ok(thread)) => Local::new(thread.port(), thread.facts(), lent(offload))
-            .map(|local| (thread, local.matryoshka(matryoshka)))
-            .map_err(|e| e.to_string()),
+        Ok(Ok(thread)) => {
+            Local::new(thread.port(), thread.facts(), lent()).map(|local| (thread, local.matryoshka(matryoshka))).map_err(|e| e.to_string())
+        }
         Ok(Err(error)) => Err(error.to_string()),
         Err(error) => Err(error.to_string()),
     };
@@ -293,14 +286,14 @@ async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, room: Rc<Room
 }
 
 /// What backends may ask of this host.
-fn lent(offload: Offload) -> Lent {
+fn lent() -> Lent {
     let random = || {
         let mut bytes = [0; 8];
         // Seeds and ids that repeat would be seen, not harmful.
         let _ = getrandom::fill(&mut bytes);
         u64::from_le_bytes(bytes)
     };
-    Lent { wall: Box::new(wall), random: Rc::new(random), offload: Box::new(move |work| offload.run(work)) }
+    Lent { wall: Box::new(wall), random: Rc::new(random) }
 }
 
 fn wall() -> Option<WallTime> {

@@ -9,7 +9,7 @@ use firecrest_engine::engine::{Embed, Event, FinishReason, Priority, Request};
 use firecrest_engine::text::{EncodeOptions, Tokenizer};
 use futures_util::StreamExt;
 
-use crate::aside::aside;
+use crate::aside::Aside;
 use crate::backend::busy;
 
 use super::{EnginePort, Local, Running, Submitted, Told};
@@ -22,7 +22,7 @@ impl<P: EnginePort> Local<P> {
     ///
     /// # Errors
     /// An input that is empty, of ids that the model does not have, or longer than the context.
-    pub(super) async fn embed_prompts(&self, ask: &Arc<EmbedAsk>) -> Result<Vec<Vec<u32>>, ApiError> {
+    pub(super) async fn embed_prompts(&self, ask: &Arc<EmbedAsk>, aside: &Aside) -> Result<Vec<Vec<u32>>, ApiError> {
         match ask.dimensions {
             Some(asked) if asked > self.width => {
                 return Err(ApiError::invalid("dimensions", format!("this model's vectors have {} numbers", self.width)));
@@ -37,11 +37,11 @@ impl<P: EnginePort> Local<P> {
         let (room, bytes) = (self.context as usize, ask.inputs.iter().map(bytes).sum());
         let ask = Arc::clone(ask);
         let ids = move |(at, input): (usize, &RawPrompt)| ids(&tokenizer, input, room, &format!("input.{at}"));
-        aside(&self.lent.offload, bytes, move || ask.inputs.iter().enumerate().map(ids).collect()).await?
+        aside.run(bytes, move || ask.inputs.iter().enumerate().map(ids).collect()).await?
     }
 
-    pub(super) async fn embed_all(&self, ask: &Arc<EmbedAsk>, lane: u8) -> Result<Embedded, ApiError> {
-        let prompts = self.embed_prompts(ask).await?;
+    pub(super) async fn embed_all(&self, ask: &Arc<EmbedAsk>, lane: u8, aside: &Aside) -> Result<Embedded, ApiError> {
+        let prompts = self.embed_prompts(ask, aside).await?;
         let tokens = prompts.iter().map(|ids| ids.len() as u64).sum();
         let mut vectors = Vec::with_capacity(prompts.len());
         for some in prompts.chunks(AT_ONCE) {
@@ -70,7 +70,7 @@ impl<P: EnginePort> Local<P> {
 fn bytes(input: &RawPrompt) -> usize {
     match input {
         RawPrompt::Text(text) => text.len(),
-        RawPrompt::Tokens(_) => 0,
+        RawPrompt::Tokens(ids) => 4 * ids.len(),
     }
 }
 

@@ -4,8 +4,6 @@ use firecrest_contract::ask::{Ask, Content, RawPrompt, Role};
 use firecrest_contract::error::ApiError;
 use firecrest_engine::text::Tokenizer;
 
-use crate::tools::grammar::size;
-
 /// Tokens that a prompt of an ask may have.
 pub(super) fn room(ask: &Ask, context: u32) -> usize {
     // One is left for the answer, where there is to be one.
@@ -32,12 +30,12 @@ pub(super) fn fits(ask: &Ask, tokenizer: &Tokenizer, context: u32) -> Result<(),
 
 /// Tokens of a prompt, as far as they are known.
 #[derive(Clone, Copy)]
-pub(super) enum Length {
+pub(crate) enum Length {
     Exactly(usize),
     AtLeast(usize),
 }
 
-pub(super) fn too_long(ask: &Ask, length: Length, room: usize) -> ApiError {
+pub(crate) fn too_long(ask: &Ask, length: Length, room: usize) -> ApiError {
     let path = if ask.raw.is_empty() { "messages" } else { "prompt" };
     // Programs read the numbers out of these words, and make their conversations shorter by them.
     let (tokens, more) = match length {
@@ -47,30 +45,17 @@ pub(super) fn too_long(ask: &Ask, length: Length, room: usize) -> ApiError {
     ApiError::invalid(path, format!("prompt is too long: {tokens} tokens > {room} maximum{more}; shorten it"))
 }
 
-/// Bytes of what is said that every template writes: not those of answers, of which some leave out thoughts, nor white space around a text.
+/// Bytes of what is said that every template writes: not those of answers that think or call, of which some leave out a part, nor white space around a text.
 fn certain_bytes(ask: &Ask) -> usize {
-    let turns = ask.turns.iter().filter(|turn| turn.role != Role::Assistant);
-    let texts = turns.flat_map(|turn| &turn.parts).map(|part| match &part.content {
-        Content::Text(text) | Content::ToolResult { text, .. } | Content::Document { text, .. } => text.trim().len(),
-        _ => 0,
+    let thinks = |text: &str| text.contains("think>");
+    let texts = ask.turns.iter().flat_map(|turn| {
+        let answers = turn.role == Role::Assistant;
+        let calls = answers && turn.parts.iter().any(|part| matches!(part.content, Content::ToolUse { .. }));
+        turn.parts.iter().map(move |part| match &part.content {
+            Content::Text(text) if answers && (calls || thinks(text)) => 0,
+            Content::Text(text) | Content::ToolResult { text, .. } | Content::Document { text, .. } => text.trim().len(),
+            _ => 0,
+        })
     });
     texts.sum()
-}
-
-/// Bytes that have to be read to make prompts of an ask.
-pub(super) fn bytes(ask: &Ask) -> usize {
-    let parts = ask.turns.iter().flat_map(|turn| &turn.parts).map(|part| match &part.content {
-        Content::Text(text) | Content::ToolResult { text, .. } | Content::Document { text, .. } | Content::Thinking { text, .. } => {
-            text.len()
-        }
-        // About what its members take.
-        Content::ToolUse { input, .. } => size(input),
-        Content::Beyond => 0,
-    });
-    let tools = ask.tools.iter().map(|tool| size(&tool.schema) + tool.description.as_ref().map_or(0, String::len));
-    let raw = ask.raw.iter().map(|raw| match raw {
-        RawPrompt::Text(text) => text.len(),
-        RawPrompt::Tokens(ids) => 4 * ids.len(),
-    });
-    parts.chain(tools).chain(raw).sum()
 }

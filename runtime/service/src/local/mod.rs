@@ -7,7 +7,7 @@ mod budget;
 mod decode;
 mod driver;
 mod embed;
-mod length;
+pub(crate) mod length;
 mod usage;
 
 pub use driver::{Commands, EnginePort, Handle, Running, Submitted, Told, commands, drive};
@@ -30,15 +30,16 @@ use firecrest_engine::{Error, ErrorCode};
 use firecrest_policy::safety::gate::Unjudged;
 use futures_util::StreamExt;
 
-use crate::aside::{Task, aside};
+use crate::aside::{Aside, NEVER_SHORT};
 use crate::backend::{Backend, Events, Exactness, Grant, Price, Queue, StartError};
+use crate::length::ask_bytes;
 use crate::prompt::{Prompt, Prompter, refused};
-use crate::tools::grammar::{Hold, Schemas, Vocabulary, hold, holds_from_start, schema_bytes};
+use crate::tools::grammar::{Hold, Schemas, Vocabulary, hold, holds_from_start};
 use crate::tools::{Body, GENERIC, Parser, Reading, ToolFormat};
 use answer::{AHEAD, Answer, Asked, Choice};
 use budget::Budget;
 use decode::Decoder;
-use length::{Length, bytes, fits, room, too_long};
+use length::{Length, fits, room, too_long};
 use usage::within_quota;
 
 /// What the backend must know of a model whose engine lives elsewhere.
@@ -82,8 +83,6 @@ pub struct Lent {
     pub wall: Box<dyn Fn() -> Option<WallTime>>,
     /// Random numbers, for ids and seeds.
     pub random: Rc<dyn Fn() -> u64>,
-    /// Does what takes long elsewhere, as [`Host::offload`](crate::host::Host::offload) does.
-    pub offload: Box<dyn Fn(Task)>,
 }
 
 /// Answers of this machine's engine.
@@ -137,9 +136,6 @@ impl Drop for Held {
 /// Prompts that are kept for the ask to come back.
 const KEPT: usize = 4;
 
-/// A byte of a schema takes as long to compile as so many of a text to read.
-const DEAR: usize = 16;
-
 /// Answers one ask may have, over all its prompts.
 const MOST_CHOICES: u64 = 128;
 
@@ -189,15 +185,15 @@ impl<P: EnginePort> Local<P> {
     ///
     /// # Errors
     /// Those of [`Prompter::prompts`], and a prompt that is longer than the context.
-    pub async fn prompts(&self, ask: &Arc<Ask>) -> Result<Arc<Vec<Prompt>>, ApiError> {
+    pub async fn prompts(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Arc<Vec<Prompt>>, ApiError> {
         if let Some((_, prompts)) = self.recent.borrow().iter().find(|(known, _)| Arc::ptr_eq(known, ask) || known == ask) {
             return Ok(Arc::clone(prompts));
         }
+        let room = room(ask, self.context);
         let made = {
             let (prompter, ask, now) = (Arc::clone(&self.prompter), Arc::clone(ask), (self.lent.wall)());
-            aside(&self.lent.offload, bytes(&ask), move || prompter.prompts(&ask, now)).await??
+            aside.run(ask_bytes(&ask), move || prompter.prompts(&ask, now, room)).await??
         };
-        let room = room(ask, self.context);
         if let Some(long) = made.iter().find(|prompt| prompt.ids.len() > room) {
             return Err(too_long(ask, Length::Exactly(long.ids.len()), room));
         }
@@ -211,15 +207,16 @@ impl<P: EnginePort> Local<P> {
     }
 
     /// What holds an answer to its form. `prompt`: once it is made, and the answer is about to begin.
-    async fn hold(&self, ask: &Arc<Ask>, prompt: Option<&Prompt>) -> Result<Hold, ApiError> {
+    async fn hold(&self, ask: &Arc<Ask>, prompt: Option<&Prompt>, aside: &Aside) -> Result<Hold, ApiError> {
         if !ask.raw.is_empty() {
             return Ok(Hold::default());
         }
         let (prompter, schemas, grammars) = (Arc::clone(&self.prompter), Arc::clone(&self.schemas), self.grammars.clone());
         let (ask, format, begins, thoughts) = (Arc::clone(ask), self.format(), prompt.is_some(), prompt.and_then(|prompt| prompt.thinks));
-        let ready = grammars.as_ref().is_none_or(Compiler::is_ready) || !begins;
-        let bytes = if ready { schema_bytes(&ask).saturating_mul(DEAR) } else { usize::MAX };
-        aside(&self.lent.offload, bytes, move || {
+        // What it takes to compile a schema does not follow from its size.
+        let free = ask.format.is_none() && (ask.tools.is_empty() || ask.tool_choice == ToolChoice::None);
+        let cost = if free { 0 } else { NEVER_SHORT };
+        let work = move || {
             let control = |text: &str| control(prompter.tokenizer(), text);
             let vocabulary = Vocabulary { control: &control, ends: prompter.tokenizer().end_of_generation(), schemas: &schemas };
             let hold = hold(&ask, format, thoughts, &vocabulary)?;
@@ -228,8 +225,8 @@ impl<P: EnginePort> Local<P> {
                 grammars.compile(constraint).map_err(|error| refusal(&ask, &error))?;
             }
             Ok(hold)
-        })
-        .await?
+        };
+        aside.run(cost, work).await?
     }
 
     fn reading(&self, ask: &Ask, prompt: &Prompt, hold: &Hold, index: u32) -> Reading {
@@ -276,7 +273,7 @@ impl<P: EnginePort> Local<P> {
     /// Submits every sequence of an ask, and waits for the first to begin.
     async fn begin(&self, ask: &Arc<Ask>, grant: &Grant) -> Result<Answer, StartError> {
         self.check(ask).map_err(StartError::Refused)?;
-        let prompts = self.prompts(ask).await.map_err(StartError::Refused)?;
+        let prompts = self.prompts(ask, &grant.aside).await.map_err(StartError::Refused)?;
         let count = (prompts.len() as u64).saturating_mul(ask.choices.into());
         let mut answer = Answer {
             _held: Held::new(&self.held, grant.lane, u32::try_from(count).unwrap_or(u32::MAX)),
@@ -300,7 +297,7 @@ impl<P: EnginePort> Local<P> {
         let seed = ask.sampling.seed.unwrap_or_else(|| (self.lent.random)());
         let mut free = grant.output.granted();
         for (at, prompt) in prompts.iter().enumerate() {
-            let hold = self.hold(ask, Some(prompt)).await.map_err(StartError::Refused)?;
+            let hold = self.hold(ask, Some(prompt), &grant.aside).await.map_err(StartError::Refused)?;
             let room = self.context.saturating_sub(prompt.ids.len() as u32);
             let (most, full) = match ask.max_tokens {
                 Some(most) if most <= room => (most, Finish::MaxTokens),
@@ -406,25 +403,25 @@ impl<P: EnginePort> Backend for Local<P> {
         (asked && !thinks && ask.raw.is_empty()).then(hint).into_iter().collect()
     }
 
-    async fn spelled(&self, ask: &Arc<Ask>) -> Result<Vec<String>, ApiError> {
+    async fn spelled(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Vec<String>, ApiError> {
         if ask.raw.is_empty() {
             return Ok(Vec::new());
         }
-        let (tokenizer, ask) = (self.prompter.tokenizer().clone(), Arc::clone(ask));
-        aside(&self.lent.offload, bytes(&ask), move || {
+        let (tokenizer, ask, cost) = (self.prompter.tokenizer().clone(), Arc::clone(ask), ask_bytes(ask));
+        let work = move || {
             let spelled = |raw: &RawPrompt| match raw {
                 RawPrompt::Text(text) => text.clone(),
                 RawPrompt::Tokens(ids) => tokenizer.decode(ids, false),
             };
             ask.raw.iter().map(spelled).collect()
-        })
-        .await
+        };
+        aside.run(cost, work).await
     }
 
-    async fn price(&self, ask: &Arc<Ask>) -> Result<Price, ApiError> {
+    async fn price(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Price, ApiError> {
         self.check(ask)?;
-        self.hold(ask, None).await?;
-        let prompts = self.prompts(ask).await?;
+        self.hold(ask, None, aside).await?;
+        let prompts = self.prompts(ask, aside).await?;
         let input = prompts.iter().map(|prompt| prompt.ids.len() as u64).sum();
         let cap = |prompt: &Prompt| {
             let room = u64::from(self.context).saturating_sub(prompt.ids.len() as u64);
@@ -433,8 +430,8 @@ impl<P: EnginePort> Backend for Local<P> {
         Ok(Price { input, exactness: Exactness::Exact, output_cap: prompts.iter().map(cap).sum() })
     }
 
-    async fn embed_price(&self, ask: &Arc<EmbedAsk>) -> Result<u64, ApiError> {
-        Ok(self.embed_prompts(ask).await?.iter().map(|ids| ids.len() as u64).sum())
+    async fn embed_price(&self, ask: &Arc<EmbedAsk>, aside: &Aside) -> Result<u64, ApiError> {
+        Ok(self.embed_prompts(ask, aside).await?.iter().map(|ids| ids.len() as u64).sum())
     }
 
     fn queue(&self) -> Option<Queue> {
@@ -442,8 +439,8 @@ impl<P: EnginePort> Backend for Local<P> {
         Some(Queue { capacity: self.max_requests, waiting: self.held.get(), predicted_ttft: [0; 3] })
     }
 
-    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8) -> Result<Embedded, ApiError> {
-        self.embed_all(&ask, lane).await
+    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8, aside: &Aside) -> Result<Embedded, ApiError> {
+        self.embed_all(&ask, lane, aside).await
     }
 
     async fn start(&self, ask: Arc<Ask>, grant: Grant) -> Result<Events, StartError> {

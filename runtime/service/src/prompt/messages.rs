@@ -1,5 +1,7 @@
 //! Neutral turns as the messages that chat templates read.
 
+use std::collections::HashMap;
+
 use firecrest_contract::ask::{Ask, Content, Role, Tool, Turn};
 use serde_json::{Map, Value, json};
 
@@ -25,11 +27,13 @@ pub(super) struct Messages<'a> {
     guard: &'a dyn Fn(&str) -> String,
     mark: Mark<'a>,
     list: Vec<Value>,
+    /// The tools that calls so far named, by the calls' ids.
+    called: HashMap<String, String>,
 }
 
 /// Messages of an ask.
 pub(super) fn messages(ask: &Ask, traits: &Traits, guard: &dyn Fn(&str) -> String, mark: Mark<'_>) -> Vec<Value> {
-    let mut messages = Messages { traits, guard, mark, list: Vec::new() };
+    let mut messages = Messages { traits, guard, mark, list: Vec::new(), called: HashMap::new() };
     for (at, turn) in ask.turns.iter().enumerate().take(mark.turns.unwrap_or(usize::MAX)) {
         match turn.role {
             Role::System => messages.system(at, turn),
@@ -87,7 +91,9 @@ impl Messages<'_> {
                 Content::ToolUse { id, name, input } if self.traits.format.in_template => {
                     let guarded = guarded(input, self.guard);
                     let arguments = if self.traits.arguments_as_text { Value::from(python_json(&guarded)) } else { guarded };
-                    let function = json!({ "name": (self.guard)(name), "arguments": arguments });
+                    let name = (self.guard)(name);
+                    self.called.insert(self.id(id), name.clone());
+                    let function = json!({ "name": name, "arguments": arguments });
                     calls.push(json!({ "id": self.id(id), "type": "function", "function": function }));
                 }
                 Content::ToolUse { name, input, .. } => {
@@ -152,9 +158,7 @@ impl Messages<'_> {
 
     /// The tool whose call had this id.
     fn name_of(&self, id: &str) -> Value {
-        let id = self.id(id);
-        let calls = self.list.iter().rev().filter_map(|message| message["tool_calls"].as_array()).flatten();
-        calls.into_iter().find(|call| call["id"] == id.as_str()).map_or(Value::Null, |call| call["function"]["name"].clone())
+        self.called.get(&self.id(id)).map_or(Value::Null, |name| name.as_str().into())
     }
 
     fn id(&self, id: &str) -> String {
@@ -181,7 +185,13 @@ impl Messages<'_> {
         for mut message in std::mem::take(&mut self.list) {
             if message["role"] == "system" {
                 let text = message["content"].as_str().unwrap_or_default();
-                lead = Some(lead.map_or_else(|| text.to_owned(), |lead| format!("{lead}\n\n{text}")));
+                match &mut lead {
+                    Some(lead) => {
+                        lead.push_str("\n\n");
+                        lead.push_str(text);
+                    }
+                    None => lead = Some(text.to_owned()),
+                }
                 continue;
             }
             if message["role"] == "user"

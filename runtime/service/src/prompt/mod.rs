@@ -14,6 +14,7 @@ use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_engine::text::{ChatTemplate, EncodeOptions, Tokenizer, WallTime};
 use serde_json::{Value, json};
 
+use crate::local::length::{Length, too_long};
 use crate::local::place;
 use crate::tools::grammar::holds_from_start;
 use crate::tools::{Thoughts, ToolFormat};
@@ -68,6 +69,9 @@ pub struct Breakpoint {
     pub moved: bool,
 }
 
+/// The name of a control token is so many times as long as the longest other token, at most.
+const NAMES: usize = 4;
+
 /// Breakpoints that are looked for: each costs a rendering.
 const MOST_BREAKPOINTS: usize = 4;
 
@@ -97,13 +101,13 @@ impl Prompter {
         &self.tokenizer
     }
 
-    /// Prompts of an ask: one, or as many as it has raw ones.
+    /// Prompts of an ask: one, or as many as it has raw ones. A conversation has `room` for so many tokens, and is not tokenised where it can't be shorter.
     ///
     /// # Errors
-    /// What the template does not take, or the vocabulary does not have, with its leaf.
-    pub fn prompts(&self, ask: &Ask, now: Option<WallTime>) -> Result<Vec<Prompt>, ApiError> {
+    /// What the template does not take, or the vocabulary does not have, with its leaf; a conversation that is longer whatever it says.
+    pub fn prompts(&self, ask: &Ask, now: Option<WallTime>, room: usize) -> Result<Vec<Prompt>, ApiError> {
         if ask.raw.is_empty() {
-            return Ok(vec![self.chat(ask, now)?]);
+            return Ok(vec![self.chat(ask, now, room)?]);
         }
         let single = ask.raw.len() == 1;
         let path = |at: usize| if single { "prompt".to_owned() } else { format!("prompt.{at}") };
@@ -129,7 +133,7 @@ impl Prompter {
         Ok(Prompt { ids, breakpoints: Vec::new(), thinks: None, continues: true })
     }
 
-    fn chat(&self, ask: &Ask, now: Option<WallTime>) -> Result<Prompt, ApiError> {
+    fn chat(&self, ask: &Ask, now: Option<WallTime>, room: usize) -> Result<Prompt, ApiError> {
         let Some((_, traits)) = &self.chat else {
             let why = "this model has no chat template; use /v1/completions";
             return Err(ApiError::invalid("messages", why));
@@ -149,6 +153,11 @@ impl Prompter {
                 }
                 _ => {}
             }
+        }
+        // Names of control tokens may be longer than any other token's, and a guard is nothing.
+        let fewest = self.tokenizer.fewest_tokens(text.len() - text.matches(GUARD).count() * GUARD.len_utf8()) / NAMES;
+        if fewest > room {
+            return Err(too_long(ask, Length::AtLeast(fewest), room));
         }
         let ids = self.encode(&text)?;
         let breakpoints = self.breakpoints(ask, now, &text, &ids)?;
@@ -224,6 +233,9 @@ impl Prompter {
         let wanted = parts.filter_map(|(turn, part, p)| Some((turn, part, p, p.cache?)));
         // The last ones hold those before them.
         let wanted: Vec<_> = wanted.collect::<Vec<_>>().into_iter().rev().take(MOST_BREAKPOINTS).collect();
+        if wanted.is_empty() && ask.tools.iter().all(|tool| tool.cache.is_none()) {
+            return Ok(Vec::new());
+        }
         let mark = unused(ask);
         for (turn, part, p, ttl) in wanted {
             let inline = matches!(p.content, Content::Text(_) | Content::Document { .. } | Content::ToolResult { .. });
@@ -304,21 +316,49 @@ fn common(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// A text that stands nowhere in an ask.
+/// A text that stands nowhere in an ask: of a character that is none, one more of them than stand side by side anywhere.
 fn unused(ask: &Ask) -> String {
-    let texts = || {
-        ask.turns.iter().flat_map(|turn| &turn.parts).filter_map(|part| match &part.content {
-            Content::Text(text) | Content::ToolResult { text, .. } | Content::Thinking { text, .. } | Content::Document { text, .. } => {
-                Some(text.as_str())
-            }
-            _ => None,
-        })
-    };
-    let mut mark = "\u{fdd1}".to_owned();
-    while texts().any(|text| text.contains(&mark)) {
-        mark.push('\u{fdd1}');
+    let longest = ask.turns.iter().flat_map(|turn| &turn.parts).map(|part| longest_in_part(&part.content));
+    let tools =
+        ask.tools.iter().map(|tool| longest_in(tool.description.as_deref().unwrap_or_default()).max(longest_in_value(&tool.schema)));
+    let longest = longest.chain(tools).max().unwrap_or(0);
+    MARK.to_string().repeat(longest + 1)
+}
+
+/// What marks are made of. No text has a use for it.
+const MARK: char = '\u{fdd1}';
+
+fn longest_in_part(content: &Content) -> usize {
+    let said = |text: &Option<String>| longest_in(text.as_deref().unwrap_or_default());
+    match content {
+        Content::Text(text) | Content::Thinking { text, .. } => longest_in(text),
+        Content::ToolResult { id, text, .. } => longest_in(id).max(longest_in(text)),
+        Content::Document { title, context, text } => said(title).max(said(context)).max(longest_in(text)),
+        Content::ToolUse { id, name, input } => longest_in(id).max(longest_in(name)).max(longest_in_value(input)),
+        Content::Beyond => 0,
     }
-    mark
+}
+
+fn longest_in_value(value: &Value) -> usize {
+    match value {
+        Value::String(text) => longest_in(text),
+        Value::Array(items) => items.iter().map(longest_in_value).max().unwrap_or(0),
+        Value::Object(members) => members.iter().map(|(name, value)| longest_in(name).max(longest_in_value(value))).max().unwrap_or(0),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
+}
+
+/// The most marks that stand side by side in a text.
+fn longest_in(text: &str) -> usize {
+    let mut longest = 0;
+    let mut rest = text;
+    while let Some(at) = rest.find(MARK) {
+        rest = rest.get(at..).unwrap_or_default();
+        let behind = rest.trim_start_matches(MARK);
+        longest = longest.max((rest.len() - behind.len()) / MARK.len_utf8());
+        rest = behind;
+    }
+    longest
 }
 
 /// What an engine's or a template's error is to the caller.
@@ -330,5 +370,32 @@ pub(crate) fn refused(path: &str, error: &firecrest_engine::Error) -> ApiError {
         }
         ErrorCode::Memory => ApiError::new(ErrorKind::Overloaded, error.message()),
         _ => ApiError::new(ErrorKind::Api, error.message()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::asks::{ask, says, turn};
+
+    #[test]
+    fn a_mark_stands_nowhere_in_what_is_said() {
+        let marks = |count: usize| "\u{fdd1}".repeat(count);
+        let content = [
+            Content::Text(format!("{} {}", marks(3), marks(2))),
+            Content::Thinking { text: marks(4), signature: None },
+            Content::ToolResult { id: marks(5), text: String::new(), is_error: false },
+            Content::ToolUse { id: String::new(), name: marks(6), input: json!({}) },
+            Content::ToolUse { id: String::new(), name: String::new(), input: json!({ "a": [{ (marks(8)): 1 }] }) },
+            Content::Document { title: Some(marks(7)), context: None, text: String::new() },
+        ];
+        for (at, content) in content.into_iter().enumerate() {
+            let longest = [3, 4, 5, 6, 8, 7][at];
+            let asked = ask(vec![says(Role::User, "Hi"), turn(Role::Assistant, vec![content])]);
+            assert_eq!(unused(&asked), marks(longest + 1));
+        }
+        assert_eq!(unused(&ask(vec![says(Role::User, "Hi")])), marks(1));
+        // One pass: a search for each length would take hours.
+        assert_eq!(unused(&ask(vec![says(Role::User, &marks(2_000_000))])).len(), 3 * 2_000_001);
     }
 }

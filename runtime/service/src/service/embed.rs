@@ -18,9 +18,11 @@ use crate::lease::Lease;
 
 impl<H: Host> Service<H> {
     pub(super) async fn embeddings(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
-        let params: embeddings::Request = self.read(body).await?;
-        let encoding = params.encoding_format.unwrap_or_default();
-        let ask = Arc::new(params.into_ask()?);
+        let read = self.read(exchange, body, |params: embeddings::Request| {
+            let encoding = params.encoding_format.unwrap_or_default();
+            Ok((encoding, Arc::new(params.into_ask()?)))
+        });
+        let (encoding, ask) = read.await?;
         if let Some(first) = ask.beyond.iter().find(|beyond| !beyond.hint) {
             return Err(ApiError::invalid(&first.path, &first.why));
         }
@@ -29,7 +31,7 @@ impl<H: Host> Service<H> {
         let lane = self.options.lanes.place(principal.class, ServiceTier::Auto).lane.index();
         exchange.ledger.runs(&model, lane);
         let since = exchange.ledger.now();
-        let tokens = backend.embed_price(&ask).await?;
+        let tokens = backend.embed_price(&ask, &exchange.aside).await?;
         let price = Price { input: tokens, exactness: Exactness::Exact, output_cap: 0 };
         let opened = Lease::open(&self.host, principal, price, 1).await.map_err(|denial| exchange.denied(denial))?;
         exchange.levels(&opened.levels);
@@ -38,7 +40,7 @@ impl<H: Host> Service<H> {
         // For as long as it runs: it is dropped with the request, and nothing else bounds that.
         lease.look_after(price, self.options.when_dry, 1, Duration::MAX);
         lease.begins();
-        let embedded = backend.embed(ask, lane).await.inspect_err(|_| lease.unused())?;
+        let embedded = backend.embed(ask, lane, &exchange.aside).await.inspect_err(|_| lease.unused())?;
         exchange.ledger.waited_since(since);
         lease.used(Usage { input: embedded.tokens, ..Usage::default() });
         exchange.json(&embeddings::Embeddings::new(asked, embedded, encoding))

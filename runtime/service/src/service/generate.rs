@@ -19,38 +19,53 @@ use futures_util::{FutureExt, stream};
 use http::StatusCode;
 
 use super::threads::moved;
-use super::{Exchange, Outcomes, Service, response, text};
+use super::{Exchange, Outcomes, Service, names_betas, response, text};
 use crate::answer::Answer;
 use crate::backend::{Backend, Events, Grant, StartError, busy};
 use crate::body::Body;
 use crate::encode::{self, Encoder, Head};
 use crate::host::{Host, Principal};
 use crate::lease::Lease;
+use crate::length::ask_bytes;
 use crate::threads::Keeper;
+
+/// A body of the Messages API, read.
+enum Read {
+    Whole(Box<Ask>),
+    /// What is new in a conversation that is kept here.
+    OfThread(Box<messages::MessageCreateParams>, messages::ThreadParam),
+}
 
 /// Which encoder an answer needs, once its head is known.
 type Encode = Box<dyn FnOnce(Head, &Ask) -> Encoder>;
 
 impl<H: Host> Service<H> {
     pub(super) async fn messages(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
-        let mut params: messages::MessageCreateParams = self.read(body).await?;
         let Dialect::Messages(version) = exchange.dialect else { return Err(exchange.no_version()) };
-        exchange.asks_beta(params.betas.as_deref());
-        let thread = self.thread(exchange, principal, &mut params)?;
-        let diagnosed = params.diagnostics.clone();
         let options = messages::Options { relaxed: self.options.relaxed };
-        let (ask, keeper) = match thread {
-            None => (messages::into_ask(params, version, options)?, None),
-            Some((keeper, before)) => {
-                let ask = messages::into_ask(params, version, options).map_err(|error| before.error(error))?;
-                (before.ask(ask), Some(keeper))
+        let read = self.read(exchange, body, move |mut params: messages::MessageCreateParams| {
+            let (beta, diagnosed) = (names_betas(params.betas.as_deref()), params.diagnostics.clone());
+            let asked = match params.thread.take() {
+                None => Read::Whole(Box::new(messages::into_ask(params, version, options)?)),
+                Some(thread) => Read::OfThread(Box::new(params), thread),
+            };
+            Ok((beta, diagnosed, asked))
+        });
+        let (beta, diagnosed, asked) = read.await?;
+        exchange.beta |= beta;
+        let (ask, keeper) = match asked {
+            Read::Whole(ask) => (*ask, None),
+            Read::OfThread(params, thread) => {
+                let lower = move |params| messages::into_ask(params, version, options);
+                let (ask, keeper) = self.thread(exchange, principal, (*params, thread), lower).await?;
+                (ask, Some(keeper))
             }
         };
-        let (diagnostics, keeper) = match diagnosed {
-            None => (None, keeper),
+        let (ask, diagnostics, keeper) = match diagnosed {
+            None => (ask, None, keeper),
             Some(asked) => {
-                let (found, keeper) = self.diagnose(exchange, principal, &asked, &ask, keeper);
-                (found, Some(keeper))
+                let (ask, found, keeper) = self.diagnose(exchange, principal, &asked, ask, keeper).await?;
+                (ask, found, Some(keeper))
             }
         };
         let (beta, id) = (exchange.beta, exchange.ledger.id().to_string());
@@ -59,40 +74,36 @@ impl<H: Host> Service<H> {
             let shape = encode::messages::Shape { beta, hidden_thinking, diagnostics, request_id: Some(id) };
             Encoder::messages(ask.stream, head, shape)
         };
-        self.generate(exchange, principal, body.len(), ask, Box::new(encode), keeper).await
+        self.generate(exchange, principal, ask, Box::new(encode), keeper).await
     }
 
     pub(super) async fn chat(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
-        let params: openai::chat::Request = self.read(body).await?;
-        let usage = params.include_usage();
-        let ask = params.into_ask()?;
+        let read = self.read(exchange, body, |params: openai::chat::Request| Ok((params.include_usage(), params.into_ask()?)));
+        let (usage, ask) = read.await?;
         let encode =
             move |head, ask: &Ask| Encoder::chat(ask.stream, head, encode::chat::Shape { choices: ask.choices, include_usage: usage });
-        self.generate(exchange, principal, body.len(), ask, Box::new(encode), None).await
+        self.generate(exchange, principal, ask, Box::new(encode), None).await
     }
 
     pub(super) async fn completions(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
-        let params: openai::completions::Request = self.read(body).await?;
-        let usage = params.include_usage();
-        let ask = params.into_ask()?;
+        let read = self.read(exchange, body, |params: openai::completions::Request| Ok((params.include_usage(), params.into_ask()?)));
+        let (usage, ask) = read.await?;
         let encode = move |head, ask: &Ask| {
             Encoder::completions(ask.stream, head, encode::completions::Shape { choices: ask.answers(), include_usage: usage })
         };
-        self.generate(exchange, principal, body.len(), ask, Box::new(encode), None).await
+        self.generate(exchange, principal, ask, Box::new(encode), None).await
     }
 
     pub(super) async fn responses(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
-        let mut params: openai::responses::Request = self.read(body).await?;
-        let (before, place) = self.go_on(principal, &mut params)?;
-        let mut asked = params.into_ask().map_err(|error| place.error(error))?;
-        asked.ask = place.ask(asked.ask);
+        let params: openai::responses::Request = self.read(exchange, body, Ok).await?;
+        let (before, asked) = self.go_on(exchange, principal, params).await?;
         let keeper = self.keeper(exchange, principal, &asked, before);
         let echo = asked.echo;
         let encode = move |head, ask: &Ask| Encoder::responses(ask.stream, head, encode::responses::Shape { echo });
         // What was asked beyond has its path in this body already, and may be called as a leaf of chat's is.
         let own: Vec<Path> = asked.ask.beyond.iter().map(|beyond| &beyond.path).filter(|path| leaf(path).is_some()).cloned().collect();
         exchange.leaf = leaf;
-        let answered = self.generate(exchange, principal, body.len(), asked.ask, Box::new(encode), keeper).await;
+        let answered = self.generate(exchange, principal, asked.ask, Box::new(encode), keeper).await;
         answered.map_err(|error| match error.path.as_ref().filter(|path| !own.contains(path)).and_then(leaf) {
             Some(path) => moved(error, path),
             None => error,
@@ -112,15 +123,14 @@ impl<H: Host> Service<H> {
         let hints = backend.hints(ask).into_iter().map(|hint| Beyond { path: leaf(&hint.path).unwrap_or(hint.path), ..hint });
         let beyond: Vec<Beyond> = ask.beyond.iter().cloned().chain(hints).collect();
         exchange.drop_hints(&beyond, self.options.lenient)?;
-        backend.price(ask).await
+        backend.price(ask, &exchange.aside).await
     }
 
-    /// Answers an ask that came in so many bytes.
+    /// Answers an ask.
     async fn generate(
         &self,
         exchange: &mut Exchange<H>,
         principal: &Rc<Principal>,
-        bytes: usize,
         ask: Ask,
         encode: Encode,
         keeper: Option<Keeper>,
@@ -136,10 +146,10 @@ impl<H: Host> Service<H> {
         let answers = ask.answers();
         let gate = Gate::new(Arc::clone(&self.options.safety), GateOptions::of(&ask));
         backend.check(&ask)?;
-        let prompts = backend.spelled(&ask).await?;
+        let prompts = backend.spelled(&ask, &exchange.aside).await?;
         let verdict = {
             let (policy, ask) = (Arc::clone(&self.options.safety), Arc::clone(&ask));
-            self.aside(bytes, move || judge_input(&policy, &ask, &prompts, None)).await?
+            exchange.aside.run(ask_bytes(&ask), move || judge_input(&policy, &ask, &prompts, None)).await?
         };
         exchange.ledger.judged(verdict.decision.clone());
         if verdict.decision.blocks() {
@@ -165,6 +175,7 @@ impl<H: Host> Service<H> {
             patience: place.patience.map(Duration::from_millis),
             namespace: principal.namespace.clone(),
             pin_quota: principal.pin_quota,
+            aside: exchange.aside.clone(),
         };
         lease.look_after(price, self.options.when_dry, u64::from(answers), deadline);
         lease.begins();

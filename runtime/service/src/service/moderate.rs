@@ -16,17 +16,17 @@ use crate::host::Host;
 
 impl<H: Host> Service<H> {
     pub(super) async fn moderations(&self, exchange: &mut Exchange<H>, body: &Bytes) -> Outcomes {
-        let params: Request = self.read(body).await?;
-        let ask = refusable(exchange, params.into_ask()?, self.options.lenient)?;
-        let judged = self.judged(body.len(), ask).await?;
+        let ask = self.read(exchange, body, Request::into_ask).await?;
+        let ask = refusable(exchange, ask, self.options.lenient)?;
+        let judged = self.judged(exchange, body.len(), ask).await?;
         let id = exchange.ledger.id().to_string();
         exchange.json(&Moderations::new(&id, self.judge_name(), &judged))
     }
 
     pub(super) async fn moderate(&self, exchange: &mut Exchange<H>, body: &Bytes) -> Outcomes {
-        let params: ModerateRequest = self.read(body).await?;
-        let ask = refusable(exchange, params.into_ask()?, self.options.lenient)?;
-        let judged = self.judged(body.len(), ask).await?;
+        let ask = self.read(exchange, body, ModerateRequest::into_ask).await?;
+        let ask = refusable(exchange, ask, self.options.lenient)?;
+        let judged = self.judged(exchange, body.len(), ask).await?;
         let Some(judged) = judged.first() else { return Err(ApiError::new(ErrorKind::Api, "nothing was judged")) };
         let id = exchange.ledger.id().to_string();
         exchange.json(&Moderate::new(&id, self.judge_name(), judged))
@@ -38,9 +38,9 @@ impl<H: Host> Service<H> {
     }
 
     /// Judges each input of what came in so many bytes.
-    async fn judged(&self, bytes: usize, ask: ModerateAsk) -> Result<Vec<Moderation>, ApiError> {
+    async fn judged(&self, exchange: &Exchange<H>, bytes: usize, ask: ModerateAsk) -> Result<Vec<Moderation>, ApiError> {
         let policy = Arc::clone(&self.options.safety);
-        self.aside(bytes, move || ask.inputs.iter().map(|turns| judge(&policy, turns)).collect()).await
+        exchange.aside.run(bytes, move || ask.inputs.iter().map(|turns| judge(&policy, turns)).collect()).await
     }
 }
 

@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 
 use super::{Exchange, Service};
 use crate::host::{Host, Principal};
-use crate::threads::{Asked, Fingerprint, Gone, Keeper};
+use crate::length::ask_bytes;
+use crate::threads::{Asked, Conversation, Fingerprint, Gone, Keeper, Texts};
 
 /// What a thread has once and for all.
 #[derive(Default, PartialEq, Serialize, Deserialize)]
@@ -85,110 +86,121 @@ pub(super) fn moved(mut error: ApiError, to: Path) -> ApiError {
 }
 
 impl<H: Host> Service<H> {
-    /// Puts the whole of its thread into a request. Nothing where it is of none.
-    pub(super) fn thread(
+    /// Puts the whole of its thread into a request, and makes an ask of it.
+    pub(super) async fn thread(
         &self,
         exchange: &Exchange<H>,
         principal: &Rc<Principal>,
-        params: &mut MessageCreateParams,
-    ) -> Result<Option<(Keeper, Before)>, ApiError> {
-        let Some(thread) = params.thread.take() else { return Ok(None) };
+        (params, thread): (MessageCreateParams, ThreadParam),
+        lower: impl FnOnce(MessageCreateParams) -> Result<Ask, ApiError> + Send + 'static,
+    ) -> Result<(Ask, Keeper), ApiError> {
         if params.context_management.as_ref().is_some_and(|management| management.edits.as_ref().is_some_and(|edits| !edits.is_empty())) {
             return Err(unsupported("context_management", "what is left out of a conversation can't be kept with it"));
         }
         if params.fallbacks.as_ref().is_some_and(|fallbacks| !fallbacks.is_null()) {
             return Err(unsupported("fallbacks", "answers of other models are not kept"));
         }
-        let (new, breaks) = plain(&params.messages)?;
-        let (asked, before) = match thread {
-            ThreadParam::Create(create) => {
-                let fixed = written(&Fixed { system: params.system.clone(), tools: params.tools.clone() })?;
-                let before = Before { root: "messages", count: 0, hints: names(create.unknown) };
-                (Asked { fixed: Some(fixed), new, ..Asked::default() }, before)
-            }
+        let (unknown, goes_on) = match thread {
+            ThreadParam::Create(create) => (create.unknown, None),
             ThreadParam::Continue(on) => {
-                let now = self.host.monotonic();
-                let claimed = self.threads.claim(now, &principal.key, &on.previous_message_id);
-                let (conversation, claim) = claimed.map_err(|gone| lost(gone, &on.previous_message_id))?;
-                let read = conversation.fixed::<Value>().zip(conversation.said::<MessageParam>());
-                let (mut fixed, mut messages) = read.ok_or_else(|| lost(Gone::NotFound, &on.previous_message_id))?;
-                if params.messages.is_empty() {
-                    return Err(ApiError::invalid("messages", "at least one new message is required to continue a thread"));
-                }
-                same(&serde_json::from_value(fixed.clone()).unwrap_or_default(), params)?;
-                // One prompt has few breakpoints, and a later one covers what an earlier one does.
-                if breaks || params.cache_control.is_some() {
-                    without_breakpoints(&mut fixed);
-                }
-                let Fixed { system, tools } = serde_json::from_value(fixed).unwrap_or_default();
-                (params.system, params.tools) = (system, tools);
-                let before = Before { root: "messages", count: messages.len(), hints: names(on.unknown) };
-                messages.append(&mut params.messages);
-                params.messages = messages;
-                (Asked { before: Some(conversation), claim: Some(claim), new, ..Asked::default() }, before)
+                let claimed = self.threads.claim(self.host.monotonic(), &principal.key, &on.previous_message_id);
+                let claimed = claimed.map_err(|gone| lost(gone, &on.previous_message_id))?;
+                (on.unknown, Some((claimed, on.previous_message_id)))
             }
             ThreadParam::Other(_) => return Err(ApiError::invalid("thread.type", "is `create` or `continue`")),
         };
-        let bytes = asked.new.len() + asked.fixed.as_ref().map_or(0, Vec::len);
-        if !self.threads.has_room(bytes) {
+        let hints = names(unknown);
+        let kept = goes_on.as_ref().map(|((conversation, _), id)| (conversation.texts(), id.clone()));
+        let cost = kept.as_ref().map_or(0, |(texts, _)| texts.bytes()) + exchange.bytes;
+        let prepared = exchange.aside.run(cost, move || match kept {
+            None => created(params),
+            Some((texts, id)) => continued(params, &texts, &id),
+        });
+        let Prepared { params, count, new, fixed } = prepared.await??;
+        if !self.threads.has_room(new.len() + fixed.as_ref().map_or(0, Vec::len)) {
             return Err(unsupported("messages", "this conversation is too long to be kept here"));
         }
-        Ok(Some((Keeper::message(&self.threads, &principal.key, exchange.ledger.id(), asked), before)))
+        let before = Before { root: "messages", count, hints };
+        let ask = exchange.aside.run(cost, move || lower(*params).map_err(|error| before.error(error)).map(|ask| before.ask(ask)));
+        let ask = ask.await??;
+        let (before, claim) = goes_on.map(|(claimed, _)| claimed).unzip();
+        let asked = Asked { before, claim, fixed, new };
+        Ok((ask, Keeper::message(&self.threads, &principal.key, exchange.ledger.id(), asked)))
     }
 
     /// Why a prompt does not begin as the one before it did, where the caller asks that and it does not, and what keeps it for the next to be held
     /// against.
-    pub(super) fn diagnose(
+    pub(super) async fn diagnose(
         &self,
         exchange: &Exchange<H>,
         principal: &Rc<Principal>,
         asked: &DiagnosticsParam,
-        ask: &Ask,
+        ask: Ask,
         keeper: Option<Keeper>,
-    ) -> (Option<Diagnostics>, Keeper) {
-        let model = self.alias(&ask.model);
-        let cache_miss_reason =
-            asked.previous_message_id.as_ref().and_then(|id| match self.threads.print(self.host.monotonic(), &principal.key, id) {
-                Some(print) => print.missed_by(ask, model),
+    ) -> Result<(Ask, Option<Diagnostics>, Keeper), ApiError> {
+        let model = self.alias(&ask.model).to_owned();
+        let id = asked.previous_message_id.as_ref();
+        let before = id.map(|id| self.threads.print(self.host.monotonic(), &principal.key, id));
+        let compared = exchange.aside.run(ask_bytes(&ask), move || {
+            let missed = before.and_then(|print| match print {
+                Some(print) => print.missed_by(&ask, &model),
                 None => Some(CacheMiss::PreviousMessageNotFound),
             });
+            let print = Fingerprint::of(&ask, &model);
+            (ask, missed, print)
+        });
+        let (ask, missed, print) = compared.await?;
         let keeper = keeper.unwrap_or_else(|| Keeper::nothing(&self.threads, &principal.key, exchange.ledger.id()));
         // A reason of `null` would say that it is not known yet.
-        let found = cache_miss_reason.map(|reason| Diagnostics { cache_miss_reason: Some(reason) });
-        (found, keeper.with_print(Fingerprint::of(ask, model)))
+        let found = missed.map(|reason| Diagnostics { cache_miss_reason: Some(reason) });
+        Ok((ask, found, keeper.with_print(print)))
     }
 
-    /// Puts the response that a request goes on from before it, and items that it refers to into it.
-    pub(super) fn go_on(&self, principal: &Rc<Principal>, request: &mut Request) -> Result<(Asked, Before), ApiError> {
+    /// Puts the response that a request goes on from before it, and items that it refers to into it, and makes an ask of it.
+    pub(super) async fn go_on(
+        &self,
+        exchange: &Exchange<H>,
+        principal: &Rc<Principal>,
+        mut request: Request,
+    ) -> Result<(Asked, AskedResponse), ApiError> {
         let now = self.host.monotonic();
-        let (mut read, mut items) = (BTreeSet::new(), HashMap::new());
-        // Each item is given out once: a short request could make a very long one of itself.
-        request.resolve(|id| {
-            let response = id.split_once('_')?.1.rsplit_once('_')?.0;
-            if read.insert(response.to_owned()) {
-                let found = self.threads.find(now, &principal.key, &format!("resp_{response}")).ok();
-                for item in found.and_then(|found| found.latest::<Value>()).unwrap_or_default() {
-                    if let Some(id) = item.get("id").and_then(Value::as_str) {
-                        items.insert(id.to_owned(), item);
-                    }
+        let response = |id: &str| Some(format!("resp_{}", id.split_once('_')?.1.rsplit_once('_')?.0));
+        let referred: BTreeSet<String> = request.references().filter_map(response).collect();
+        let referred = referred.iter().filter_map(|id| self.threads.find(now, &principal.key, id).ok());
+        let referred: Vec<Texts> = referred.map(|conversation| conversation.latest()).collect();
+        let before = request.previous_response_id.as_ref().map(|id| {
+            let found = self.threads.find(now, &principal.key, id).ok();
+            let why = || format!("previous response with id '{}' not found; send the whole conversation", shown(id));
+            found.ok_or_else(|| ApiError::invalid("previous_response_id", why()).code("previous_response_not_found"))
+        });
+        let before = before.transpose()?;
+        let kept = before.as_ref().map(Conversation::texts);
+        let cost = exchange.bytes + referred.iter().chain(&kept).map(Texts::bytes).sum::<usize>();
+        let read = exchange.aside.run(cost, move || {
+            let mut items = HashMap::new();
+            for item in referred.iter().flat_map(|texts| texts.said::<Value>().unwrap_or_default()) {
+                if let Some(id) = item.get("id").and_then(Value::as_str) {
+                    items.insert(id.to_owned(), item);
                 }
             }
-            serde_json::from_value::<Item>(items.remove(id)?).ok()
+            // Each item is given out once: a short request could make a very long one of itself.
+            request.resolve(|id| serde_json::from_value::<Item>(items.remove(id)?).ok());
+            let new = written(&request.items())?;
+            let mut place = Before { root: "input", count: 0, hints: Vec::new() };
+            if let Some(kept) = kept {
+                let items = kept.said().ok_or_else(|| {
+                    let why = "the previous response is too large to be read again; send the whole conversation";
+                    ApiError::invalid("previous_response_id", why).code("previous_response_not_found")
+                })?;
+                place.count = items.len();
+                request.go_on(items);
+            }
+            let mut asked = request.into_ask().map_err(|error| place.error(error))?;
+            asked.ask = place.ask(asked.ask);
+            Ok::<_, ApiError>((new, asked))
         });
-        let new = written(&request.items())?;
-        let mut asked = Asked { new, ..Asked::default() };
-        let mut before = Before { root: "input", count: 0, hints: Vec::new() };
-        if let Some(id) = &request.previous_response_id {
-            let found = self.threads.find(now, &principal.key, id).ok();
-            let Some((conversation, items)) = found.and_then(|found| found.said().map(|items| (found, items))) else {
-                let message = format!("previous response with id '{}' not found; send the whole conversation", shown(id));
-                return Err(ApiError::invalid("previous_response_id", message).code("previous_response_not_found"));
-            };
-            before.count = items.len();
-            asked.before = Some(conversation);
-            request.go_on(items);
-        }
-        Ok((asked, before))
+        let (new, asked) = read.await??;
+        Ok((Asked { before, new, ..Asked::default() }, asked))
     }
 
     /// What keeps a response, where that is wanted and there is room.
@@ -196,6 +208,45 @@ impl<H: Host> Service<H> {
         let keeps = of.store && self.threads.has_room(asked.new.len());
         keeps.then(|| Keeper::response(&self.threads, &principal.key, exchange.ledger.id(), of.echo.clone(), asked))
     }
+}
+
+/// A request with the whole of its thread in it.
+struct Prepared {
+    params: Box<MessageCreateParams>,
+    /// Messages that are not the request's own.
+    count: usize,
+    /// A JSON array of those that are.
+    new: Vec<u8>,
+    /// What is the same in all of the thread, where nothing was before.
+    fixed: Option<Vec<u8>>,
+}
+
+/// The first request of a thread.
+fn created(params: MessageCreateParams) -> Result<Prepared, ApiError> {
+    let (new, _) = plain(&params.messages)?;
+    let fixed = written(&Fixed { system: params.system.clone(), tools: params.tools.clone() })?;
+    Ok(Prepared { params: Box::new(params), count: 0, new, fixed: Some(fixed) })
+}
+
+/// A request that goes on with what is kept under this id.
+fn continued(mut params: MessageCreateParams, kept: &Texts, id: &str) -> Result<Prepared, ApiError> {
+    let (new, breaks) = plain(&params.messages)?;
+    let read = kept.fixed::<Value>().zip(kept.said::<MessageParam>());
+    let (mut fixed, mut messages) = read.ok_or_else(|| lost(Gone::NotFound, id))?;
+    if params.messages.is_empty() {
+        return Err(ApiError::invalid("messages", "at least one new message is required to continue a thread"));
+    }
+    same(&serde_json::from_value(fixed.clone()).unwrap_or_default(), &params)?;
+    // One prompt has few breakpoints, and a later one covers what an earlier one does.
+    if breaks || params.cache_control.is_some() {
+        without_breakpoints(&mut fixed);
+    }
+    let Fixed { system, tools } = serde_json::from_value(fixed).unwrap_or_default();
+    (params.system, params.tools) = (system, tools);
+    let count = messages.len();
+    messages.append(&mut params.messages);
+    params.messages = messages;
+    Ok(Prepared { params: Box::new(params), count, new, fixed: None })
 }
 
 fn unsupported(name: &str, why: &str) -> ApiError {

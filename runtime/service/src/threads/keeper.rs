@@ -109,7 +109,7 @@ fn print_id(id: &str) -> String {
 impl Threads {
     /// The fingerprint of an answer's prompt.
     pub(crate) fn print(&self, now: Duration, key: &str, id: &str) -> Option<Fingerprint> {
-        self.find(now, key, &print_id(id)).ok()?.latest::<Fingerprint>()?.pop()
+        self.find(now, key, &print_id(id)).ok()?.latest().said::<Fingerprint>()?.pop()
     }
 }
 

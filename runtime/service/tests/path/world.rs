@@ -20,7 +20,7 @@ use firecrest_policy::limits::{Account, Command, Millis, Outcome, Tier, apply_at
 use firecrest_policy::routing::Alias;
 use firecrest_policy::safety::decision::Action;
 use firecrest_policy::safety::rules::Policy;
-use firecrest_service::aside;
+use firecrest_service::aside::{self, Aside, Full};
 use firecrest_service::backend::{Backend, Events, Grant, Price, Queue, StartError};
 use firecrest_service::body::Body;
 use firecrest_service::host::{Host, ModelCard, Principal, StoreError};
@@ -62,6 +62,8 @@ pub(crate) struct World {
     pub(crate) offloaded: Cell<usize>,
     /// Those that nobody has begun, where they are not done at once.
     pub(crate) threads: RefCell<Option<Vec<aside::Task>>>,
+    /// So many of them may wait.
+    pub(crate) room_for_work: Cell<usize>,
     /// How long the store takes, before and after it carries out a command.
     pub(crate) store_takes: Cell<[Duration; 2]>,
 }
@@ -135,18 +137,18 @@ impl Backend for Bench {
         self.script.check(ask)
     }
 
-    async fn spelled(&self, ask: &Arc<Ask>) -> Result<Vec<String>, ApiError> {
-        self.script.spelled(ask).await
+    async fn spelled(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Vec<String>, ApiError> {
+        self.script.spelled(ask, aside).await
     }
 
-    async fn price(&self, ask: &Arc<Ask>) -> Result<Price, ApiError> {
-        self.script.price(ask).await
+    async fn price(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Price, ApiError> {
+        self.script.price(ask, aside).await
     }
 
-    async fn embed_price(&self, ask: &Arc<EmbedAsk>) -> Result<u64, ApiError> {
+    async fn embed_price(&self, ask: &Arc<EmbedAsk>, aside: &Aside) -> Result<u64, ApiError> {
         match self.embeds.get() {
             true => Ok(ask.inputs.len() as u64),
-            false => self.script.embed_price(ask).await,
+            false => self.script.embed_price(ask, aside).await,
         }
     }
 
@@ -154,9 +156,9 @@ impl Backend for Bench {
         self.queue.get()
     }
 
-    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8) -> Result<Embedded, ApiError> {
+    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8, aside: &Aside) -> Result<Embedded, ApiError> {
         if !self.embeds.get() {
-            return self.script.embed(ask, lane).await;
+            return self.script.embed(ask, lane, aside).await;
         }
         if let Some(world) = self.world.upgrade() {
             world.sleep(self.takes.get()).await;
@@ -204,12 +206,15 @@ impl Host for World {
         self.tasks.borrow_mut().push(Box::pin(task));
     }
 
-    fn offload(&self, work: aside::Task) {
+    fn offload(&self, key: &str, work: aside::Task) -> Result<(), Full> {
+        assert!(self.keys.borrow().contains_key(key), "{key}");
         self.offloaded.set(self.offloaded.get() + 1);
         match self.threads.borrow_mut().as_mut() {
             None => work(),
+            Some(waiting) if waiting.len() >= self.room_for_work.get() => return Err(Full),
             Some(waiting) => waiting.push(work),
         }
+        Ok(())
     }
 
     async fn find_key(&self, presented: Option<&str>) -> Result<Option<Rc<Principal>>, StoreError> {
@@ -293,6 +298,7 @@ impl World {
             key_fails: Cell::new(false),
             offloaded: Cell::default(),
             threads: RefCell::default(),
+            room_for_work: Cell::new(usize::MAX),
             store_takes: Cell::default(),
         });
         world.key("k", Tier::default());
@@ -455,6 +461,7 @@ pub(crate) fn options() -> Options {
         head_after: Duration::from_secs(5),
         quiet: Duration::from_secs(10),
         answer_limit: Duration::from_secs(600),
+        work_limit: Duration::from_secs(10),
         lenient: true,
         when_dry: WhenDry::Pause,
         relaxed: false,

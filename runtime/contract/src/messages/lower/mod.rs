@@ -16,6 +16,7 @@ use super::params::*;
 use crate::ask::{Ask, Beyond, CacheTtl, Content, Dialect, Format, Role, Sampling, ServiceTier, Thinking, Turn, Version};
 use crate::error::{ApiError, plain};
 use crate::leaf::Unknown;
+use crate::limits::{STOP_BYTES, STOPS};
 
 /// Messages of a request at most.
 const MESSAGES: usize = 100_000;
@@ -204,6 +205,13 @@ fn sampling(
 }
 
 fn stop_sequences(stops: Vec<String>) -> Result<Vec<String>, ApiError> {
+    let at = At::field("stop_sequences");
+    if stops.len() > STOPS {
+        return Err(at.invalid(format_args!("at most {STOPS} stop sequences, found {}", stops.len())));
+    }
+    if let Some(index) = stops.iter().position(|stop| stop.len() > STOP_BYTES) {
+        return Err(at.index(index).invalid(format_args!("must have at most {STOP_BYTES} bytes")));
+    }
     match stops.iter().position(|stop| stop.trim().is_empty()) {
         Some(index) => Err(At::field("stop_sequences").index(index).invalid("each stop sequence must contain non-whitespace")),
         None => Ok(stops),

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::{Names, Seen};
 use crate::ask::{Tool, ToolChoice};
 use crate::error::{ApiError, plain};
+use crate::limits::TOOLS;
 use crate::messages::at::At;
 use crate::messages::tools::{ClientTool, CustomTool, ToolChoiceParam, ToolParam};
 
@@ -12,6 +13,9 @@ impl Seen {
     /// Tools that a model here can call, and the names of all.
     pub(super) fn tools(&mut self, params: Vec<ToolParam>) -> Result<(Vec<Tool>, Names), ApiError> {
         let root = At::field("tools");
+        if params.len() > TOOLS {
+            return Err(root.invalid(format_args!("at most {TOOLS} tools, found {}", params.len())));
+        }
         let mut names = Names::with_capacity(params.len());
         let mut tools = Vec::with_capacity(params.len());
         for (index, param) in params.into_iter().enumerate() {

@@ -130,6 +130,7 @@ fn format(format: Option<ResponseFormat>, beyond: &mut Beyonds) -> Option<Format
 }
 
 fn read_tools(tools: Vec<Tool>, beyond: &mut Beyonds) -> Result<Vec<ask::Tool>, ApiError> {
+    range::tools(tools.len())?;
     let mut names = HashSet::new();
     let mut list = Vec::with_capacity(tools.len());
     for (index, tool) in tools.into_iter().enumerate() {
@@ -339,6 +340,6 @@ fn assistant(said: AssistantMessage, function: &str, path: &str, beyond: &mut Be
 fn called(id: String, call: Called, path: &str, beyond: &mut Beyonds) -> Result<Part, ApiError> {
     beyond.unknown(path, &call.unknown);
     range::called(&format!("{path}.name"), &call.name)?;
-    let input = range::arguments(&format!("{path}.arguments"), &call.arguments)?;
+    let input = range::arguments(&format!("{path}.arguments"), &call.arguments, beyond.values())?;
     Ok(plain(ask::Content::ToolUse { id, name: call.name, input }))
 }

@@ -50,6 +50,18 @@ impl Request {
         self.input = Some(Input::Items(before.into_iter().chain(new).collect()));
     }
 
+    /// Ids of the items that `input` refers to.
+    pub fn references(&self) -> impl Iterator<Item = &str> {
+        let items = match &self.input {
+            Some(Input::Items(items)) => items.as_slice(),
+            Some(Input::Text(_)) | None => &[],
+        };
+        items.iter().filter_map(|item| match &item.0 {
+            TypedItem::Reference(reference) => Some(reference.id.as_str()),
+            _ => None,
+        })
+    }
+
     /// Puts items that the service keeps in the place of references to them. References that `find` knows nothing of stay.
     pub fn resolve(&mut self, mut find: impl FnMut(&str) -> Option<Item>) {
         let Some(Input::Items(items)) = &mut self.input else { return };
@@ -314,7 +326,7 @@ fn add_items(items: Vec<Item>, turns: &mut Vec<Turn>, beyond: &mut Beyonds) -> R
                 beyond.unknown(&path, &call.unknown);
                 model = true;
                 range::called(&format!("{path}.name"), &call.name)?;
-                let input = range::arguments(&format!("{path}.arguments"), &call.arguments)?;
+                let input = range::arguments(&format!("{path}.arguments"), &call.arguments, beyond.values())?;
                 let part = plain(Content::ToolUse { id: call.call_id, name: call.name, input });
                 range::turn(turns, Role::Assistant, was_model).parts.push(part);
             }
@@ -379,6 +391,7 @@ fn content(said: ItemContent, path: &str, beyond: &mut Beyonds) -> Vec<Part> {
 }
 
 fn read_tools(tools: Vec<Tool>, beyond: &mut Beyonds) -> Result<Vec<ask::Tool>, ApiError> {
+    range::tools(tools.len())?;
     let mut names = HashSet::new();
     let mut list = Vec::with_capacity(tools.len());
     for (index, tool) in tools.into_iter().enumerate() {
