@@ -279,7 +279,7 @@ fn no_place_that_a_caller_fills_makes_a_control_token() {
     for (name, source) in [("all".to_owned(), all.to_owned())].into_iter().chain(templates()) {
         let prompter = Prompter::new(tokenizer.clone(), Some(&source)).expect("a template");
         let count = |asked: &Ask| {
-            let ids = prompter.prompts(asked, NOW).ok()?.remove(0).ids;
+            let ids = prompter.prompts(asked, NOW, usize::MAX).ok()?.remove(0).ids;
             Some(ids.iter().filter(|id| control(id)).count())
         };
         let Some(plain) = forged(0, "x").and_then(|asked| count(&asked)) else { continue };

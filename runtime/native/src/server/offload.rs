@@ -287,7 +287,7 @@ mod tests {
         }
         let pool = Offload::with(1, FUSE);
         let (told, result) = channel();
-        pool.run("a", Box::new(move || drop(told.send(deep(10_000))))).expect("room");
+        pool.run("a", Box::new(move || told.send(deep(10_000)).expect("it is waited for"))).expect("room");
         assert_eq!(result.recv_timeout(FUSE), Ok(10_000));
         let inner = Arc::downgrade(&pool.0.0);
         drop(pool);

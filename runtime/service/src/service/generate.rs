@@ -18,7 +18,7 @@ use futures_util::future::{Either, select};
 use futures_util::{FutureExt, stream};
 use http::StatusCode;
 
-use super::threads::moved;
+use super::threads::{moved, resumed};
 use super::{Exchange, Outcomes, Service, names_betas, response, text};
 use crate::answer::Answer;
 use crate::backend::{Backend, Events, Grant, StartError, busy};
@@ -27,7 +27,7 @@ use crate::encode::{self, Encoder, Head};
 use crate::host::{Host, Principal};
 use crate::lease::Lease;
 use crate::length::ask_bytes;
-use crate::threads::Keeper;
+use crate::threads::{Asked, Keeper};
 
 /// A body of the Messages API, read.
 enum Read {
@@ -95,8 +95,16 @@ impl<H: Host> Service<H> {
     }
 
     pub(super) async fn responses(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
-        let params: openai::responses::Request = self.read(exchange, body, Ok).await?;
-        let (before, asked) = self.go_on(exchange, principal, params).await?;
+        let read = self.read(exchange, body, |params: openai::responses::Request| {
+            if params.previous_response_id.is_some() || params.references().next().is_some() {
+                return Ok(Either::Right(Box::new(params)));
+            }
+            Ok(Either::Left(Box::new(resumed(params, None, &[])?)))
+        });
+        let (before, asked) = match read.await? {
+            Either::Left(read) => (Asked::of(read.0), read.1),
+            Either::Right(params) => self.go_on(exchange, principal, *params).await?,
+        };
         let keeper = self.keeper(exchange, principal, &asked, before);
         let echo = asked.echo;
         let encode = move |head, ask: &Ask| Encoder::responses(ask.stream, head, encode::responses::Shape { echo });

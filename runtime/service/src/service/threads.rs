@@ -161,7 +161,7 @@ impl<H: Host> Service<H> {
         &self,
         exchange: &Exchange<H>,
         principal: &Rc<Principal>,
-        mut request: Request,
+        request: Request,
     ) -> Result<(Asked, AskedResponse), ApiError> {
         let now = self.host.monotonic();
         let response = |id: &str| Some(format!("resp_{}", id.split_once('_')?.1.rsplit_once('_')?.0));
@@ -176,31 +176,9 @@ impl<H: Host> Service<H> {
         let before = before.transpose()?;
         let kept = before.as_ref().map(Conversation::texts);
         let cost = exchange.bytes + referred.iter().chain(&kept).map(Texts::bytes).sum::<usize>();
-        let read = exchange.aside.run(cost, move || {
-            let mut items = HashMap::new();
-            for item in referred.iter().flat_map(|texts| texts.said::<Value>().unwrap_or_default()) {
-                if let Some(id) = item.get("id").and_then(Value::as_str) {
-                    items.insert(id.to_owned(), item);
-                }
-            }
-            // Each item is given out once: a short request could make a very long one of itself.
-            request.resolve(|id| serde_json::from_value::<Item>(items.remove(id)?).ok());
-            let new = written(&request.items())?;
-            let mut place = Before { root: "input", count: 0, hints: Vec::new() };
-            if let Some(kept) = kept {
-                let items = kept.said().ok_or_else(|| {
-                    let why = "the previous response is too large to be read again; send the whole conversation";
-                    ApiError::invalid("previous_response_id", why).code("previous_response_not_found")
-                })?;
-                place.count = items.len();
-                request.go_on(items);
-            }
-            let mut asked = request.into_ask().map_err(|error| place.error(error))?;
-            asked.ask = place.ask(asked.ask);
-            Ok::<_, ApiError>((new, asked))
-        });
+        let read = exchange.aside.run(cost, move || resumed(request, kept.as_ref(), &referred));
         let (new, asked) = read.await??;
-        Ok((Asked { before, new, ..Asked::default() }, asked))
+        Ok((Asked { before, ..Asked::of(new) }, asked))
     }
 
     /// What keeps a response, where that is wanted and there is room.
@@ -208,6 +186,31 @@ impl<H: Host> Service<H> {
         let keeps = of.store && self.threads.has_room(asked.new.len());
         keeps.then(|| Keeper::response(&self.threads, &principal.key, exchange.ledger.id(), of.echo.clone(), asked))
     }
+}
+
+/// Puts what is kept of the response before it, and of items that it refers to, into a request, and makes an ask of it. Also its own items, as JSON.
+pub(super) fn resumed(mut request: Request, kept: Option<&Texts>, referred: &[Texts]) -> Result<(Vec<u8>, AskedResponse), ApiError> {
+    let mut items = HashMap::new();
+    for item in referred.iter().flat_map(|texts| texts.said::<Value>().unwrap_or_default()) {
+        if let Some(id) = item.get("id").and_then(Value::as_str) {
+            items.insert(id.to_owned(), item);
+        }
+    }
+    // Each item is given out once: a short request could make a very long one of itself.
+    request.resolve(|id| serde_json::from_value::<Item>(items.remove(id)?).ok());
+    let new = written(&request.items())?;
+    let mut place = Before { root: "input", count: 0, hints: Vec::new() };
+    if let Some(kept) = kept {
+        let items = kept.said().ok_or_else(|| {
+            let why = "the previous response is too large to be read again; send the whole conversation";
+            ApiError::invalid("previous_response_id", why).code("previous_response_not_found")
+        })?;
+        place.count = items.len();
+        request.go_on(items);
+    }
+    let mut asked = request.into_ask().map_err(|error| place.error(error))?;
+    asked.ask = place.ask(asked.ask);
+    Ok((new, asked))
 }
 
 /// A request with the whole of its thread in it.

@@ -36,6 +36,13 @@ pub(crate) struct Asked {
     pub(crate) new: Vec<u8>,
 }
 
+impl Asked {
+    /// Of what is new alone.
+    pub(crate) fn of(new: Vec<u8>) -> Asked {
+        Asked { new, ..Asked::default() }
+    }
+}
+
 /// As the dialect's own encoder collects it, so that what is kept is what was told.
 enum Answered {
     Message(Box<messages::Whole>),
