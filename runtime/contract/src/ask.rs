@@ -79,6 +79,12 @@ impl Ask {
     pub fn answers(&self) -> u32 {
         self.choices.max(1).saturating_mul(u32::try_from(self.raw.len().max(1)).unwrap_or(u32::MAX))
     }
+
+    /// Whether an answer may hold one call at most: where several are not wanted, and where the tool to be called is named. A choice that
+    /// names a tool asks for one call of it in both APIs, and nothing else would end the calls of a small model.
+    pub fn one_call(&self) -> bool {
+        !self.parallel_tools || matches!(self.tool_choice, ToolChoice::Tool(_))
+    }
 }
 
 /// A prompt as it is: no turns, no template, nothing added but what a tokenizer adds to every text.

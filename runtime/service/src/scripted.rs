@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use firecrest_contract::ask::{Ask, Content, RawPrompt, Role, Thinking, ToolChoice};
 use firecrest_contract::embed::{EmbedAsk, Embedded};
-use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::error::{ApiError, CONTEXT_LENGTH_EXCEEDED, ErrorKind};
 use firecrest_contract::event::{Event, Finish, TokenLogprob, TokenText, Usage};
 use firecrest_policy::safety::gate::Unjudged;
 use futures_util::{Stream, StreamExt, stream};
@@ -128,7 +128,8 @@ impl Scripted {
             thoughts: self.thoughts,
             hides_thoughts,
             continues: !ask.raw.is_empty(),
-            one_call: !ask.parallel_tools,
+            one_call: ask.one_call(),
+            ends_repeating: ask.tool_choice == ToolChoice::Any,
             ..Reading::default()
         });
         let answers = readings.rev().map(|reading| {
@@ -243,7 +244,7 @@ impl Backend for Scripted {
         let input = prompt_words(ask);
         if input > self.context {
             let why = format!("prompt is too long: {input} tokens > {} maximum; shorten it", self.context);
-            return Err(ApiError::invalid("messages", why));
+            return Err(ApiError::invalid("messages", why).code(CONTEXT_LENGTH_EXCEEDED));
         }
         let cap = ask.max_tokens.map_or(u64::MAX, u64::from).min(self.context - input).saturating_mul(ask.answers().into());
         Ok(Price { input, exactness: Exactness::Exact, output_cap: cap })

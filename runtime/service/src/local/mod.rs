@@ -242,7 +242,8 @@ impl<P: EnginePort> Local<P> {
             continues: prompt.continues,
             hides_thoughts,
             vouched: hold.vouched,
-            one_call: !ask.parallel_tools,
+            one_call: ask.one_call(),
+            ends_repeating: ask.tool_choice == ToolChoice::Any,
             only_calls: hold.constraint.is_some() && matches!(ask.tool_choice, ToolChoice::Any | ToolChoice::Tool(_)),
         }
     }

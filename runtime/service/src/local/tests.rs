@@ -229,6 +229,31 @@ fn dropping_an_answer_frees_the_engine() {
     });
 }
 
+/// Whatever the model would like to say next: a tool that is named is called once, and where any must be called none is called twice alike.
+#[test]
+fn a_tool_that_must_be_called_is_not_called_again_and_again() {
+    with(async |local| {
+        let schema = json!({"type": "object", "properties": {"animal": {"enum": ["fox", "owl"]}}, "required": ["animal"], "additionalProperties": false});
+        for seed in 0..4 {
+            for tool_choice in [ToolChoice::Tool("find".to_owned()), ToolChoice::Any] {
+                let named = tool_choice != ToolChoice::Any;
+                let asked = Ask {
+                    tools: vec![tool("find", schema.clone())],
+                    tool_choice,
+                    max_tokens: Some(400),
+                    sampling: firecrest_contract::ask::Sampling { seed: Some(seed), ..Default::default() },
+                    ..hello()
+                };
+                let events = all(&local, asked, Grant::unlimited()).await;
+                let opened = events.iter().filter(|event| matches!(event, Event::Open { block: Block::ToolUse { .. }, .. })).count();
+                // Two animals are two calls that differ, and there is no third.
+                assert!(if named { opened == 1 } else { (1..=2).contains(&opened) }, "{events:?}");
+                assert_eq!(finishes(&events), [Finish::ToolUse]);
+            }
+        }
+    });
+}
+
 #[test]
 fn calls_come_from_the_engine_itself() {
     with(async |local| {
@@ -294,12 +319,15 @@ fn what_is_wrong_is_named() {
         let long = Ask { turns: vec![says(Role::User, &"fox ".repeat(2000))], ..hello() };
         let error = local.price(&Arc::new(long), &Aside::in_place()).await.expect_err("a prompt too long");
         assert!(error.message.starts_with("messages: prompt is too long: ") && error.message.contains("> 511 maximum"), "{error}");
+        assert_eq!(error.code, Some("context_length_exceeded"));
         // Nobody reads what can't fit whatever it says.
         let endless = Ask { turns: vec![says(Role::User, &"fox ".repeat(1 << 20))], ..hello() };
         let error = local.check(&endless).expect_err("a prompt too long");
         assert!(error.message.starts_with("messages: prompt is too long: ") && error.message.contains("maximum, and more"), "{error}");
+        assert_eq!(error.code, Some("context_length_exceeded"));
         let raw = Ask { raw: vec![RawPrompt::Text("fox ".repeat(1 << 20))], turns: Vec::new(), ..hello() };
-        assert_eq!(local.check(&raw).expect_err("a prompt too long").path.as_deref(), Some("prompt"));
+        let error = local.check(&raw).expect_err("a prompt too long");
+        assert_eq!((error.path.as_deref(), error.code), (Some("prompt"), Some("context_length_exceeded")));
         // What a template may leave out is not counted.
         let thought = format!("<think>{}</think>", "fox ".repeat(1 << 20));
         for turn in [says(Role::Assistant, &thought), says(Role::User, &" ".repeat(1 << 20))] {

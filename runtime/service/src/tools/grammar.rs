@@ -166,7 +166,7 @@ pub fn holds_from_start(ask: &Ask) -> bool {
 /// A schema that can't be compiled, with its leaf; a choice of a tool that is not there; what a format can't hold to.
 pub fn hold(ask: &Ask, format: &ToolFormat, thoughts: Option<&Thoughts>, vocabulary: &Vocabulary<'_>) -> Result<Hold, ApiError> {
     let leaves = Leaves(ask.dialect);
-    let writer = Writer { format, vocabulary, parallel: ask.parallel_tools, text: String::new() };
+    let writer = Writer { format, vocabulary, parallel: !ask.one_call(), text: String::new() };
     let offered: Vec<(usize, &Tool)> = match &ask.tool_choice {
         ToolChoice::None => Vec::new(),
         ToolChoice::Tool(name) => {

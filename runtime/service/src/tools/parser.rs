@@ -32,6 +32,9 @@ pub struct Reading {
     pub vouched: bool,
     /// Whether reading ends behind the first call.
     pub one_call: bool,
+    /// Whether reading ends before a call that repeats an earlier one of the answer, name and arguments: where a tool must be called, a small
+    /// model repeats itself until it has no tokens left.
+    pub ends_repeating: bool,
     /// Whether the answer can be calls only, thoughts apart: what is cut within the opening of one is no text.
     pub only_calls: bool,
 }
@@ -66,6 +69,8 @@ pub struct Parser {
     drops_space: bool,
     /// Calls that are whole.
     calls: usize,
+    /// Names and arguments of those, where none may be repeated.
+    made: Vec<(String, String)>,
     /// Whether arguments of the open call were told.
     argued: bool,
     /// Whether a call broke that was told already.
@@ -111,7 +116,10 @@ struct Calling {
     /// Whether it opened with the format's own text.
     marked: bool,
     name: Option<String>,
+    /// Those that are not told yet, or all of them where a later call may not repeat this one.
     arguments: String,
+    /// Earlier calls of the answer that this one may turn out to repeat, by their place in [`Parser::made`].
+    repeats: Vec<usize>,
     /// Whether it is told as it comes, and was begun to be.
     told: bool,
 }
@@ -133,6 +141,7 @@ impl Parser {
             at: 0,
             open: None,
             calls: 0,
+            made: Vec::new(),
             argued: false,
             broken: false,
             tokens: VecDeque::new(),
@@ -203,6 +212,7 @@ impl Parser {
         let cut = matches!(ending, Ending::Cut(_));
         match calling {
             Calling { told: true, .. } => self.broken = true,
+            Calling { repeats, .. } if cut && !repeats.is_empty() => {}
             Calling { name: Some(name), arguments, .. } if cut => {
                 self.open_call(name, out);
                 self.arguments(arguments, out);
@@ -315,7 +325,7 @@ impl Parser {
         let from = self.at;
         let raw = self.take(opening);
         let calls = Calls::new(format);
-        State::Call(Box::new(Calling { calls, raw, from, marked, name: None, arguments: String::new(), told: false }))
+        State::Call(Box::new(Calling { calls, raw, from, marked, name: None, arguments: String::new(), repeats: Vec::new(), told: false }))
     }
 
     fn read_call(&mut self, out: &mut Vec<Event>) -> bool {
@@ -371,19 +381,34 @@ impl Parser {
                     if !self.reading.tools.contains(&name) {
                         return false;
                     }
-                    if self.reading.vouched {
-                        self.open_call(name, out);
-                        calling.told = true;
-                    } else {
-                        calling.name = Some(name);
+                    calling.repeats = (0..self.made.len()).filter(|at| self.made[*at].0 == name).collect();
+                    calling.name = Some(name);
+                    self.tell(calling, out);
+                }
+                Part::Arguments(json) => {
+                    let before = calling.arguments.len();
+                    calling.repeats.retain(|at| self.made[*at].1.get(before..).is_some_and(|rest| rest.starts_with(&json)));
+                    if !calling.told || self.reading.ends_repeating {
+                        calling.arguments.push_str(&json);
+                    }
+                    match calling.told {
+                        true => self.arguments(json, out),
+                        false => self.tell(calling, out),
                     }
                 }
-                Part::Arguments(json) if calling.told => self.arguments(json, out),
-                Part::Arguments(json) => calling.arguments.push_str(&json),
                 Part::End => {
-                    if let Some(name) = calling.name.take() {
+                    let name = calling.name.take().unwrap_or_default();
+                    let arguments = std::mem::take(&mut calling.arguments);
+                    if std::mem::take(&mut calling.repeats).iter().any(|at| self.made[*at].1.len() == arguments.len()) {
+                        self.state = State::Finished;
+                        return true;
+                    }
+                    if self.reading.ends_repeating {
+                        self.made.push((name.clone(), arguments.clone()));
+                    }
+                    if !calling.told {
                         self.open_call(name, out);
-                        self.arguments(std::mem::take(&mut calling.arguments), out);
+                        self.arguments(arguments, out);
                     }
                     self.end_arguments(out);
                     self.calls += 1;
@@ -398,6 +423,14 @@ impl Parser {
             }
         }
         true
+    }
+
+    /// Begins to tell a call that a grammar vouches for, once it can't be the repetition of an earlier one.
+    fn tell(&mut self, calling: &mut Calling, out: &mut Vec<Event>) {
+        let Some(name) = calling.name.as_ref().filter(|_| self.reading.vouched && calling.repeats.is_empty()) else { return };
+        calling.told = true;
+        self.open_call(name.clone(), out);
+        self.arguments(calling.arguments.clone(), out);
     }
 
     fn close_calls(&mut self) -> bool {
