@@ -1919,8 +1919,8 @@ export type SystemParam = string | TextBlockParam[];
 export type TextBlock = {
     /** The text. */
     text: string;
-    /** Always `null` here. */
-    citations: null;
+    /** Never given here. Left out, although the SDKs' types name it: clients that check answers take it to be an array or nothing, and not `null`. */
+    citations?: unknown[];
 };
 
 export type TextBlockParam = TextParam & {

@@ -107,6 +107,9 @@ impl ErrorKind {
 /// ([`crate::openai::error::code`]).
 pub const BUDGET_SPENT: &str = "enforced_spend_limit_reached";
 
+/// The code of a prompt that is longer than its model's context, as OpenAI's clients know it: programs shorten their conversations by it.
+pub const CONTEXT_LENGTH_EXCEEDED: &str = "context_length_exceeded";
+
 /// An error as a caller sees it, before a dialect gives it its envelope.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApiError {

@@ -12,6 +12,13 @@ use firecrest::server::config::Config;
 use firecrest::server::{Scripted, Server, log};
 use firecrest_service::scripted::Pieces;
 
+/// What is long enough to be seen coming.
+macro_rules! people {
+    () => {
+        r#"{"people": [{"name": "Ada", "age": 36}, {"name": "Alan", "age": 41}, {"name": "Grace", "age": 85}, {"name": "Edsger", "age": 72}]}"#
+    };
+}
+
 /// Scripts by the name of the model they stand for: what is said in each turn of the assistant.
 const SCRIPTS: &[(&str, &[&str])] = &[
     ("hello", &["Hello there, friend."]),
@@ -36,6 +43,37 @@ const SCRIPTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("json", &["{\"name\": \"Ada\", \"age\": 36}"]),
+    ("people", &[people!()]),
+    ("called-people", &[concat!("<tool_call>\n{\"name\": \"People\", \"arguments\": ", people!(), "}\n</tool_call>")]),
+    // As a small model does that must call something.
+    (
+        "repeats",
+        &[
+            "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}\n</tool_call>\n\
+            <tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}\n</tool_call>\n\
+            <tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}\n</tool_call>",
+            "It is sunny.",
+        ],
+    ),
+    // Coding agents in a folder with a file `a.txt`, each by the names that it gives its tools.
+    (
+        "claude-code",
+        &[
+            "I will look first.\n<tool_call>\n{\"name\": \"Bash\", \"arguments\": {\"command\": \"cat a.txt\", \"description\": \"Shows the file\"}}\n</tool_call>",
+            "<tool_call>\n{\"name\": \"Bash\", \"arguments\": {\"command\": \"sed -i s/fx/fox/ a.txt\", \"description\": \"Mends it\"}}\n</tool_call>",
+            "<tool_call>\n{\"name\": \"Bash\", \"arguments\": {\"command\": \"cat a.txt\", \"description\": \"Shows it again\"}}\n</tool_call>",
+            "Mended.",
+        ],
+    ),
+    (
+        "opencode",
+        &[
+            "I will look first.\n<tool_call>\n{\"name\": \"read\", \"arguments\": {\"filePath\": \"a.txt\"}}\n</tool_call>",
+            "<tool_call>\n{\"name\": \"edit\", \"arguments\": {\"filePath\": \"a.txt\", \"oldString\": \"fx\", \"newString\": \"fox\"}}\n</tool_call>",
+            "<tool_call>\n{\"name\": \"bash\", \"arguments\": {\"command\": \"cat a.txt\", \"description\": \"Shows it again\"}}\n</tool_call>",
+            "Mended.",
+        ],
+    ),
 ];
 
 fn main() -> ExitCode {

@@ -85,9 +85,9 @@ tagged! {
 pub struct TextBlock {
     /// The text.
     pub text: String,
-    /// Always `null` here.
-    #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(with = "()"))]
+    /// Never given here. Left out, although the SDKs' types name it: clients that check answers take it to be an array or nothing, and not `null`.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<Value>"))]
     pub citations: Option<Vec<Value>>,
 }
 

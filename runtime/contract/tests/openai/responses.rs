@@ -178,7 +178,7 @@ fn beyond() {
     assert_eq!(
         paths(&asked.ask.beyond),
         [
-            ("tools.0.type", false),
+            ("tools.0.type", true),
             ("reasoning.mode", true),
             ("include.1", true),
             ("background", false),
@@ -189,6 +189,25 @@ fn beyond() {
         ]
     );
     assert_eq!(asked.ask.logprobs, Some(0));
+}
+
+/// What Codex gives: its own tools beside functions. Those that are not known are left out, and the functions stay.
+#[test]
+fn tools_of_other_types_are_left_out() {
+    let tools = r#""tools": [{"type": "local_shell"}, {"type": "custom", "name": "apply_patch", "format": {"type": "grammar"}}, {"type": "web_search"},
+        {"type": "function", "name": "f", "parameters": {"type": "object"}}]"#;
+    let asked = with(tools).expect("an ask");
+    assert_eq!(asked.ask.tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(), ["f"]);
+    assert_eq!(paths(&asked.ask.beyond), [("tools.0.type", true), ("tools.1.type", true), ("tools.2.type", true)]);
+    let allowed =
+        r#""tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "web_search"}, {"type": "function", "name": "f"}]}"#;
+    let asked = with(&format!("{tools}, {allowed}")).expect("an ask");
+    assert_eq!(paths(&asked.ask.beyond)[3..], [("tool_choice.tools.0.type", true)]);
+    // Nothing that could be called must not be called.
+    let error = with(r#""tools": [{"type": "web_search"}], "tool_choice": "required""#).expect_err("an error");
+    assert_eq!(error.path.as_deref(), Some("tool_choice"));
+    let named = with(r#""tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}"#).expect("an ask");
+    assert_eq!(paths(&named.ask.beyond), [("tools.0.type", true), ("tool_choice.type", false)]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use firecrest_contract::ask::RawPrompt;
 use firecrest_contract::embed::{EmbedAsk, Embedded};
-use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::error::{ApiError, CONTEXT_LENGTH_EXCEEDED, ErrorKind};
 use firecrest_engine::engine::{Embed, Event, FinishReason, Priority, Request};
 use firecrest_engine::text::{EncodeOptions, Tokenizer};
 use futures_util::StreamExt;
@@ -76,7 +76,9 @@ fn bytes(input: &RawPrompt) -> usize {
 
 /// Token ids of an input, which may have so many.
 fn ids(tokenizer: &Tokenizer, input: &RawPrompt, room: usize, path: &str) -> Result<Vec<u32>, ApiError> {
-    let too_long = |tokens: &str| ApiError::invalid(path, format!("input is too long: {tokens} tokens > {room} maximum; shorten it"));
+    let too_long = |tokens: &str| {
+        ApiError::invalid(path, format!("input is too long: {tokens} tokens > {room} maximum; shorten it")).code(CONTEXT_LENGTH_EXCEEDED)
+    };
     let ids = match input {
         RawPrompt::Tokens(ids) => ids.clone(),
         RawPrompt::Text(text) => {

@@ -1,7 +1,7 @@
 //! How long asks are, as far as that is known before they are tokenised.
 
 use firecrest_contract::ask::{Ask, Content, RawPrompt, Role};
-use firecrest_contract::error::ApiError;
+use firecrest_contract::error::{ApiError, CONTEXT_LENGTH_EXCEEDED};
 use firecrest_engine::text::Tokenizer;
 
 /// Tokens that a prompt of an ask may have.
@@ -42,7 +42,7 @@ pub(crate) fn too_long(ask: &Ask, length: Length, room: usize) -> ApiError {
         Length::Exactly(tokens) => (tokens, ""),
         Length::AtLeast(tokens) => (tokens, ", and more by what it says"),
     };
-    ApiError::invalid(path, format!("prompt is too long: {tokens} tokens > {room} maximum{more}; shorten it"))
+    ApiError::invalid(path, format!("prompt is too long: {tokens} tokens > {room} maximum{more}; shorten it")).code(CONTEXT_LENGTH_EXCEEDED)
 }
 
 /// Bytes of what is said that every template writes: not those of answers that think or call, of which some leave out a part, nor white space around a text.

@@ -145,7 +145,8 @@ fn read_tools(tools: Vec<Tool>, beyond: &mut Beyonds) -> Result<Vec<ask::Tool>, 
                 let schema = range::parameters(&format!("{path}.parameters"), parameters)?;
                 list.push(ask::Tool { name, description, schema, strict: strict.unwrap_or(false), cache: None });
             }
-            Tool::Other(_) => beyond.refuse(path + ".type", "only functions can be called here; give a tool of type `function`"),
+            // Programs give all that they have, and an answer without a call of it is one that the hosted model may give as well.
+            Tool::Other(_) => beyond.hint(path + ".type", "only functions can be called here; give a tool of type `function`"),
         }
     }
     Ok(list)
@@ -180,7 +181,7 @@ fn choose(
                         known(all.contains(named.function.name.as_str()), &named.function.name, &format!("{path}.function.name"))?;
                         names.insert(named.function.name);
                     }
-                    other => beyond.refuse(path + ".type", format!("only functions can be called here, not `{}`", short(other.tag()))),
+                    other => beyond.hint(path + ".type", format!("only functions can be called here, not `{}`", short(other.tag()))),
                 }
             }
             tools.retain(|tool| names.contains(&tool.name));

@@ -404,7 +404,8 @@ fn read_tools(tools: Vec<Tool>, beyond: &mut Beyonds) -> Result<Vec<ask::Tool>, 
                 let strict = tool.strict.unwrap_or(false);
                 list.push(ask::Tool { name: tool.name, description: tool.description, schema, strict, cache: None });
             }
-            Tool::Other(_) => beyond.refuse(path + ".type", "no tools run here; give a tool of type `function` and run it yourself"),
+            // Programs give all that they have, and an answer without a call of it is one that the hosted model may give as well.
+            Tool::Other(_) => beyond.hint(path + ".type", "no tools run here; give a tool of type `function` and run it yourself"),
         }
     }
     Ok(list)
@@ -436,7 +437,7 @@ fn choose(
                         known(all.contains(named.name.as_str()), &named.name, &format!("{path}.name"))?;
                         names.insert(named.name);
                     }
-                    other => beyond.refuse(path + ".type", format!("only functions can be called here, not `{}`", short(other.tag()))),
+                    other => beyond.hint(path + ".type", format!("only functions can be called here, not `{}`", short(other.tag()))),
                 }
             }
             tools.retain(|tool| names.contains(&tool.name));

@@ -272,7 +272,7 @@ fn frames_are_as_the_contract_has_them() {
         r#""ephemeral_5m_input_tokens":0},"output_tokens_details":{"thinking_tokens":0},"server_tool_use":null,"service_tier":"standard","#,
         r#""speed":null,"inference_geo":null}}}"#,
         "\n\nevent: content_block_start\n",
-        r#"data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":"","citations":null}}"#,
+        r#"data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
         "\n\nevent: content_block_delta\n",
         r#"data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hi\n\"you\""}}"#,
         "\n\nevent: content_block_stop\n",
