@@ -25,7 +25,7 @@ const weather = {
 const ask = { model: "hello", max_tokens: 64, messages: [{ role: "user", content: "Hi" }] };
 
 for (const [name, Client] of [
-  ["1.12", Anthropic],
+  ["1.14", Anthropic],
   ["0.137", Before],
 ]) {
   describe(`@anthropic-ai/sdk ${name}`, () => {
@@ -36,7 +36,7 @@ for (const [name, Client] of [
 
     test("a message", async () => {
       const { data, response } = await client.messages.create(ask).withResponse();
-      assert.deepEqual(data.content, [{ type: "text", text: "Hello there, friend.", citations: null }]);
+      assert.deepEqual(data.content, [{ type: "text", text: "Hello there, friend." }]);
       assert.equal(data.stop_reason, "end_turn");
       assert.equal(data.stop_details, null);
       assert.ok(data.usage.input_tokens > 0 && data.usage.output_tokens > 0);
@@ -77,6 +77,20 @@ for (const [name, Client] of [
       assert.equal(stop_reason, "tool_use");
       assert.deepEqual(content.at(-1).input, { city: "Paris" });
       assert.match(content.at(-1).id, /^toolu_/);
+    });
+
+    test("a tool that is named is called once, and none is called twice alike where one must be", async () => {
+      for (const [tool_choice, count] of [
+        [{ type: "tool", name: "get_weather" }, 1],
+        [{ type: "any" }, 1],
+        [{ type: "auto" }, 3],
+      ]) {
+        const params = { ...ask, model: "repeats", tools: [weather], tool_choice };
+        for (const message of [await client.messages.create(params), await client.messages.stream(params).finalMessage()]) {
+          assert.equal(message.stop_reason, "tool_use");
+          assert.equal(message.content.filter((block) => block.type === "tool_use").length, count, tool_choice.type);
+        }
+      }
     });
 
     test("tokens are counted", async () => {

@@ -1,11 +1,8 @@
-// openai, the Vercel AI SDK with both providers, and @openai/agents.
+// openai and @openai/agents.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
-import { createAnthropic } from "@ai-sdk/anthropic";
-import { createOpenAI } from "@ai-sdk/openai";
 import { Agent, OpenAIProvider, Runner, setTracingDisabled, tool as agentTool } from "@openai/agents";
-import { generateText, Output, stepCountIs, streamText, tool as aiTool } from "ai";
 import OpenAI from "openai";
 import { z } from "zod";
 
@@ -56,6 +53,54 @@ describe("openai", () => {
     }
   });
 
+  test("a tool that is named is called once, and none is called twice alike where one must be", async () => {
+    const tools = [{ type: "function", function: weather }];
+    const named = { type: "function", function: { name: "get_weather" } };
+    for (const [tool_choice, count] of [
+      [named, 1],
+      ["required", 1],
+      ["auto", 3],
+    ]) {
+      const params = { model: "repeats", messages, tools, tool_choice };
+      const whole = await client.chat.completions.create(params);
+      const streamed = await client.chat.completions.stream(params).finalChatCompletion();
+      for (const { choices } of [whole, streamed]) {
+        assert.equal(choices[0].finish_reason, "tool_calls");
+        assert.equal(choices[0].message.tool_calls.length, count, JSON.stringify(tool_choice));
+      }
+      const asked = {
+        model: "repeats",
+        input: "Weather?",
+        tools: [{ type: "function", ...weather }],
+        tool_choice: tool_choice === named ? { type: "function", name: "get_weather" } : tool_choice,
+      };
+      const response = await client.responses.create(asked);
+      const final = await client.responses.stream(asked).finalResponse();
+      for (const { output, status } of [response, final]) {
+        assert.equal(status, "completed");
+        assert.equal(output.filter((item) => item.type === "function_call").length, count);
+      }
+    }
+  });
+
+  test("tools of other types are left out, and told", async () => {
+    const hosted = [{ type: "local_shell" }, { type: "custom", name: "apply_patch" }, { type: "web_search" }];
+    const params = { model: "weather", input: "Weather?", tools: [...hosted, { type: "function", ...weather }] };
+    const { data, response } = await client.responses.create(params).withResponse();
+    assert.equal(data.output[0].name, "get_weather");
+    assert.equal(response.headers.get("firecrest-ignored-fields"), "tools.0.type, tools.1.type, tools.2.type");
+    const chat = {
+      model: "weather",
+      messages,
+      tools: [
+        { type: "custom", custom: { name: "c" } },
+        { type: "function", function: weather },
+      ],
+    };
+    const { choices } = await client.chat.completions.create(chat);
+    assert.equal(choices[0].message.tool_calls[0].function.name, "get_weather");
+  });
+
   test("several answers", async () => {
     const { choices } = await client.chat.completions.create({ model: "hello", messages, n: 3 });
     assert.deepEqual(
@@ -93,7 +138,11 @@ describe("openai", () => {
       assert.equal(error.param, "messages[0].content");
       return true;
     });
-    await assert.rejects(client.chat.completions.create({ model: "nobody", messages }), OpenAI.NotFoundError);
+    await assert.rejects(client.chat.completions.create({ model: "nobody", messages }), (error) => {
+      assert.ok(error instanceof OpenAI.NotFoundError);
+      assert.equal(error.code, "model_not_found");
+      return true;
+    });
   });
 
   test("what must not be said is filtered", async () => {
@@ -107,88 +156,6 @@ describe("openai", () => {
     }
     assert.equal(finish, "content_filter");
     assert.ok(!streamed.includes("PRIVATE KEY"));
-  });
-});
-
-describe("the Vercel AI SDK", () => {
-  const providers = () => [
-    ["openai responses", createOpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", fetch: validated })("hello")],
-    ["openai chat", createOpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", fetch: validated }).chat("hello")],
-    ["anthropic", createAnthropic({ baseURL: `${server.url}/v1`, apiKey: "any", fetch: validated })("hello")],
-  ];
-
-  test("texts and streams", async () => {
-    for (const [name, model] of providers()) {
-      const { text } = await generateText({ model, prompt: "Hi", maxRetries: 0 });
-      assert.equal(text, "Hello there, friend.", name);
-      let streamed = "";
-      for await (const piece of streamText({ model, prompt: "Hi", maxRetries: 0 }).textStream) streamed += piece;
-      assert.equal(streamed, "Hello there, friend.", name);
-    }
-  });
-
-  test("a tool is called and answered", async () => {
-    const models = [
-      createOpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", fetch: validated })("weather"),
-      createAnthropic({ baseURL: `${server.url}/v1`, apiKey: "any", fetch: validated })("weather"),
-    ];
-    for (const model of models) {
-      const get_weather = aiTool({
-        description: weather.description,
-        inputSchema: z.object({ city: z.string() }),
-        execute: async ({ city }) => `Sunny in ${city}`,
-      });
-      const { text, steps } = await generateText({
-        model,
-        prompt: "Weather?",
-        tools: { get_weather },
-        stopWhen: stepCountIs(3),
-        maxRetries: 0,
-      });
-      assert.equal(steps.length, 2);
-      assert.equal(text, "It is sunny.");
-    }
-  });
-});
-
-describe("the Vercel AI SDK, further", () => {
-  const openaiProvider = () => createOpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", fetch: validated });
-  const anthropicProvider = () => createAnthropic({ baseURL: `${server.url}/v1`, apiKey: "any", fetch: validated });
-
-  test("objects", async () => {
-    const schema = z.object({ name: z.string(), age: z.number() });
-    for (const model of [openaiProvider()("json"), openaiProvider().chat("json"), anthropicProvider()("json")]) {
-      const { output } = await generateText({ model, prompt: "Who?", output: Output.object({ schema }), maxRetries: 0 });
-      assert.deepEqual(output, { name: "Ada", age: 36 });
-      const streamed = streamText({ model, prompt: "Who?", output: Output.object({ schema }), maxRetries: 0 });
-      assert.deepEqual(await streamed.output, { name: "Ada", age: 36 });
-    }
-  });
-
-  test("thoughts come back with the history", async () => {
-    const providerOptions = { anthropic: { thinking: { type: "enabled", budgetTokens: 1024 } } };
-    const params = { model: anthropicProvider()("thinks"), maxOutputTokens: 4096, providerOptions, maxRetries: 0 };
-    const first = [{ role: "user", content: "Hi" }];
-    for (const answer of [await generateText({ ...params, messages: first }), streamText({ ...params, messages: first })]) {
-      assert.equal((await answer.reasoningText).trim(), "They greet me.");
-      assert.equal((await answer.text).trim(), "Hello.");
-      const { messages: said } = await answer.response;
-      const again = await generateText({ ...params, messages: [...first, ...said, { role: "user", content: "And?" }] });
-      assert.equal(again.text.trim(), "Hello.");
-      // A thought without a signature is left out, with a warning.
-      assert.deepEqual(again.warnings, []);
-    }
-  });
-
-  test("what must not be said is told as filtered", async () => {
-    for (const model of [openaiProvider()("leaks"), openaiProvider().chat("leaks"), anthropicProvider()("leaks")]) {
-      const { finishReason, text } = await generateText({ model, prompt: "Hi", maxRetries: 0 });
-      assert.equal(finishReason, "content-filter");
-      assert.ok(!text.includes("PRIVATE KEY"));
-      const streamed = streamText({ model, prompt: "Hi", maxRetries: 0 });
-      assert.ok(!(await streamed.text).includes("PRIVATE KEY"));
-      assert.equal(await streamed.finishReason, "content-filter");
-    }
   });
 });
 

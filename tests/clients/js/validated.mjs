@@ -31,6 +31,11 @@ function mend(name, schema) {
   if (name.startsWith("Response")) {
     // The client makes it from `output`.
     each((type) => type.required && (type.required = type.required.filter((member) => member !== "output_text")));
+    // Up to 7.57 the type of this event requires both; the newest has neither. A member more breaks nobody.
+    each((type) => {
+      if (type.properties?.type?.const !== "response.function_call_arguments.done") return;
+      for (const member of ["name", "call_id"]) type.properties[member] ??= { type: "string" };
+    });
     // The types leave these out where there is nothing to say; the hosted service's own examples of responses that have begun say `null`.
     each((type) => {
       if (!type.properties?.parallel_tool_calls || !type.properties.output) return;
@@ -38,6 +43,15 @@ function mend(name, schema) {
         if (type.properties[member]) type.properties[member] = { anyOf: [type.properties[member], { type: "null" }] };
       }
     });
+  }
+  if (/^(Beta)?Message/.test(name)) {
+    // The one member of the Messages API that is left out although its type names it: other clients take it to be an array or nothing.
+    each(
+      (type) =>
+        type.properties?.type?.const === "text" &&
+        type.required &&
+        (type.required = type.required.filter((member) => member !== "citations")),
+    );
   }
   if (name === "Error") {
     // Error objects are told without what the client's own error classes read from them.

@@ -111,7 +111,7 @@ fn real_models(missing: &mut Vec<String>) -> Result<(), String> {
     let python = if output(&mut command("python3", &["-m", "pip", "--version"])).is_some() {
         Some(PathBuf::from("python3"))
     } else {
-        clients_python()?
+        clients_python("clients", "tests/clients/python")?
     };
     let fetched = match python {
         Some(python) => run(command(python, &[RECIPE]).arg(&folder).current_dir(repository()))?,
@@ -168,17 +168,17 @@ fn venv(folder: &Path, install: &[&str]) -> Result<bool, String> {
     Ok(made && run(&mut command(folder.join("bin/pip"), &arguments))?)
 }
 
-/// The Python with the clients that tests/clients/python runs, exactly those of its lock file. `None` where they could not be installed.
-pub(crate) fn clients_python() -> Result<Option<PathBuf>, String> {
-    const LOCK: &str = "tests/clients/python/requirements.lock";
-    let folder = repository().join("target/venv/clients");
+/// The Python with the clients that the tests in a folder run, exactly those of its lock file. `None` if they could not be installed.
+pub(crate) fn clients_python(environment: &str, tests: &str) -> Result<Option<PathBuf>, String> {
+    let lock_file = format!("{tests}/requirements.lock");
+    let folder = repository().join("target/venv").join(environment);
     let (python, installed) = (folder.join("bin/python"), folder.join("requirements.lock"));
-    let lock = std::fs::read(repository().join(LOCK)).map_err(|e| format!("{LOCK}: {e}"))?;
+    let lock = std::fs::read(repository().join(&lock_file)).map_err(|e| format!("{lock_file}: {e}"))?;
     let current = std::fs::read(&installed).is_ok_and(|installed| installed == lock);
     if !(current && output(&mut command(&python, &["--version"])).is_some()) {
         // Of another lock, or of a Python that is gone.
         let _ = std::fs::remove_dir_all(&folder);
-        if !venv(&folder, &["--no-deps", "-r", LOCK])? {
+        if !venv(&folder, &["--no-deps", "-r", &lock_file])? {
             return Ok(None);
         }
         std::fs::write(&installed, &lock).map_err(|e| format!("{}: {e}", installed.display()))?;
