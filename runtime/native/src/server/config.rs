@@ -129,6 +129,9 @@ pub struct ModelConfig {
     /// It was trained so that the first numbers of its vectors are vectors too (Matryoshka): requests may ask for fewer `dimensions`.
     #[serde(default)]
     pub matryoshka: bool,
+    /// Objects of schemas may have members that the schema does not name, where it does not say `additionalProperties`.
+    #[serde(default)]
+    pub open_objects: bool,
     /// Loads it when the server starts, not when it is first asked for.
     #[serde(default)]
     pub preload: bool,
@@ -170,6 +173,7 @@ impl From<&str> for ModelConfig {
             adapter: None,
             threads: None,
             matryoshka: false,
+            open_objects: false,
             preload: false,
         }
     }

@@ -223,7 +223,7 @@ fn look_at(config: &ModelConfig) -> Result<(ModelCard, u64), String> {
 
 /// Loads a model, and tells all who wait for it.
 async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, room: Rc<Room>) {
-    let (name, started, matryoshka) = (config.name(), Instant::now(), config.matryoshka);
+    let (name, started, matryoshka, open) = (config.name(), Instant::now(), config.matryoshka, config.open_objects);
     tracing::info!(model = name, "loading");
     let bytes = Arc::new(AtomicU64::new(0));
     let measured = Arc::clone(&bytes);
@@ -250,9 +250,9 @@ async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, room: Rc<Room
         )
     });
     let made = match spawned.await {
-        Ok(Ok(thread)) => {
-            Local::new(thread.port(), thread.facts(), lent()).map(|local| (thread, local.matryoshka(matryoshka))).map_err(|e| e.to_string())
-        }
+        Ok(Ok(thread)) => Local::new(thread.port(), thread.facts(), lent())
+            .map(|local| (thread, local.matryoshka(matryoshka).open_objects(open)))
+            .map_err(|e| e.to_string()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(error) => Err(error.to_string()),
     };

@@ -172,6 +172,11 @@ impl<P: EnginePort> Local<P> {
         Local { matryoshka: is, ..self }
     }
 
+    /// Whether objects of schemas are open where they don't say `additionalProperties`; they are closed if not.
+    pub fn open_objects(self, open: bool) -> Local<P> {
+        Local { schemas: Arc::new(Schemas::new(open)), ..self }
+    }
+
     /// What makes its prompts.
     pub fn prompter(&self) -> &Prompter {
         &self.prompter

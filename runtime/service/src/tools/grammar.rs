@@ -1,12 +1,14 @@
 //! What a model is held to: calls of tools, and answers of a form.
 
+mod closed;
+
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use firecrest_contract::ask::{Ask, Dialect, Format, Tool, ToolChoice};
 use firecrest_contract::error::ApiError;
-use firecrest_engine::grammar::{Checker, Constraint, Grammar, Trigger};
+use firecrest_engine::grammar::{Checker, Constraint, Grammar, SchemaFault, Trigger};
 use serde_json::{Map, Value, json};
 
 use super::{Body, Thoughts, ToolFormat};
@@ -21,17 +23,21 @@ pub struct Vocabulary<'a> {
     pub schemas: &'a Schemas,
 }
 
-/// Says whether schemas compile, and remembers: an agent asks with the same tools again and again.
+/// Makes schemas ready to hold to, and remembers: an agent asks with the same tools again and again.
 #[derive(Default)]
 pub struct Schemas {
     checker: OnceLock<Option<Checker>>,
     known: Mutex<Known>,
+    open_objects: bool,
 }
+
+/// A schema to hold to; why there is none.
+type Outcome = Result<Arc<Value>, SchemaFault>;
 
 /// What became of schemas, by their text.
 #[derive(Default)]
 struct Known {
-    outcomes: HashMap<String, Result<(), String>>,
+    outcomes: HashMap<String, Outcome>,
     bytes: usize,
 }
 
@@ -39,23 +45,37 @@ struct Known {
 const MOST_KNOWN: usize = 4 << 20;
 
 impl Schemas {
-    /// Whether a schema compiles; why not where it doesn't.
-    fn check(&self, schema: &Value) -> Result<(), String> {
+    /// Schemas whose objects are open where they don't say `additionalProperties`, as the standard has it, or closed.
+    pub fn new(open_objects: bool) -> Schemas {
+        Schemas { open_objects, ..Schemas::default() }
+    }
+
+    /// The schema that is held to for one that a caller sent.
+    ///
+    /// # Errors
+    /// One that can't be compiled: the place, and why.
+    fn ready(&self, schema: &Value) -> Outcome {
         let text = schema.to_string();
         if let Some(known) = self.known().outcomes.get(&text) {
             return known.clone();
         }
-        Size::of(schema).check()?;
-        let checker = self.checker.get_or_init(|| Checker::new().ok()).as_ref();
-        let checker = checker.ok_or("schemas can't be compiled here: a fault of this service")?;
-        let outcome = checker.check(&Grammar::JsonSchema(schema.clone())).map_err(|e| e.message().to_owned());
+        let outcome = self.make(schema);
         let mut known = self.known();
-        known.bytes += text.len();
+        known.bytes += 2 * text.len();
         if known.bytes > MOST_KNOWN {
-            *known = Known { bytes: text.len(), ..Known::default() };
+            *known = Known { bytes: 2 * text.len(), ..Known::default() };
         }
         known.outcomes.insert(text, outcome.clone());
         outcome
+    }
+
+    fn make(&self, schema: &Value) -> Outcome {
+        let fault = || SchemaFault { place: "#".to_owned(), why: "schemas can't be compiled here: a fault of this service".to_owned() };
+        let checker = self.checker.get_or_init(|| Checker::new().ok()).as_ref().ok_or_else(fault)?;
+        // As it was sent, so that its own places are named.
+        checker.check_schema(schema)?;
+        let closed = if self.open_objects { None } else { closed::closed(schema).filter(|closed| checker.check_schema(closed).is_ok()) };
+        Ok(Arc::new(closed.unwrap_or_else(|| schema.clone())))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -81,68 +101,6 @@ pub(crate) fn size(value: &Value) -> usize {
         Value::Array(items) => items.iter().map(|item| 1 + size(item)).sum::<usize>() + 2,
         Value::Object(members) => members.iter().map(|(name, value)| name.len() + 4 + size(value)).sum::<usize>() + 2,
         Value::Null | Value::Bool(_) | Value::Number(_) => 4,
-    }
-}
-
-/// Properties that a schema may have, in all its objects together: what it takes to compile grows with their square.
-const MOST_PROPERTIES: usize = 1024;
-
-/// Bytes of one text that a schema holds to (a value of `enum`, a pattern), for the same reason, and of all of them.
-const LONGEST_TEXT: usize = 8 << 10;
-const MOST_TEXT: usize = 128 << 10;
-
-/// What makes a schema dear.
-#[derive(Default)]
-struct Size {
-    properties: usize,
-    longest: usize,
-    text: usize,
-}
-
-impl Size {
-    fn of(schema: &Value) -> Size {
-        let mut size = Size::default();
-        size.add(schema);
-        size
-    }
-
-    fn add(&mut self, schema: &Value) {
-        match schema {
-            Value::Array(items) => items.iter().for_each(|item| self.add(item)),
-            Value::Object(members) => {
-                self.properties += members.get("properties").and_then(Value::as_object).map_or(0, Map::len);
-                for (name, value) in members {
-                    // What only people read costs nothing. A property may be called so too: then it is no text.
-                    if !(value.is_string() && matches!(name.as_str(), "description" | "title" | "$comment")) {
-                        self.add_text(name);
-                        self.add(value);
-                    }
-                }
-            }
-            Value::String(text) => self.add_text(text),
-            _ => {}
-        }
-    }
-
-    fn add_text(&mut self, text: &str) {
-        self.longest = self.longest.max(text.len());
-        self.text += text.len();
-    }
-
-    /// # Errors
-    /// What there is too much of.
-    fn check(&self) -> Result<(), String> {
-        let Size { properties, longest, text } = *self;
-        if properties > MOST_PROPERTIES {
-            return Err(format!("the schema has {properties} properties; at most {MOST_PROPERTIES} can be held to, leave some out"));
-        }
-        if longest > LONGEST_TEXT {
-            return Err(format!("the schema has a text of {longest} bytes; at most {LONGEST_TEXT} of one can be held to, shorten it"));
-        }
-        if text > MOST_TEXT {
-            return Err(format!("the schema's names and values have {text} bytes; at most {MOST_TEXT} can be held to, leave some out"));
-        }
-        Ok(())
     }
 }
 
@@ -250,8 +208,8 @@ fn answer_schema(format: &Format, leaves: &Leaves, schemas: &Schemas) -> Result<
         Format::JsonSchema { schema, .. } => schema.clone(),
         Format::JsonObject => json!({ "type": "object" }),
     };
-    schemas.check(&schema).map_err(|why| ApiError::invalid(leaves.format(), why))?;
-    Ok(match schema {
+    let ready = schemas.ready(&schema).map_err(|fault| refused(leaves.format(), fault))?;
+    Ok(match Arc::unwrap_or_clone(ready) {
         // Compact: nobody was trained on this schema, and small models lose themselves in white space.
         Value::Object(mut members) => {
             let guidance = || json!({ "item_separator": ",", "key_separator": ":", "whitespace_flexible": false });
@@ -282,12 +240,16 @@ fn arguments_schema(
     if !tool.strict && !forced {
         return Ok(spaced(&any()));
     }
-    let schema = spaced(&tool.schema);
-    match schemas.check(&schema) {
-        Ok(()) => Ok(schema),
-        Err(why) if tool.strict => Err(ApiError::invalid(leaves.schema(at), why)),
+    match schemas.ready(&tool.schema) {
+        Ok(schema) => Ok(spaced(&schema)),
+        Err(fault) if tool.strict => Err(refused(&leaves.schema(at), fault)),
         Err(_) => Ok(spaced(&any())),
     }
+}
+
+/// What is wrong with a caller's schema, at its own place in the body.
+fn refused(leaf: &str, SchemaFault { place, why }: SchemaFault) -> ApiError {
+    ApiError::invalid(format!("{leaf}{}", place.trim_start_matches('#')).as_str(), why)
 }
 
 struct Writer<'a> {

@@ -164,9 +164,9 @@ fn errors_name_the_leaf() {
     let mut strict = ask(ToolChoice::Auto, true, true);
     strict.tools[1].schema = json!({"type": "object", "properties": {"a": {"type": "strung"}}});
     let message = wrong(&strict, &LLAMA);
-    assert!(message.starts_with("tools.1.input_schema: the JSON schema at "), "{message}");
+    assert!(message.starts_with("tools.1.input_schema/properties/a/type: "), "{message}");
     strict.dialect = firecrest_contract::ask::Dialect::OpenAi;
-    assert!(wrong(&strict, &LLAMA).starts_with("tools.1.function.parameters: "));
+    assert!(wrong(&strict, &LLAMA).starts_with("tools.1.function.parameters/properties/a/type: "));
     strict.dialect = ask(ToolChoice::Auto, true, true).dialect;
     let mut loose = strict.clone();
     loose.tools.iter_mut().for_each(|tool| tool.strict = false);
@@ -175,7 +175,7 @@ fn errors_name_the_leaf() {
     assert!(wrong(&strict, &PYTHONIC).starts_with("tools.0.strict: "));
     let mut formed = ask(ToolChoice::Auto, false, true);
     formed.format = Some(Format::JsonSchema { name: None, schema: json!({"pattern": "("}) });
-    assert!(wrong(&formed, &HERMES).starts_with("output_config.format.schema: "), "{}", wrong(&formed, &HERMES));
+    assert!(wrong(&formed, &HERMES).starts_with("output_config.format.schema/pattern: "), "{}", wrong(&formed, &HERMES));
     assert!(wrong(&ask(ToolChoice::Tool("x".into()), false, true), &HERMES).starts_with("tool_choice.name: "));
     let mut none = ask(ToolChoice::Any, false, true);
     none.tools.clear();
@@ -186,13 +186,13 @@ fn errors_name_the_leaf() {
 #[test]
 fn schemas_have_a_size() {
     let schemas = Schemas::default();
-    let refused = |schema: Value| schemas.check(&schema).expect_err("too much");
+    let refused = |schema: Value| schemas.ready(&schema).expect_err("too much").why;
     let properties = |count: usize| {
         let properties: Map<String, Value> = (0..count).map(|at| (format!("p{at}"), json!({ "type": "integer" }))).collect();
         json!({ "type": "object", "properties": { "inside": { "type": "object", "properties": properties } } })
     };
-    assert!(refused(properties(1024)).contains("1025 properties; at most 1024"));
-    schemas.check(&properties(1023)).expect("not too much");
+    assert!(refused(properties(1024)).contains("more than 1024 properties"));
+    schemas.ready(&properties(1023)).expect("not too much");
     assert!(refused(json!({ "enum": ["a".repeat(8193)] })).contains("a text of 8193 bytes"));
     assert!(refused(json!({ "type": "string", "pattern": "a".repeat(8193) })).contains("8193 bytes"));
     let values: Vec<String> = (0..20_000).map(|at| format!("value {at}")).collect();
@@ -200,5 +200,17 @@ fn schemas_have_a_size() {
     // What only people read may be long; a property may be called as it is.
     let described =
         json!({ "type": "object", "description": "a".repeat(200_000), "properties": { "title": { "enum": ["a".repeat(8192)] } } });
-    schemas.check(&described).expect("not too much");
+    schemas.ready(&described).expect("not too much");
+}
+
+/// Objects without `additionalProperties` are closed, if the model's configuration does not open them, and if they can be.
+#[test]
+fn objects_are_closed_by_default() {
+    let pet = json!({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]});
+    let additional = |schemas: &Schemas, schema: &Value| schemas.ready(schema).expect("a schema").get("additionalProperties").cloned();
+    assert_eq!(additional(&Schemas::new(false), &pet), Some(json!(false)));
+    assert_eq!(additional(&Schemas::new(true), &pet), None);
+    // Nothing can be written that satisfies this closed: it stays as it was.
+    let more = json!({"allOf": [{"type": "object", "properties": {"a": true}, "minProperties": 2, "maxProperties": 2}]});
+    assert!(Schemas::new(false).ready(&more).is_ok() == Schemas::new(true).ready(&more).is_ok());
 }
