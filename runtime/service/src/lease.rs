@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::Usage;
-use firecrest_policy::limits::{Command, LeaseId, Levels, Millis, Outcome, Price, QUANTUM, Tally};
+use firecrest_policy::limits::{Bound, Command, LeaseId, Levels, Millis, Outcome, Price, QUANTUM, Tally};
 use futures_util::FutureExt;
 use futures_util::future::{AbortHandle, Either, abortable, select};
 
@@ -117,6 +117,8 @@ impl<H: Host> Lease<H> {
             // Half a quantum ahead, so that an answer need not stop for us.
             let (quantum, margin) = (QUANTUM.saturating_mul(answers), QUANTUM / 2);
             let mut seq = 0;
+            // What is asked for beyond what it holds, where less than a quantum is all that there is.
+            let mut step = quantum;
             let left = |host: &H| until.saturating_sub(host.monotonic());
             while !left(&host).is_zero() {
                 if allowance.granted() >= price.output_cap {
@@ -136,14 +138,27 @@ impl<H: Host> Lease<H> {
                 let at = host.wall();
                 let used = allowance.used();
                 let held = allowance.left().min(price.output_cap.saturating_sub(used));
-                let more = if wants_more { quantum.min(price.output_cap.saturating_sub(used)) } else { held };
+                let more = match wants_more {
+                    true => quantum.min(held.saturating_add(step)).min(price.output_cap.saturating_sub(used)),
+                    false => held,
+                };
                 let so_far = Tally { input: input.get(), output: used };
                 let extend = Command::Extend { at, lease: id, seq, expires: at.saturating_add(millis(LIFETIME)), so_far, more };
                 match host.apply(&principal, extend).await {
-                    Ok(Outcome::Granted { output, .. }) => allowance.raise(output),
-                    Ok(Outcome::Wait { until }) if when_dry == WhenDry::Pause => {
-                        let wait = until.saturating_sub(at).clamp(1, millis(LIFETIME) / 3);
-                        host.sleep(left(&host).min(Duration::from_millis(wait))).await;
+                    Ok(Outcome::Granted { output, .. }) => {
+                        allowance.raise(output);
+                        step = quantum;
+                    }
+                    Ok(Outcome::Wait { until, bound }) if when_dry == WhenDry::Pause => {
+                        let wait = until.saturating_sub(at);
+                        if step == quantum && bound != Bound::Budget && wait < millis(left(&host)) {
+                            host.sleep(Duration::from_millis(wait.clamp(1, millis(LIFETIME) / 3))).await;
+                        } else if more > held + 1 {
+                            // A quantum comes after the answer's end, or tomorrow. What is there now it may have.
+                            step = (more - held) / 2;
+                        } else {
+                            allowance.close();
+                        }
                     }
                     // Used up, closed by somebody else, or the store is gone: nobody may go on unlimited.
                     _ => allowance.close(),

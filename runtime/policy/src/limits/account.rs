@@ -367,7 +367,10 @@ impl Account {
             return Outcome::Granted { output: counted.output, levels: self.levels() };
         }
         match lease.wanted.checked_sub(lease.counted.output) {
-            Some(quantum) if quantum > 0 => Outcome::Wait { until: buckets.ready(quantum, self.clock).max(self.clock) },
+            Some(quantum) if quantum > 0 => {
+                let (until, bound) = buckets.lacking(quantum, self.clock);
+                Outcome::Wait { until: until.max(self.clock), bound }
+            }
             _ => Outcome::Granted { output: lease.counted.output, levels: self.levels() },
         }
     }
@@ -416,8 +419,14 @@ impl Buckets {
 
     /// When so much output can be had.
     fn ready(&self, output: u64, now: Millis) -> Millis {
+        self.lacking(output, now).0
+    }
+
+    /// When so much output can be had, and what is lacking until then.
+    fn lacking(&self, output: u64, now: Millis) -> (Millis, Bound) {
         let bucket = self.output.as_ref().map_or(0, |b| b.ready(output, now));
-        bucket.max(self.budget.as_ref().map_or(0, |b| b.ready(output)))
+        let budget = self.budget.as_ref().map_or(0, |b| b.ready(output));
+        if budget > bucket { (budget, Bound::Budget) } else { (bucket, Bound::Output) }
     }
 }
 

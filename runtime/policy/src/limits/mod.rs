@@ -244,6 +244,8 @@ pub enum Outcome {
     Wait {
         /// When there is, if nobody takes it.
         until: Millis,
+        /// What is lacking longest: [`Bound::Output`] or [`Bound::Budget`].
+        bound: Bound,
     },
     /// Not now. Nothing was taken.
     Denied {

@@ -160,7 +160,7 @@ proptest! {
                         apply(account, tier, Command::Extend { at, lease, seq: next, expires: at + TERM, so_far, more }).0
                     };
                     // This one counts, be the command what it may.
-                    let Outcome::Wait { until } = ask(&mut account, clock) else { return };
+                    let Outcome::Wait { until, .. } = ask(&mut account, clock) else { return };
                     assert!(until > clock);
                     // Longer waits would have to be kept alive thousands of times.
                     if until > clock + 20 * TERM {
@@ -169,7 +169,7 @@ proptest! {
                     while clock < until - 1 {
                         clock = (clock + TERM / 2).min(until - 1);
                         let outcome = ask(&mut account, clock);
-                        assert!(matches!(outcome, Outcome::Wait { until: u } if u == until), "{outcome:?}");
+                        assert!(matches!(outcome, Outcome::Wait { until: u, .. } if u == until), "{outcome:?}");
                     }
                     let outcome = ask(&mut account, until);
                     assert!(matches!(outcome, Outcome::Granted { .. }), "{outcome:?}");

@@ -199,26 +199,58 @@ fn an_answer_pauses_where_a_key_is_dry() {
     }
 }
 
+/// Whoever waits for what comes too late waits for nothing.
 #[test]
-fn an_answer_that_is_paused_ends_with_its_time() {
-    let world = World::new();
-    world.key(
-        "dry",
-        Tier { output: Some(Limit::per_minute(1).expect("a limit").with_capacity(100).expect("a capacity")), ..Tier::default() },
-    );
-    world.says(&words(300));
-    let service = service(&world);
-    for stream in [false, true] {
-        for (path, body) in asks(stream) {
-            let began = world.monotonic();
-            let answer = ask(&service, by("dry", path, &body));
-            assert_eq!((answer.status.as_u16(), said(path, stream, &answer)), (200, words(100)), "{path} {stream}");
-            assert_eq!((world.monotonic() - began).as_secs(), 600, "{path} {stream}");
-            assert_eq!((world.open_leases(), world.settled("dry").last().map(|settled| settled.1)), (0, Some(100)));
-            assert_eq!(world.records.borrow().last().map(|told| told.outcome.clone()), Some("max_tokens".to_owned()));
-            world.wait(Duration::from_secs(6_000));
+fn an_answer_ends_at_once_if_its_key_has_no_more_in_its_time() {
+    let late = Limit::per_minute(1).expect("a limit").with_capacity(100).expect("a capacity");
+    let day = Some(Budget::new(400, 86_400_000).expect("a budget"));
+    // Twenty of the hundred are there again before the answer's end, and the quantum of a hundred is not.
+    let tiers = [("dry", Tier { output: Some(late), ..Tier::default() }, 100), ("spent", Tier { budget: day, ..Tier::default() }, 400)];
+    for (key, tier, most) in tiers {
+        for (stream, n) in [(false, 1), (true, 1), (false, 16), (true, 16)] {
+            let world = World::new();
+            world.key(key, tier.clone());
+            world.says(&words(700));
+            let service = service(&world);
+            for (path, mut body) in asks(stream) {
+                if n > 1 && path != "/v1/chat/completions" {
+                    continue;
+                }
+                for name in ["max_tokens", "max_output_tokens"] {
+                    if body.get(name).is_some() {
+                        body[name] = json!(700);
+                    }
+                }
+                if n > 1 {
+                    body["n"] = json!(n);
+                }
+                let began = world.monotonic();
+                let answer = ask(&service, by(key, path, &body));
+                assert_eq!(answer.status, 200, "{key} {path} {}", answer.body);
+                assert!(world.monotonic() - began < Duration::from_secs(1), "{key} {path} {stream} {n}");
+                let told = world.records.borrow().last().cloned().expect("a record");
+                assert_eq!(told.outcome, "max_tokens", "{key} {path}");
+                // All that there was it had.
+                let output = most - if key == "spent" { told.usage.input } else { 0 };
+                assert_eq!((told.usage.output, world.open_leases()), (output, 0), "{key} {path} {stream} {n}");
+                world.wait(Duration::from_secs(100_000));
+            }
         }
     }
+}
+
+/// Nearly midnight: the budget of tomorrow is not waited for either.
+#[test]
+fn a_budget_that_is_spent_ends_an_answer_though_the_day_does_too() {
+    let world = World::new();
+    world.key("spent", Tier { budget: Some(Budget::new(100, 300_000).expect("a budget")), ..Tier::default() });
+    world.says(&words(300));
+    let service = service(&world);
+    let body = json!({ "model": "m", "max_tokens": 300, "messages": [{ "role": "user", "content": "Go." }] });
+    let began = world.monotonic();
+    let answer = ask(&service, by("spent", "/v1/messages", &body));
+    assert_eq!(answer.json()["stop_reason"], "max_tokens", "{}", answer.body);
+    assert!(world.monotonic() - began < Duration::from_secs(1));
 }
 
 #[test]

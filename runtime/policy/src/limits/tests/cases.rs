@@ -127,7 +127,7 @@ fn an_upstream_that_runs_ahead_of_its_grant() {
     let so_far = Tally { input: None, output: 800 };
     let extend = |seq, at| Command::Extend { at, lease: LeaseId(1), seq, expires: at + 30_000, so_far, more: 100 };
     // 300 beyond the bucket, and 100 more are wanted: 400 s.
-    assert_eq!(apply(&mut account, &tier, extend(1, NOW)).0, Outcome::Wait { until: NOW + 400_000 });
+    assert_eq!(apply(&mut account, &tier, extend(1, NOW)).0, Outcome::Wait { until: NOW + 400_000, bound: Bound::Output });
     assert_eq!(account.levels().output.map(|l| (l.remaining, l.reset)), Some((0, NOW + 800_000)));
 }
 

@@ -160,8 +160,14 @@ impl Model {
     }
 
     fn output_ready(&self, tokens: u64) -> Millis {
-        let bucket = self.tokens[1].as_ref().map_or(0, |b| b.ready(tokens, self.now).expect("it fits"));
-        bucket.max(self.purse.as_ref().map_or(0, |p| p.ready(tokens).expect("it fits")))
+        self.output_lacking(tokens).0
+    }
+
+    /// When so much output can be had, and what is lacking until then.
+    fn output_lacking(&self, tokens: u64) -> (Millis, Bound) {
+        let bucket = self.tokens[1].as_ref().map_or(0, |b| b.ready(tokens, self.now).unwrap_or(FAR));
+        let budget = self.purse.as_ref().map_or(0, |p| p.ready(tokens).unwrap_or(FAR));
+        if budget > bucket { (budget, Bound::Budget) } else { (bucket, Bound::Output) }
     }
 
     fn levels(&self) -> Levels {
@@ -340,8 +346,8 @@ impl Model {
         if lease.wanted > lease.output {
             // A tier may have shrunk since.
             let quantum = lease.wanted - lease.output;
-            let until = if quantum > self.most() { FAR } else { self.output_ready(quantum).max(self.now) };
-            return Outcome::Wait { until };
+            let (until, bound) = self.output_lacking(quantum);
+            return Outcome::Wait { until: until.max(self.now), bound };
         }
         Outcome::Granted { output: lease.output, levels: self.levels() }
     }
