@@ -154,6 +154,7 @@ impl ApiError {
         match self.code {
             Some("method_not_allowed") => 405,
             Some("request_timeout") => 408,
+            Some("server_busy") => 503,
             _ => self.kind.status(),
         }
     }

@@ -127,6 +127,9 @@ pub struct Queue {
     pub predicted_ttft: [Millis; 3],
 }
 
+/// See [`Settings::share`]. With 16, one key may hold sixteen seventeenths of what its lane may, two may hold sixteen thirty-thirds each.
+pub const SHARE: u64 = 16;
+
 /// Whether a request is let into a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -148,6 +151,8 @@ pub enum Why {
     Full,
     /// Its first token would come later than it has patience for.
     Slow,
+    /// Its key holds as much of the queue as it may.
+    Share,
 }
 
 impl Settings {
@@ -191,6 +196,17 @@ impl Settings {
         }
     }
 
+    /// Whether a key that holds `own` places of a queue may have another: it may hold at most [`SHARE`] times as many as its lane has left, so that one key
+    /// alone nearly fills its lane, and never takes the last places from others there.
+    pub fn share(&self, place: &Place, queue: &Queue, own: u32) -> Admission {
+        let (of_lane, open, taken) = self.places(place.lane as usize, queue);
+        let left = of_lane.saturating_sub(u64::from(queue.waiting[place.lane as usize])) + open.saturating_sub(taken);
+        match u64::from(own) > left.saturating_sub(1).saturating_mul(SHARE) {
+            true => Admission::Shed { retry_after: self.told(0), why: Why::Share },
+            false => Admission::Admit,
+        }
+    }
+
     fn told(&self, wait: Millis) -> Millis {
         let (least, most) = self.retry_after_ms;
         wait.max(least).min(most.max(1)).max(1)
@@ -198,6 +214,15 @@ impl Settings {
 
     /// How many would have to leave before there is a place for a lane; `None` if there is one.
     fn excess(&self, lane: usize, queue: &Queue) -> Option<u64> {
+        let (own, open, taken) = self.places(lane, queue);
+        if u64::from(queue.waiting[lane]) < own || taken < open {
+            return None;
+        }
+        Some(taken - open + 1)
+    }
+
+    /// Places that a lane has to itself, those of the shared that are open to it, and those of the shared that are taken.
+    fn places(&self, lane: usize, queue: &Queue) -> (u64, u64, u64) {
         let capacity = u64::from(queue.capacity);
         let mut shared = capacity;
         let own = self.own_percent.map(|percent| {
@@ -205,15 +230,10 @@ impl Settings {
             shared -= own;
             own
         });
-        let waiting = queue.waiting.map(u64::from);
-        if waiting[lane] < own[lane] {
-            return None;
-        }
-        let taken: u64 = waiting.iter().zip(own).map(|(&waiting, own)| waiting.saturating_sub(own)).sum();
+        let taken: u64 = queue.waiting.iter().zip(own).map(|(&waiting, own)| u64::from(waiting).saturating_sub(own)).sum();
         // Monotone, whatever was configured: a lane that is behind is never let in where one before it is not.
         let percent = self.shared_percent[lane..].iter().max().copied().unwrap_or(0).min(100);
-        let open = shared * u64::from(percent) / 100;
-        if taken < open { None } else { Some(taken - open + 1) }
+        (own[lane], shared * u64::from(percent) / 100, taken)
     }
 }
 
@@ -221,11 +241,12 @@ impl Admission {
     /// What a caller is told that is not let in.
     pub fn error(&self) -> Option<ApiError> {
         let Admission::Shed { retry_after, why } = *self else { return None };
-        let why = match why {
-            Why::Full => "too many requests are waiting",
-            Why::Slow => "the first token would take too long",
+        let (kind, why) = match why {
+            Why::Full => (ErrorKind::Overloaded, "too many requests are waiting"),
+            Why::Slow => (ErrorKind::Overloaded, "the first token would take too long"),
+            Why::Share => (ErrorKind::RateLimit, "too many requests of this key are waiting"),
         };
-        Some(ApiError::new(ErrorKind::Overloaded, format!("{why}; try again in {retry_after} ms")).retry_after_ms(retry_after))
+        Some(ApiError::new(kind, format!("{why}; try again in {retry_after} ms")).retry_after_ms(retry_after))
     }
 }
 
@@ -284,6 +305,39 @@ mod tests {
         let error = admission(Class::Standard).error().expect("an error");
         assert_eq!((error.kind, error.retry_after_ms), (ErrorKind::Overloaded, Some(3_000)));
         assert_eq!(admission(Class::Batch).error(), None);
+    }
+
+    /// However many keys take all that they may, one more finds a place.
+    #[test]
+    fn a_key_leaves_places_for_others_of_its_lane() {
+        let settings = Settings::default();
+        for lane in 0..3 {
+            let place = Place { lane: Lane::ALL[lane], deadline: None, patience: None, tier: "" };
+            let queue = |held: &[u32]| {
+                let mut waiting = [0; 3];
+                waiting[lane] = held.iter().sum();
+                Queue { capacity: 256, waiting, predicted_ttft: [0; 3] }
+            };
+            for (keys, least) in [(1, 100), (2, 50), (3, 30)] {
+                let mut held = [0; 3];
+                for _ in 0..256 {
+                    for key in 0..keys {
+                        let queue = queue(&held);
+                        if settings.admit(&place, &queue) == Admission::Admit
+                            && settings.share(&place, &queue, held[key]) == Admission::Admit
+                        {
+                            held[key] += 1;
+                        }
+                    }
+                }
+                let full = queue(&held);
+                assert!(held[0] >= least, "{lane}: {held:?}");
+                assert_eq!(settings.admit(&place, &full), Admission::Admit, "{lane}: {held:?}");
+                assert_eq!(settings.share(&place, &full, 0), Admission::Admit, "{lane}: {held:?}");
+                let refused = settings.share(&place, &full, held[0]).error().expect("it has its share");
+                assert_eq!((refused.kind, refused.retry_after_ms), (ErrorKind::RateLimit, Some(1_000)));
+            }
+        }
     }
 
     fn settings() -> impl Strategy<Value = Settings> {

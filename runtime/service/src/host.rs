@@ -55,6 +55,11 @@ pub trait Host: 'static {
     /// The store's: the caller is refused.
     async fn apply(&self, principal: &Principal, command: Command) -> Result<Outcome, StoreError>;
 
+    /// Ready when the key of a caller holds no longer: what runs for it ends. A host that doesn't know of it never is.
+    fn ended(&self, _principal: &Principal) -> impl Future<Output = ()> + 'static {
+        std::future::pending()
+    }
+
     /// The models that there are, loaded or not, in the order to show them.
     fn models(&self) -> Vec<ModelCard>;
 

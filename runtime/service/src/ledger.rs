@@ -8,7 +8,7 @@ use firecrest_contract::event::{Event, Finish, Usage};
 use firecrest_policy::safety::decision::Decision;
 
 use crate::host::{Host, Principal};
-use crate::record::Record;
+use crate::record::{Caller, Record};
 
 /// One request's, held by whoever works on it. When the last of them lets go, it is told.
 pub(crate) struct Ledger<H: Host>(Rc<Page<H>>);
@@ -23,6 +23,7 @@ struct Page<H: Host> {
     host: Rc<H>,
     id: Rc<str>,
     route: &'static str,
+    caller: Option<Caller>,
     began: Duration,
     entries: RefCell<Entries>,
 }
@@ -42,7 +43,7 @@ struct Entries {
 
 impl<H: Host> Ledger<H> {
     /// A request came in.
-    pub(crate) fn new(host: &Rc<H>, id: Rc<str>, route: &'static str) -> Ledger<H> {
+    pub(crate) fn new(host: &Rc<H>, id: Rc<str>, route: &'static str, caller: Option<Caller>) -> Ledger<H> {
         let entries = Entries {
             principal: None,
             model: None,
@@ -54,7 +55,7 @@ impl<H: Host> Ledger<H> {
             first: None,
             waited: Duration::ZERO,
         };
-        Ledger(Rc::new(Page { host: Rc::clone(host), id, route, began: host.monotonic(), entries: RefCell::new(entries) }))
+        Ledger(Rc::new(Page { host: Rc::clone(host), id, route, caller, began: host.monotonic(), entries: RefCell::new(entries) }))
     }
 
     /// The request's id.
@@ -139,6 +140,7 @@ impl<H: Host> Drop for Page<H> {
         self.host.record(&Record {
             id: &self.id,
             route: self.route,
+            caller: self.caller.map(|Caller(address)| address),
             key: entries.principal.as_ref().map(|principal| &*principal.key),
             model: entries.model.as_deref(),
             lane: entries.lane,

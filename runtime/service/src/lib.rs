@@ -19,6 +19,7 @@ pub mod prompt;
 pub mod scripted;
 pub mod threads;
 pub mod tools;
+mod turns;
 
 mod answer;
 pub mod encode;

@@ -1,9 +1,14 @@
 //! What became of a request, for logs and metrics. Holds no text of anybody.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use firecrest_contract::event::Usage;
 use firecrest_policy::safety::decision::Action;
+
+/// Where a request came from: a host that knows it puts it among the request's extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller(pub IpAddr);
 
 /// One request, when it is over.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +17,8 @@ pub struct Record<'a> {
     pub id: &'a str,
     /// The path it came to, as the route's name: never what a caller wrote.
     pub route: &'static str,
+    /// The address it came from, if its host said so.
+    pub caller: Option<IpAddr>,
     /// The public part of the caller's key, where it had one that we know.
     pub key: Option<&'a str>,
     /// The model that was asked for, where it is one of ours.

@@ -15,6 +15,7 @@ use firecrest_policy::lanes;
 use firecrest_policy::limits::{Command, Levels, Outcome, openai_headers, ratelimit_headers};
 use firecrest_policy::routing::{Alias, meant};
 use firecrest_policy::safety::rules::Policy;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,9 +25,11 @@ use crate::body::Body;
 use crate::host::{Host, Principal};
 use crate::lease::{Denial, WhenDry, denial};
 use crate::ledger::Ledger;
+use crate::record::Caller;
 use crate::refusal::{FALLBACK, envelope, id_header, new_id};
 use crate::route::{Route, presented, route};
 use crate::threads::{ThreadLimits, Threads};
+use crate::turns::Turns;
 
 mod embed;
 mod generate;
@@ -64,6 +67,7 @@ pub struct Service<H: Host> {
     host: Rc<H>,
     options: Options,
     threads: Rc<Threads>,
+    turns: Turns,
 }
 
 /// One request on its way.
@@ -82,12 +86,22 @@ struct Exchange<H: Host> {
     aside: Aside,
 }
 
+/// A request that may go on: its path is there, its key holds, and it counts among that key's. Its body is still to come.
+pub struct Admitted<H: Host> {
+    exchange: Exchange<H>,
+    route: Route,
+    principal: Rc<Principal>,
+    query: Option<String>,
+    /// When it was admitted, by the host's clock.
+    since: Duration,
+}
+
 type Outcomes = Result<Response<Body>, ApiError>;
 
 impl<H: Host> Service<H> {
     /// A service on a host.
     pub fn new(host: Rc<H>, options: Options) -> Service<H> {
-        Service { host, options, threads: Threads::new(ThreadLimits::default()) }
+        Service { host, options, threads: Threads::new(ThreadLimits::default()), turns: Turns::default() }
     }
 
     /// With other limits to what is kept of conversations.
@@ -101,37 +115,65 @@ impl<H: Host> Service<H> {
         &self.host
     }
 
+    /// With other options, and what is kept of conversations: for requests that come from now on.
+    #[must_use]
+    pub fn with_options(&self, options: Options) -> Service<H> {
+        Service { host: Rc::clone(&self.host), options, threads: Rc::clone(&self.threads), turns: self.turns.clone() }
+    }
+
     /// Answers a request. Dropped before it is ready, or with its body, it stops whatever runs for it.
     pub async fn handle(&self, request: Request<Bytes>) -> Response<Body> {
         let (parts, body) = request.into_parts();
+        match self.admit(parts).await {
+            Ok(admitted) => self.answer(admitted, body).await,
+            Err(response) => response,
+        }
+    }
+
+    /// Looks at a request's head: whether its path is there, and its key holds. So a host reads no body for those who may not send one.
+    ///
+    /// # Errors
+    /// The response to one that goes no further.
+    pub async fn admit(&self, parts: Parts) -> Result<Admitted<H>, Response<Body>> {
         let id: Rc<str> = new_id(|bytes| self.host.random(bytes)).into();
         let routed = route(&parts.method, parts.uri.path(), &parts.headers);
         let name = routed.route.as_ref().map_or("none", Route::name);
         let dialect = *routed.dialect.as_ref().unwrap_or(&FALLBACK);
+        let caller = parts.extensions.get::<Caller>().copied();
         let mut exchange = Exchange {
-            ledger: Ledger::new(&self.host, Rc::clone(&id), name),
+            ledger: Ledger::new(&self.host, id, name, caller),
             dialect,
             beta: parts.headers.contains_key("anthropic-beta") || parts.uri.query().is_some_and(|query| query.contains("beta=true")),
             leaf: |_| None,
             headers: HeaderMap::new(),
-            bytes: body.len(),
+            bytes: 0,
             aside: Aside::in_place(),
         };
         if let Some(method) = routed.allow {
             exchange.headers.insert(header::ALLOW, text(method.as_str()));
         }
-        let answered = match (routed.dialect, routed.route) {
+        let admitted = match (routed.dialect, routed.route) {
             (Err(error), _) | (_, Err(error)) => Err(error),
-            (Ok(_), Ok(route)) => self.carry_out(&mut exchange, route, &parts.headers, parts.uri.query(), body).await,
+            (Ok(_), Ok(route)) => self.enter(&mut exchange, &parts.headers).await.map(|principal| (route, principal)),
         };
-        let mut response = answered.unwrap_or_else(|error| exchange.refuse(&error));
-        exchange.headers.insert(id_header(dialect), text(&id));
-        for (name, value) in exchange.headers {
-            if let Some(name) = name {
-                response.headers_mut().insert(name, value);
+        match admitted {
+            Ok((route, principal)) => {
+                let since = exchange.ledger.now();
+                Ok(Admitted { exchange, route, principal, query: parts.uri.query().map(str::to_owned), since })
             }
+            Err(error) => Err(exchange.refused(&error)),
         }
-        response
+    }
+
+    /// Answers a request that was admitted, now that its body is there.
+    pub async fn answer(&self, admitted: Admitted<H>, body: Bytes) -> Response<Body> {
+        let Admitted { mut exchange, route, principal, query, since } = admitted;
+        exchange.ledger.waited_since(since);
+        exchange.bytes = body.len();
+        match self.carry_out(&mut exchange, route, &principal, query.as_deref(), body).await {
+            Ok(response) => exchange.told(response),
+            Err(error) => exchange.refused(&error),
+        }
     }
 
     /// A body that is packed would be read as what it is not.
@@ -146,23 +188,35 @@ impl<H: Host> Service<H> {
         }
     }
 
-    async fn carry_out(&self, exchange: &mut Exchange<H>, route: Route, headers: &HeaderMap, query: Option<&str>, body: Bytes) -> Outcomes {
+    /// All that a request's head is asked for.
+    async fn enter(&self, exchange: &mut Exchange<H>, headers: &HeaderMap) -> Result<Rc<Principal>, ApiError> {
         let principal = self.authenticate(exchange, headers).await?;
         self.count_request(exchange, &principal).await?;
         Self::unpacked(headers)?;
+        Ok(principal)
+    }
+
+    async fn carry_out(
+        &self,
+        exchange: &mut Exchange<H>,
+        route: Route,
+        principal: &Rc<Principal>,
+        query: Option<&str>,
+        body: Bytes,
+    ) -> Outcomes {
         match route {
-            Route::Messages => self.messages(exchange, &principal, &body).await,
+            Route::Messages => self.messages(exchange, principal, &body).await,
             Route::CountTokens => self.count_tokens(exchange, &body).await,
-            Route::Chat => self.chat(exchange, &principal, &body).await,
-            Route::Responses => self.responses(exchange, &principal, &body).await,
-            Route::Completions => self.completions(exchange, &principal, &body).await,
-            Route::Embeddings => self.embeddings(exchange, &principal, &body).await,
+            Route::Chat => self.chat(exchange, principal, &body).await,
+            Route::Responses => self.responses(exchange, principal, &body).await,
+            Route::Completions => self.completions(exchange, principal, &body).await,
+            Route::Embeddings => self.embeddings(exchange, principal, &body).await,
             Route::Moderations => self.moderations(exchange, &body).await,
             Route::Moderate => self.moderate(exchange, &body).await,
             Route::Models => self.model_list(exchange, query),
             Route::Model(id) => self.model(exchange, &id),
-            Route::RateLimits => self.rate_limits(exchange, &principal),
-            Route::Admin { model, load } => self.admin(exchange, &principal, &model, load).await,
+            Route::RateLimits => self.rate_limits(exchange, principal),
+            Route::Admin { model, load } => self.admin(exchange, principal, &model, load).await,
         }
     }
 
@@ -232,7 +286,38 @@ impl<H: Host> Service<H> {
     }
 }
 
+impl<H: Host> Admitted<H> {
+    /// The public part of the key that it came with.
+    pub fn key(&self) -> &str {
+        &self.principal.key
+    }
+
+    /// Answers with this error: its body did not come as it should.
+    pub fn refuse(self, error: &ApiError) -> Response<Body> {
+        let mut exchange = self.exchange;
+        exchange.ledger.waited_since(self.since);
+        exchange.refused(error)
+    }
+}
+
 impl<H: Host> Exchange<H> {
+    /// A response with the headers that were collected for it.
+    fn told(&mut self, mut response: Response<Body>) -> Response<Body> {
+        self.headers.insert(id_header(self.dialect), text(self.ledger.id()));
+        for (name, value) in std::mem::take(&mut self.headers) {
+            if let Some(name) = name {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+
+    /// An error's answer, with the headers that were collected for it.
+    fn refused(&mut self, error: &ApiError) -> Response<Body> {
+        let response = self.refuse(error);
+        self.told(response)
+    }
+
     fn levels(&mut self, levels: &Levels) {
         let headers = match self.dialect {
             Dialect::Messages(_) => ratelimit_headers(levels),

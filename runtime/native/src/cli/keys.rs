@@ -1,5 +1,6 @@
 //! `firecrest keys`: who may call a server.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -101,18 +102,30 @@ impl Keys {
 }
 
 fn made((key, secret): (Key, Secret), json: bool) -> Outcome {
-    if json {
-        let mut value = shown(&key);
-        value["key"] = secret.expose().into();
-        return show::json(&value);
+    let mut out = std::io::stdout().lock();
+    let written = match json {
+        true => {
+            let mut value = shown(&key);
+            value["key"] = secret.expose().into();
+            writeln!(out, "{value}")
+        }
+        false => writeln!(out, "{}", secret.expose()),
+    };
+    // Nobody can read it any more.
+    written.and_then(|()| out.flush()).map_err(|error| {
+        let message = format!("key {id} was made, and could not be printed ({error}): `firecrest keys revoke {id}` ends it", id = key.id);
+        Failure::Engine(Error::new(ErrorCode::Source, message))
+    })?;
+    if !json {
+        let told = "This is the only time it is shown.";
+        let _ = writeln!(std::io::stderr(), "{told} Its id is {}; its tier is {}.", key.id, key.tier);
     }
-    println!("{}", secret.expose());
-    eprintln!("This is the only time it is shown. Its id is {}; its tier is {}.", key.id, key.tier);
     Ok(())
 }
 
 fn shown(key: &Key) -> Value {
     json!({
         "id": key.id, "name": key.name, "tier": key.tier, "admin": key.admin, "created_ms": key.created, "ends_ms": key.ends,
+        "revoked": key.revoked,
     })
 }

@@ -1,5 +1,6 @@
 //! `firecrest serve`: the API over HTTP.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -46,11 +47,15 @@ impl Serve {
         log(config.log_json);
         let server = Server::new(config).map_err(request)?;
         let hint = server.needs_a_key();
+        let again = self.config.is_some();
+        let server = if again { server.reloading(move || self.config()) } else { server };
         server
             .run(|address| {
-                eprintln!("listening on http://{address}");
+                // A server that nobody listens to serves nevertheless.
+                let mut out = std::io::stderr().lock();
+                let _ = writeln!(out, "listening on http://{address}");
                 if hint {
-                    eprintln!("there are no keys yet: `firecrest keys create --name me` makes one");
+                    let _ = writeln!(out, "there are no keys yet: `firecrest keys create --name me` makes one");
                 }
             })
             .map_err(request)

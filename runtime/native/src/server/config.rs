@@ -31,6 +31,14 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Bytes of a request's body at most.
     pub body_limit: usize,
+    /// Bytes that the bodies of all requests under way may take together. A key may take as many as are left free; two bodies of the largest size always fit.
+    pub bodies: usize,
+    /// Connections at once. 0: as many as this process may open files for, and at most 8,192.
+    pub connections: usize,
+    /// Of these, from one address (of IPv6: one /64 network). 0: as many as are left free.
+    pub connections_per_address: usize,
+    /// Addresses of proxies before this server, whose `x-forwarded-for` is believed.
+    pub proxies: Vec<IpAddr>,
     /// Time limits.
     pub timeouts: Timeouts,
     /// Bytes that models may take in memory together. 0: as many as there are.
@@ -83,8 +91,10 @@ pub enum WhenDry {
 pub struct Timeouts {
     /// For a request's head; also how long a connection may be idle.
     pub head: f64,
-    /// For each piece of a request's body.
+    /// For each piece of a request's body. Past the first so many seconds it must also come at 1 KiB a second.
     pub body: f64,
+    /// For a whole body.
+    pub upload: f64,
     /// For a whole answer.
     pub answer: f64,
     /// For answers that run when the server is told to stop.
@@ -95,7 +105,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Timeouts {
-        Timeouts { head: 30.0, body: 30.0, answer: 600.0, drain: 30.0, work: 10.0 }
+        Timeouts { head: 30.0, body: 30.0, upload: 300.0, answer: 600.0, drain: 30.0, work: 10.0 }
     }
 }
 
@@ -204,7 +214,7 @@ impl ModelConfig {
 
 impl Default for Config {
     fn default() -> Config {
-        let tiers = ["standard", "priority", "batch"].map(|name| (name, TierConfig::default()));
+        let tiers = ["standard", "priority", "batch"].map(|name| (name, TierConfig::SHIPPED));
         Config {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8484),
             auth: true,
@@ -212,6 +222,10 @@ impl Default for Config {
             hosts: Vec::new(),
             origins: Vec::new(),
             body_limit: 8 << 20,
+            bodies: 256 << 20,
+            connections: 0,
+            connections_per_address: 0,
+            proxies: Vec::new(),
             timeouts: Timeouts::default(),
             memory: 0,
             models: Vec::new(),
@@ -274,6 +288,9 @@ impl Config {
                 return Err("origins may not be `*` without keys: any page could use this server".to_owned());
             }
         }
+        if self.body_limit == 0 {
+            return Err("body_limit is 0: no request would have room; give bytes".to_owned());
+        }
         for (name, seconds) in self.timeouts.named() {
             if !(seconds > 0.0 && seconds <= 86_400.0) {
                 return Err(format!("timeouts.{name} is {seconds}; it must be above 0 and at most 86400 seconds"));
@@ -294,8 +311,15 @@ impl Config {
 }
 
 impl Timeouts {
-    fn named(&self) -> [(&'static str, f64); 5] {
-        [("head", self.head), ("body", self.body), ("answer", self.answer), ("drain", self.drain), ("work", self.work)]
+    fn named(&self) -> [(&'static str, f64); 6] {
+        [
+            ("head", self.head),
+            ("body", self.body),
+            ("upload", self.upload),
+            ("answer", self.answer),
+            ("drain", self.drain),
+            ("work", self.work),
+        ]
     }
 
     pub(crate) fn head(&self) -> Duration {
@@ -304,6 +328,10 @@ impl Timeouts {
 
     pub(crate) fn body(&self) -> Duration {
         Duration::from_secs_f64(self.body)
+    }
+
+    pub(crate) fn upload(&self) -> Duration {
+        Duration::from_secs_f64(self.upload)
     }
 
     pub(crate) fn answer(&self) -> Duration {
@@ -320,6 +348,17 @@ impl Timeouts {
 }
 
 impl TierConfig {
+    /// What the tiers that ship allow: more than a program needs that behaves, less than one that went wrong takes.
+    pub const SHIPPED: TierConfig = TierConfig {
+        requests_per_minute: Some(6000),
+        input_tokens_per_minute: None,
+        output_tokens_per_minute: None,
+        tokens_per_day: None,
+        concurrent: NonZeroU32::new(128),
+        lane: None,
+        pin_quota: Some(16_384),
+    };
+
     /// How urgent keys of this tier may be: what it says, else what its name means, else lane 1.
     pub(crate) fn class(&self, name: &str) -> Class {
         match (self.lane, name) {

@@ -1,6 +1,6 @@
 //! What this program lends its service: clocks, random bytes, keys and limits on disk, models in memory.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::ops::Bound;
@@ -14,12 +14,15 @@ use firecrest_policy::limits::{Account, Command, Millis, Outcome, Tier, apply_at
 use firecrest_service::aside::{Full, Task};
 use firecrest_service::host::{Host, ModelCard, Principal, StoreError};
 use firecrest_service::record::Record;
+use tokio::sync::watch;
 
 use super::backend::AnyBackend;
 use super::config::{Config, TierConfig};
+use super::log::Throttle;
 use super::metrics::Metrics;
 use super::models::Models;
 use super::offload::Offload;
+use super::readiness::Readiness;
 use super::store::journal::Journal;
 use super::store::{Key, Store};
 
@@ -36,7 +39,7 @@ pub(super) struct NativeHost {
     /// `None` where nothing outlives the process.
     journal: Option<Journal>,
     accounts: RefCell<HashMap<Rc<str>, Held>>,
-    tiers: BTreeMap<String, (TierConfig, Tier)>,
+    tiers: RefCell<Tiers>,
     /// Whom everybody is taken for where no keys are asked for.
     anybody: Option<Rc<Principal>>,
     /// Keys that were found, with the principals made of them.
@@ -45,6 +48,25 @@ pub(super) struct NativeHost {
     offload: Offload,
     metrics: Arc<Metrics>,
     dirty: RefCell<BTreeSet<Rc<str>>>,
+    readiness: Arc<Readiness>,
+    /// The store's file is no longer at its place: it is not believed.
+    lost: Cell<bool>,
+    /// Why keys could not be read, or limits not written, the last time.
+    unread: RefCell<Option<String>>,
+    unwritten: RefCell<Option<String>>,
+    /// Answers that run end where this says so, by the keys that they run for.
+    endings: RefCell<HashMap<Rc<str>, watch::Sender<bool>>>,
+}
+
+/// Tiers by name.
+pub(super) type Tiers = BTreeMap<String, (TierConfig, Tier)>;
+
+/// What the configuration's tiers allow.
+///
+/// # Errors
+/// A limit that makes no sense.
+pub(super) fn tiers(config: &Config) -> Result<Tiers, String> {
+    config.tiers.iter().map(|(name, tier)| Ok((name.clone(), (*tier, tier.tier()?)))).collect()
 }
 
 /// By a key's public part.
@@ -57,10 +79,17 @@ struct Held {
     wake_at: Option<Millis>,
 }
 
+/// What a host shares with the other parts of its server.
+pub(super) struct Parts {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) began: Instant,
+}
+
 impl NativeHost {
-    pub(super) fn new(config: &Config, store: Store, models: Models, metrics: Arc<Metrics>, began: Instant) -> Result<NativeHost, String> {
-        let tiers = config.tiers.iter().map(|(name, tier)| Ok((name.clone(), (*tier, tier.tier()?))));
-        let tiers: BTreeMap<_, _> = tiers.collect::<Result<_, String>>()?;
+    pub(super) fn new(config: &Config, store: Store, models: Models, parts: Parts) -> Result<NativeHost, String> {
+        let Parts { metrics, readiness, began } = parts;
+        let tiers = RefCell::new(tiers(config)?);
         let anybody = (!config.auth).then(|| {
             Rc::new(Principal {
                 key: "anybody".into(),
@@ -84,6 +113,11 @@ impl NativeHost {
             models,
             metrics,
             dirty: RefCell::default(),
+            readiness,
+            lost: Cell::new(false),
+            unread: RefCell::default(),
+            unwritten: RefCell::default(),
+            endings: RefCell::default(),
         })
     }
 
@@ -93,7 +127,38 @@ impl NativeHost {
             tokio::time::sleep(WRITE_BEHIND).await;
             self.expire();
             self.write().await;
+            self.look_after_store();
+            self.end_answers();
         }
+    }
+
+    /// From now on these tiers hold.
+    pub(super) fn retier(&self, tiers: Tiers) {
+        *self.tiers.borrow_mut() = tiers;
+        self.known.borrow_mut().clear();
+    }
+
+    /// Looks whether the store is there and does its work, and says so.
+    fn look_after_store(&self) {
+        let in_place = self.store.in_place();
+        self.lost.set(in_place.is_err());
+        if self.unread.borrow().is_some() && self.store.verify().is_ok() {
+            self.unread.take();
+        }
+        let ended = self.store.end_keys();
+        let trouble = in_place.and(ended).err().map(|error| error.to_string());
+        let trouble = trouble.or_else(|| self.unread.borrow().clone()).or_else(|| self.unwritten.borrow().clone());
+        self.readiness.set("store", trouble);
+    }
+
+    /// Ends the answers of keys that hold no longer.
+    fn end_answers(&self) {
+        self.endings.borrow_mut().retain(|key, ending| {
+            if ending.receiver_count() > 0 && self.store.holds(key).is_ok_and(|holds| !holds) {
+                ending.send_replace(true);
+            }
+            ending.receiver_count() > 0
+        });
     }
 
     /// Models to load at once.
@@ -146,12 +211,14 @@ impl NativeHost {
         let last = changed.last().cloned()?;
         match journal.write(states.into_iter()).await {
             Ok(took) => {
+                self.unwritten.take();
                 self.metrics.store_write.observe(took.as_secs_f64());
                 Some(last)
             }
             Err(error) => {
                 tracing::error!(%error, "limits could not be written; they are tried again");
                 self.metrics.store_errors.inc();
+                self.unwritten.replace(Some(format!("limits can't be written: {error}")));
                 self.dirty.borrow_mut().extend(changed);
                 None
             }
@@ -159,14 +226,18 @@ impl NativeHost {
     }
 
     fn failed(&self, error: impl std::fmt::Display) -> StoreError {
-        tracing::error!(%error, "the store failed");
+        static FAILED: Throttle = Throttle::new();
+        if let Some(left_out) = FAILED.pass() {
+            tracing::error!(%error, left_out, "the store failed");
+        }
         self.metrics.store_errors.inc();
         StoreError(error.to_string())
     }
 
     /// What a key of the store may do. A tier that the configuration does not know is refused: nobody is unlimited by a slip of the pen.
     fn principal(&self, key: &Key) -> Result<Rc<Principal>, StoreError> {
-        let Some((tier, limits)) = self.tiers.get(&key.tier) else {
+        let tiers = self.tiers.borrow();
+        let Some((tier, limits)) = tiers.get(&key.tier) else {
             return Err(self.failed(format!("key {} is of tier `{}`, which the configuration does not have", key.id, key.tier)));
         };
         let namespace = key.salt.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -224,7 +295,13 @@ impl Host for NativeHost {
         }
         let Some(presented) = presented else { return Ok(None) };
         // Always the store: a key that another process revoked is refused at once.
-        let found = self.store.find(presented).map_err(|e| self.failed(e))?;
+        if self.lost.get() {
+            return Err(self.failed("its file is not at its place"));
+        }
+        let found = self.store.find(presented).map_err(|error| {
+            self.unread.replace(Some(error.to_string()));
+            self.failed(error)
+        })?;
         let Some(key) = found else { return Ok(None) };
         let mut known = self.known.borrow_mut();
         if let Some((before, principal)) = known.get(key.id.as_str())
@@ -259,6 +336,21 @@ impl Host for NativeHost {
         Ok(outcome)
     }
 
+    fn ended(&self, principal: &Principal) -> impl Future<Output = ()> + 'static {
+        let ending = self.anybody.is_none().then(|| {
+            let mut endings = self.endings.borrow_mut();
+            endings.entry(Rc::clone(&principal.key)).or_insert_with(|| watch::channel(false).0).subscribe()
+        });
+        async move {
+            if let Some(mut ending) = ending
+                && ending.wait_for(|ended| *ended).await.is_ok()
+            {
+                return;
+            }
+            std::future::pending().await
+        }
+    }
+
     fn models(&self) -> Vec<ModelCard> {
         self.models.cards()
     }
@@ -272,9 +364,19 @@ impl Host for NativeHost {
     }
 
     fn record(&self, record: &Record<'_>) {
+        static KEYLESS: Throttle = Throttle::new();
         self.metrics.observe(record);
+        // Whoever has no key may send as much as it likes.
+        let left_out = match record.key {
+            Some(_) => None,
+            None => match KEYLESS.pass() {
+                Some(left_out) => Some(left_out).filter(|count| *count > 0),
+                None => return,
+            },
+        };
         tracing::info!(
             id = record.id,
+            caller = record.caller.map(tracing::field::display),
             route = record.route,
             key = record.key,
             model = record.model,
@@ -287,6 +389,7 @@ impl Host for NativeHost {
             output = record.usage.output,
             first_ms = record.first.map(|first| first.as_secs_f64() * 1e3),
             took_ms = record.took.as_secs_f64() * 1e3,
+            left_out,
             "request"
         );
     }
@@ -303,7 +406,8 @@ mod tests {
         let (config, metrics, began) = (Config::default(), Arc::new(Metrics::new()), Instant::now());
         let models = Models::new(&config, Vec::new(), Arc::clone(&metrics), began).expect("no models");
         let store = Store::in_memory().expect("a store");
-        let host = NativeHost::new(&config, store, models, metrics, began).expect("a host");
+        let parts = Parts { metrics, readiness: Arc::default(), began };
+        let host = NativeHost::new(&config, store, models, parts).expect("a host");
         let at = host.wall() + 3_600_000;
         let mut account = Account::default();
         let wake_at = apply_at(&mut account, &key.limits, open(at, 1), at).1;

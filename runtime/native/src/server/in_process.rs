@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use firecrest_service::refusal;
 use http::{Request, Response};
 use tokio::sync::{mpsc, oneshot};
 
 use super::config::{Config, ModelConfig};
-use super::listen::{Job, pass};
+use super::listen::{Incoming, Job, pass};
 use super::metrics::Metrics;
 use super::{Scripted, Server};
 
@@ -50,7 +51,10 @@ impl Service {
     /// A request in, its response out, as over HTTP: paths, headers and bodies are those of docs/server.md. A body that is dropped cancels what makes it; one
     /// whose end is an error was cut.
     pub async fn call(&self, request: Request<Bytes>) -> Response<axum::body::Body> {
-        pass(&self.jobs, request).await
+        let (parts, body) = request.into_parts();
+        let dialect = refusal::dialect_of(&parts.uri, &parts.headers);
+        let (reply, answer) = oneshot::channel();
+        pass(&self.jobs, Job { parts, body: Incoming::Whole(body), reply }, answer, dialect).await
     }
 
     /// What a server shows under `/metrics`: OpenMetrics text.

@@ -12,16 +12,21 @@
 //! model in memory has a thread that steps its engine, and one more writes the states of limits. Between them are bounded queues.
 
 mod backend;
+mod bodies;
 pub mod config;
+mod connections;
 mod host;
 mod in_process;
 mod listen;
+mod log;
 mod metrics;
 mod models;
 mod offload;
+mod readiness;
 mod service_task;
 pub mod store;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,13 +37,17 @@ use firecrest_service::service::{self, Options};
 use tokio::sync::{mpsc, oneshot};
 
 use config::{Compat, Config, WhenDry};
-use host::NativeHost;
+use host::{NativeHost, Parts};
+use listen::Ports;
 use metrics::Metrics;
 use models::Models;
+use readiness::Readiness;
+use service_task::Reload;
 use store::Store;
 
 pub use backend::Scripted;
 pub use in_process::{Builder, Service};
+pub use log::{flush as flush_log, log};
 
 /// Requests that wait for the service to look at them, which takes it microseconds each.
 const JOBS: usize = 1024;
@@ -52,7 +61,12 @@ pub struct Server {
     policy: Policy,
     scripted: Vec<(String, models::Script)>,
     store: Store,
+    reload: Option<Source>,
+    reloads: (mpsc::UnboundedSender<Reload>, mpsc::UnboundedReceiver<Reload>),
 }
+
+/// Gives the configuration as it is now.
+type Source = Box<dyn Fn() -> Result<Config, String> + Send>;
 
 impl Server {
     /// A server, with its store open and its rules read.
@@ -61,16 +75,17 @@ impl Server {
     /// What is wrong with the configuration, the store or the rules.
     pub fn new(config: Config) -> Result<Server, String> {
         config.check()?;
-        let policy = match &config.rules {
-            None => Policy::standard().map_err(|e| e.to_string())?,
-            Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-                Policy::load([STANDARD, text.as_str()]).map_err(|e| format!("{}: {e}", path.display()))?
-            }
-        };
-        let store = if config.store == Path::new(":memory:") { Store::in_memory() } else { Store::open(&config.store) };
+        let policy = rules(&config)?;
+        let store = if config.store == Path::new(":memory:") { Store::in_memory() } else { Store::own(&config.store) };
         let store = store.map_err(|e| e.to_string())?;
-        Ok(Server { config, policy, scripted: Vec::new(), store })
+        Ok(Server { config, policy, scripted: Vec::new(), store, reload: None, reloads: mpsc::unbounded_channel() })
+    }
+
+    /// Where [`Server::run`] finds the configuration again, when the process is told to read it (SIGHUP). Of it tiers, rules, aliases, lanes and what else
+    /// takes no other socket, store or model hold from then on; the rest waits for a restart.
+    pub fn reloading(mut self, source: impl Fn() -> Result<Config, String> + Send + 'static) -> Server {
+        self.reload = Some(Box::new(source));
+        self
     }
 
     /// Whether keys are asked for, and there are none.
@@ -105,11 +120,18 @@ impl Server {
     ///
     /// # Errors
     /// An address that can't be listened on.
-    pub fn run(self, ready: impl FnOnce(SocketAddr)) -> Result<(), String> {
+    pub fn run(mut self, ready: impl FnOnce(SocketAddr)) -> Result<(), String> {
+        connections::raise_descriptors();
+        let (source, reloads) = (self.reload.take(), self.reloads.0.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         runtime.block_on(async {
-            let stop = signals()?;
-            self.serve(ready, stop).await
+            let (stop, again) = (signals()?, reloading(source, reloads)?);
+            let served = tokio::select! {
+                served = self.serve(ready, stop) => served,
+                never = again => match never {},
+            };
+            log::flush();
+            served
         })
     }
 
@@ -163,11 +185,11 @@ impl Server {
             let made = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|e| e.to_string());
             let made = made.and_then(|runtime| self.made().map(|made| (runtime, made)));
             match made {
-                Ok((runtime, Made { service, config, metrics })) => {
+                Ok((runtime, Made { service, config, metrics, reloads, .. })) => {
                     let _ = started.send(Ok(Arc::clone(&metrics)));
                     // Each answer has its end: nobody is there to cut it.
                     let answer = config.timeouts.answer();
-                    runtime.block_on(service_task::run(service, taken, metrics, answer, answer + service_task::UNREAD));
+                    runtime.block_on(service_task::run(service, taken, reloads, metrics, answer, answer + service_task::UNREAD));
                 }
                 Err(error) => drop(started.send(Err(error))),
             }
@@ -179,12 +201,14 @@ impl Server {
 
     /// The service, made where it will run.
     fn made(self) -> Result<Made, String> {
-        let Server { config, policy, scripted, store } = self;
-        let (config, metrics, began) = (Arc::new(config), Arc::new(Metrics::new()), Instant::now());
+        let Server { config, policy, scripted, store, reloads: (_, reloads), .. } = self;
+        let (config, metrics, readiness, began) =
+            (Arc::new(config), Arc::new(Metrics::new()), Arc::new(Readiness::default()), Instant::now());
         let models = Models::new(&config, scripted, Arc::clone(&metrics), began)?;
-        let host = NativeHost::new(&config, store, models, Arc::clone(&metrics), began)?;
+        let parts = Parts { metrics: Arc::clone(&metrics), readiness: Arc::clone(&readiness), began };
+        let host = NativeHost::new(&config, store, models, parts)?;
         let service = service::Service::new(std::rc::Rc::new(host), options(&config, policy));
-        Ok(Made { service, config, metrics })
+        Ok(Made { service, config, metrics, readiness, reloads })
     }
 
     /// The server's thread. `started` hears where it listens, or why it does not; told `stopped`, it ends.
@@ -195,17 +219,17 @@ impl Server {
             let made = Server { config: Config { listen, ..self.config }, ..self }.made()?;
             Ok((listener, made))
         };
-        let (listener, Made { service, config, metrics }) = match made.await {
+        let (listener, Made { service, config, metrics, readiness, reloads }) = match made.await {
             Ok(made) => made,
             Err(error) => return drop(started.send(Err(error))),
         };
         let (jobs, taken) = mpsc::channel(JOBS);
         // Answers are waited for where their connections are.
-        let service = service_task::run(service, taken, Arc::clone(&metrics), config.timeouts.answer(), Duration::ZERO);
+        let service = service_task::run(service, taken, reloads, Arc::clone(&metrics), config.timeouts.answer(), Duration::ZERO);
         if started.send(Ok(config.listen)).is_ok() {
             let stop = async { drop(stopped.await) };
             // The service's queue is closed with the last connection.
-            tokio::join!(service, listen::serve(listener, config, jobs, metrics, stop));
+            tokio::join!(service, listen::serve(listener, config, Ports { jobs, metrics, readiness }, stop));
         }
     }
 }
@@ -215,6 +239,21 @@ struct Made {
     service: service::Service<NativeHost>,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+    reloads: mpsc::UnboundedReceiver<Reload>,
+}
+
+/// The safety rules that ship, and those of the configuration.
+fn rules(config: &Config) -> Result<Policy, String> {
+    let Some(path) = &config.rules else { return Policy::standard().map_err(|e| e.to_string()) };
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    Policy::load([STANDARD, text.as_str()]).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// What a configuration changes in a server that runs.
+fn reload(config: &Config) -> Result<Reload, String> {
+    config.check()?;
+    Ok(Reload { options: options(config, rules(config)?), tiers: host::tiers(config)? })
 }
 
 fn options(config: &Config, policy: Policy) -> Options {
@@ -255,14 +294,30 @@ fn signals() -> Result<impl Future<Output = ()>, String> {
     })
 }
 
-/// Log lines on stderr, as `RUST_LOG` says; coloured where a person reads them.
-pub fn log(json: bool) {
-    use std::io::IsTerminal;
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A program that embeds us may log already.
-    let _ = match json {
-        true => builder.json().try_init(),
-        false => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+/// Reads the configuration again each time the process is told to, for as long as it is polled. What is wrong with it is logged, and changes nothing.
+fn reloading(source: Option<Source>, reloads: mpsc::UnboundedSender<Reload>) -> Result<impl Future<Output = Infallible>, String> {
+    #[cfg(unix)]
+    let mut told = {
+        use tokio::signal::unix::{SignalKind, signal};
+        let hear = |kind| signal(kind).map_err(|e| format!("signals can't be heard: {e}"));
+        (hear(SignalKind::hangup())?, [hear(SignalKind::user_defined1())?, hear(SignalKind::user_defined2())?])
     };
+    Ok(async move {
+        #[cfg(unix)]
+        while told.0.recv().await.is_some() {
+            let Some(source) = &source else {
+                tracing::warn!("there is no configuration to read again");
+                continue;
+            };
+            match source().and_then(|config| reload(&config)) {
+                Ok(reload) => {
+                    let _ = reloads.send(reload);
+                    tracing::info!("the configuration was read again");
+                }
+                Err(error) => tracing::error!(error, "the configuration can't be read again; the one before it holds"),
+            }
+        }
+        let _ = (&source, &reloads);
+        std::future::pending().await
+    })
 }

@@ -1,13 +1,15 @@
 //! Asks that a model answers: price, lease, start, and the body from the first event on.
 
-use std::pin::pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use firecrest_contract::ask::{Ask, Beyond, Dialect, Thinking};
-use firecrest_contract::error::ApiError;
+use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::{Event, Finish};
 use firecrest_contract::path::{Path, Segment};
 use firecrest_contract::{messages, openai};
@@ -28,6 +30,7 @@ use crate::host::{Host, Principal};
 use crate::lease::Lease;
 use crate::length::ask_bytes;
 use crate::threads::{Asked, Keeper};
+use crate::turns::Turn;
 
 /// A body of the Messages API, read.
 enum Read {
@@ -170,7 +173,11 @@ impl<H: Host> Service<H> {
         let opened = Lease::open(&self.host, principal, price, u64::from(answers)).await.map_err(|denial| exchange.denied(denial))?;
         exchange.levels(&opened.levels);
         let mut lease = opened.lease;
-        let shed = backend.queue().and_then(|queue| self.options.lanes.admit(&place, &queue).error());
+        let turn = self.turns.take(&model, &principal.key, answers);
+        let shed = backend.queue().and_then(|queue| {
+            let lanes = &self.options.lanes;
+            lanes.admit(&place, &queue).error().or_else(|| lanes.share(&place, &queue, turn.before()).error())
+        });
         if let Some(error) = shed {
             return Err(error);
         }
@@ -188,8 +195,14 @@ impl<H: Host> Service<H> {
         lease.look_after(price, self.options.when_dry, u64::from(answers), deadline);
         lease.begins();
         let begun = {
-            let backend = Rc::clone(&backend);
-            async move { backend.start(ask, grant).await }
+            let (backend, ended) = (Rc::clone(&backend), self.host.ended(principal));
+            async move {
+                let mut ended = Box::pin(ended);
+                match select(Box::pin(backend.start(ask, grant)), &mut ended).await {
+                    Either::Left((begun, _)) => Ok(while_valid(begun?, ended, turn)),
+                    Either::Right(_) => Err(StartError::Refused(no_longer_valid())),
+                }
+            }
         };
         let since = self.host.monotonic();
         // The headers of a stream wait for its first event, but not for ever: what fails later is told in the stream.
@@ -248,6 +261,26 @@ fn leaf(path: &Path) -> Option<Path> {
     Some(rest.iter().copied().fold(root, Path::step))
 }
 
+/// The events of an answer for as long as its caller's key holds. Its turn ends with them.
+fn while_valid(mut events: Events, mut ended: Pin<Box<impl Future<Output = ()> + 'static>>, turn: Turn) -> Events {
+    let mut over = false;
+    Box::pin(stream::poll_fn(move |context| {
+        let _ = &turn;
+        if !over && ended.as_mut().poll(context).is_ready() {
+            over = true;
+            // The backend stops now, not when its caller has read the rest.
+            events = Box::pin(stream::empty());
+            return Poll::Ready(Some(Unjudged::new(Event::Fault(no_longer_valid()))));
+        }
+        events.as_mut().poll_next(context)
+    }))
+}
+
+/// What a caller is told whose key ended while it was answered.
+fn no_longer_valid() -> ApiError {
+    ApiError::new(ErrorKind::Authentication, "this key is no longer valid here: it was revoked, or replaced")
+}
+
 /// What a caller is told whose answer was not begun.
 fn start_error(error: StartError) -> ApiError {
     match error {
@@ -263,8 +296,6 @@ fn later(begun: Result<Events, StartError>) -> Events {
 
 #[cfg(test)]
 mod tests {
-    use firecrest_contract::error::ErrorKind;
-
     use super::*;
 
     #[test]

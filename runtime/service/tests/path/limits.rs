@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_policy::limits::{Budget, Limit, Tier};
 use firecrest_service::host::Host;
 use firecrest_service::lease::WhenDry;
@@ -424,4 +425,63 @@ fn a_body_that_nobody_drops_holds_its_lease_no_longer_than_an_answer_may_take() 
     assert_eq!(world.open_leases(), 0, "it expired");
     drop(forgotten);
     world.settle();
+}
+
+#[test]
+fn a_key_that_fills_a_queue_leaves_the_last_of_it_to_others() {
+    let world = World::new();
+    world.key("greedy", Tier::default());
+    world.key("other", Tier::default());
+    let bench = slow(&world, "one two", Duration::from_secs(1));
+    let service = service(&world);
+    let (path, body) = &asks(true)[0];
+    world.run(async {
+        let mut held = Vec::new();
+        for _ in 0..20 {
+            held.push(service.handle(by("greedy", path, body)).await);
+        }
+        assert!(held.iter().all(|response| response.status() == 200));
+        // One place is left to each lane.
+        let lanes = &options().lanes;
+        let mut queue = firecrest_service::backend::Queue { capacity: 100, waiting: [0; 3], predicted_ttft: [0; 3] };
+        let key = world.keys.borrow().get("other").cloned().expect("a key");
+        let place = lanes.place(key.class, firecrest_contract::ask::ServiceTier::Auto);
+        let lane = usize::from(place.lane.index());
+        while firecrest_policy::lanes::Admission::Admit == lanes.admit(&place, &queue) {
+            queue.waiting[lane] += 1;
+        }
+        queue.waiting[lane] -= 1;
+        bench.queue.set(Some(queue));
+        let refused = read(service.handle(by("greedy", path, body)).await).await;
+        assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, Some("1")), "{}", refused.body);
+        assert_eq!(service.handle(by("other", path, body)).await.status(), 200);
+        drop(held);
+    });
+    world.settle();
+    assert_eq!(ask(&service, by("greedy", path, body)).status, 200, "those that ended count no longer");
+    assert_eq!(world.open_leases(), 0);
+}
+
+/// A head without its body: whether it may have one.
+#[test]
+fn a_request_is_judged_by_its_head_before_its_body_is_read() {
+    let world = World::new();
+    world.says("fine");
+    let service = service(&world);
+    for (path, body) in asks(false) {
+        let head = |key: &str, path: &str| by(key, path, &body).into_parts().0;
+        world.run(async {
+            let refused = |parts| async { service.admit(parts).await.err().map(|response| response.status().as_u16()) };
+            assert_eq!(refused(head("nobody", path)).await, Some(401));
+            assert_eq!(refused(head("k", "/v1/nothing")).await, Some(404));
+            let admitted = service.admit(head("k", path)).await.ok().expect("it may go on");
+            assert_eq!(admitted.key(), "k");
+            let answer = read(admitted.refuse(&ApiError::new(ErrorKind::TooLarge, "too much"))).await;
+            assert_eq!(answer.status, 413);
+            let admitted = service.admit(head("k", path)).await.ok().expect("it may go on");
+            assert_eq!(service.answer(admitted, by("k", path, &body).into_body()).await.status(), 200);
+        });
+        let statuses: Vec<u16> = world.records.borrow_mut().drain(..).map(|told| told.status).collect();
+        assert_eq!(statuses, [401, 404, 413, 200], "{path}");
+    }
 }
