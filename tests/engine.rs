@@ -116,6 +116,7 @@ fn note(transcripts: &mut BTreeMap<SequenceId, Transcript>, event: Event) {
         Event::Logits { sequence, values, .. } => {
             transcripts.entry(sequence).or_default().logits.extend(values.iter().map(|x| x.to_bits()));
         }
+        Event::Logprobs { .. } => {}
         Event::Embedding { sequence, values } => transcripts.entry(sequence).or_default().embedding = values,
         Event::Done { sequence, reason, usage } => {
             let end = &mut transcripts.entry(sequence).or_default().end;

@@ -265,3 +265,136 @@ fn long_conversations_fit_the_limits() {
     let error = tight.render(&json!({ "messages": messages }), None).unwrap_err();
     assert_eq!(error.code(), ErrorCode::Template);
 }
+
+/// Sources and what jinja2 3.1.6 makes of them, set up as transformers sets it up (tests/oracle/templates.py).
+#[rustfmt::skip]
+const GOLDEN: &[(&str, &str)] = &[
+    ("{{ tools is none }}{{ tools is defined }}{{ documents is none }}{{ tools is iterable }}", "TrueTrueTrueFalse"),
+    ("{% if tools is iterable and tools|length > 0 %}T{% else %}N{% endif %}", "N"),
+    ("{{ missing|length }}{{ missing|first }}{{ missing|items|list }}{{ missing|list }}", "0[][]"),
+    ("{{ none is iterable }}{{ 'abc' is sequence }}{{ {} is sequence }}{{ true is integer }}{{ 1 is float }}", "FalseTrueTrueFalseFalse"),
+    ("{{ e|default('d', boolean=true) }}{{ missing|default(default_value='v') }}{{ none|default('x') }}", "dvNone"),
+    ("{{ '%s-%d' % ('a', 3) }}{{ '%(k)s %5.2f|%-4s|%05d' % ('', 1.5, 'x', 42) if false else '%.1f%%' % 99.55 }}", "a-399.5%"),
+    ("{{ 'x'|int }}{{ ' 5 '|int }}{{ '0x1f'|int(0, 16) }}{{ '3.9'|int }}{{ 'x'|float }}{{ '1e3'|float }}{{ none|int(7) }}", "053130.01000.07"),
+    ("{{ s|wordcount }}|{{ s|truncate(9) }}|{{ s|truncate(9, true, '~', 0) }}|{{ 'ab'|center(7) }}|{{ 'a b/ü&c'|urlencode }}|{{ {'a': 'x y', 'b': 1}|urlencode }}", "2|Hello, World|Hello, W~|   ab  |a%20b/%C3%BC%26c|a=x+y&b=1"),
+    ("{{ 1|filesizeformat }}|{{ 13000|filesizeformat }}|{{ 4100000|filesizeformat(true) }}|{{ '<b>x</b> &amp; y'|striptags }}|{{ '<&>'|forceescape }}", "1 Byte|13.0 kB|3.9 MiB|x & y|&lt;&amp;&gt;"),
+    ("{{ [1, 'a', none]|pprint }}|{{ 'the quick brown fox jumps'|wordwrap(9) }}|{{ {'class': 'a b', 'no': none}|xmlattr }}", "[1, 'a', None]|the quick\nbrown fox\njumps| class=\"a b\""),
+    ("{{ range is callable }}{{ s is callable }}{{ 'tojson' is filter }}{{ 'nope' is test }}", "TrueFalseTrueFalse"),
+    ("{% set j = joiner('|') %}{{ j() }}a{{ j() }}b{{ j() }}c", "a|b|c"),
+    ("{% set c = cycler('x', 'y') %}{{ c.next() }}{{ c.next() }}{{ c.next() }}{{ c.current }}", "xyxy"),
+    ("{% block body %}in {{ s|length }}{% endblock %}", "in 12"),
+    ("{{ 'abcb'.startswith('b', 1) }}{{ 'abcb'.find('b', 2) }}{{ 'abcb'.count('b') }}{{ 'abcb'.endswith(('x', 'b')) }}{{ 'abcb'.rindex('b') }}", "True32True3"),
+    ("{{ '{!r}|{:>6}|{:,}|{:.2e}|{0[k]}'.format('a', 'b', 1234567, 12.5) if false else '{!r}|{:>6}|{:,}|{:.2e}|{:+08.2f}'.format('a', 'b', 1234567, 12.5, 3.14159) }}", "'a'|     b|1,234,567|1.25e+01|+0003.14"),
+    ("{{ 'Ab'.encode() }}{{ 'aB'.swapcase() }}{{ 'a\\tb'.expandtabs(4) }}|{{ \"they're\".title() }}|{{ \"they're\"|title }}", "b'Ab'Aba   b|They'Re|They're"),
+    ("{{ 1e16 }} {{ 1e20 }} {{ 0.00001 }} {{ 123456.5 }} {{ -0.0 }} {{ 1e15 }}", "1e+16 1e+20 1e-05 123456.5 -0.0 1000000000000000.0"),
+    ("{{ {none: 1, true: 2, 1.5: 3, 4: 'ü'}|tojson }}", "{\"null\": 1, \"true\": 2, \"1.5\": 3, \"4\": \"ü\"}"),
+    ("{% raw %}{% generation %}x{% endgeneration %}{% endraw %}", "{% generation %}x{% endgeneration %}"),
+    ("{% generation %}{% set y = 1 %}{{ y }}{% endgeneration %}{{ y is defined }}", "1False"),
+    ("a{% if true %}\r\nb\r\n{% endif %}c{{ 'x\r\ny'|length }}", "ab\nc3"),
+    ("{{ nest.items is callable }}{{ nest['items'] }}{% for k, v in nest.items() %}{{ k }},{% endfor %}", "True[1, 2]x,items,type,"),
+    ("{{ -2 ** 2 }} {{ 2 ** 3 ** 2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 7.5 // 2 }} {{ 2 ** -1 }} {{ true + 1 }}", "4 64 -4 2 3.0 0.5 2"),
+    ("{{ [\"it's\", 'a\"b', 'x\\ny', 'é'] }} {{ (1,) }} {{ () }} {{ {'k': (1, 2.0)} }}", "[\"it's\", 'a\"b', 'x\\ny', 'é'] (1,) () {'k': (1, 2.0)}"),
+    ("{{ [3, 1, 2]|sum }} {{ [1.5, 2]|sum }} {{ rows|sum(attribute='v') }} {{ words|sort|join(',') }} {{ words|unique|join(',') }}", "6 3.5 9 Apple,apple,fig,pear pear,Apple,fig"),
+    ("{{ rows|map(attribute='g', default='?')|join(',') }} {{ rows|groupby('v')|map('first')|list }} {{ rows|max(attribute='v') }}", "A,b,a,? [1, 2, 3] {'n': 'x', 'v': 3, 'g': 'A'}"),
+    ("{{ 'a,b,c'.rsplit(',', 1) }}{{ ' a b  c '.split(none, 1) }}{{ 'x=1'.partition('=') }}{{ 'a\\r\\nb\\n'.splitlines(true) }}", "['a,b', 'c']['a', 'b  c ']('x', '=', '1')['a\\r\\n', 'b\\n']"),
+    ("{{ 2.675|round(2) }} {{ 2.5|round }} {{ 3.5|round }} {{ 7|round }} {{ 1.21|round(1, 'ceil') }} {{ 15|round(-1) }}", "2.67 2.0 4.0 7 1.3 20"),
+    ("{{ 'ab cd'|capitalize }}{{ 'AbC'.istitle() }}{{ 'Ab C'.istitle() }}{{ '٣'.isdigit() }}{{ 'x1'.isidentifier() }}{{ ''.isalpha() }}", "Ab cdFalseTrueTrueTrueFalse"),
+    ("{{ 'a\\nb\\n\\nc'|indent(2, true, true) }}|{{ 'a\\nb'|indent('> ') }}", "  a\n  b\n  \n  c|a\n> b"),
+    ("{{ d|dictsort }}{{ d|dictsort(false, 'value', true) }}{{ dict(d, z=9)|tojson(sort_keys=true, separators=(',', ':')) }}", "[('a', 2), ('b', 1), ('C', 3)][('C', 3), ('a', 2), ('b', 1)]{\"C\":3,\"a\":2,\"b\":1,\"z\":9}"),
+    ("{{ [[1, {'a': []}], {}]|tojson(indent=2) }}", "[\n  [\n    1,\n    {\n      \"a\": []\n    }\n  ],\n  {}\n]"),
+    ("{{ strftime_now('%d %b %Y') }} {{ loop is defined }} {{ (1, 2)[::-1] }} {{ 'abc'[-2:] }}", "26 Jul 2024 False (2, 1) bc"),
+];
+
+#[test]
+fn jinja_s_goldens_are_rendered() {
+    let context = json!({
+        "s": "Hello, World", "e": "", "words": ["pear", "Apple", "fig", "apple"], "d": {"b": 1, "a": 2, "C": 3},
+        "nest": {"x": {"y": [1, {"z": "deep"}]}, "items": [1, 2], "type": "object"},
+        "rows": [{"n": "x", "v": 3, "g": "A"}, {"n": "y", "v": 1, "g": "b"}, {"n": "z", "v": 2, "g": "a"}, {"n": "w", "v": 3}],
+    });
+    let now = WallTime { unix_seconds: 1_721_952_000, utc_offset_seconds: 0 };
+    for (source, expected) in GOLDEN {
+        let rendered = ChatTemplate::new(source).and_then(|t| t.render(&context, Some(now)));
+        assert_eq!(rendered.unwrap_or_else(|e| panic!("{source}: {e}")), *expected, "{source}");
+    }
+}
+
+#[test]
+fn what_a_sandbox_refuses_is_refused() {
+    for source in [
+        "{{ [1].append(2) }}",
+        "{{ {}.update({'a': 1}) }}",
+        "{{ d.pop('k') }}",
+        "{{ [2, 1].sort() }}",
+        "{{ [].insert(0, 1) }}",
+        "{{ open('/etc/passwd') }}",
+        "{{ ''.__class__() }}",
+        "{{ '{0.__class__}'.format('a') }}",
+        "{{ '%s %s' % ('a',) }}",
+        "{{ '%d' % 'a' }}",
+        "{{ '{'.format() }}",
+        "{{ 'a'.split('') }}",
+        "{{ none|length }}",
+        "{{ 1|length }}",
+        "{{ 'a' + 1 }}",
+        "{{ missing.x }}",
+    ] {
+        fails(source, json!({"d": {"k": 1}}), "chat template");
+    }
+}
+
+/// Hostile templates: each ends with an error or a text, on a browser's stack, and soon. Only a hang takes long enough to fail.
+#[test]
+fn hostile_templates_end() {
+    let s = "x".repeat(1000);
+    let corpus = [
+        "{{ lipsum(1000000000) }}".to_string(),
+        "{{ lipsum(1, true, 1000000000, 1000000001) }}".into(),
+        "{{ 'a'.center(1000000000) }}{{ 'a'|center(1000000000) }}".into(),
+        "{{ '\t'.expandtabs(1000000000) }}".into(),
+        "{{ '%*d' % (1000000000, 1) }}".into(),
+        "{{ '%.1000000000f' % 1.5 }}".into(),
+        "{{ '{:.1000000000f}'.format(1.5) }}".into(),
+        "{{ '{:>{}}'.format('a', 1000000000) }}".into(),
+        "{{ '%99999999999999999999d' % 1 }}".into(),
+        "{{ 10 ** 10 ** 10 }}{{ 2 ** 1000000000 }}".into(),
+        "{{ 'a' * 10 ** 9 }}".into(),
+        "{% set ns = namespace(s=s) %}{% for i in range(99999) %}{% set ns.s = ns.s.replace('', 'xxxxxxxx') %}{% endfor %}".into(),
+        "{% set ns = namespace(s=s) %}{% for i in range(99999) %}{% set ns.s = ns.s|replace('x', 'xx') %}{% endfor %}".into(),
+        "{% set ns = namespace(s=s) %}{% for i in range(99999) %}{% set ns.s = ns.s|escape|forceescape|urlencode %}{% endfor %}".into(),
+        "{% set ns = namespace(s=s) %}{% for i in range(99999) %}{% set ns.s = '{0}{0}{0}'.format(ns.s) %}{% endfor %}".into(),
+        "{% set ns = namespace(s=s) %}{% for i in range(99999) %}{% set ns.s = '%s%s' % (ns.s, ns.s) %}{% endfor %}".into(),
+        "{% set ns = namespace(s=s) %}{% for i in range(99999) %}{% set ns.s = ns.s|wordwrap(1)|indent(99) %}{% endfor %}".into(),
+        "{% set ns = namespace(s=s) %}{% for i in range(99999) %}{% set ns.s = ns.s.translate({120: 'xxxxxxxxx'}) %}{% endfor %}".into(),
+        "{% set ns = namespace(s=s) %}{% for i in range(99999) %}{% set ns.s = [ns.s, ns.s]|pprint %}{% endfor %}".into(),
+        "{% set ns = namespace(s=s) %}{% for i in range(99999) %}{% set ns.s = ns.s|tojson|tojson(ensure_ascii=true) %}{% endfor %}".into(),
+        "{% for i in range(99999) %}{% for j in range(99999) %}{{ s.upper().lower().title() }}{% endfor %}{% endfor %}".into(),
+        "{% for i in range(99999) %}{{ s|striptags|wordcount }}{% endfor %}".into(),
+        "{% macro m(n) %}{{ m(n + 1) }}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}".into(),
+        "{% macro a() %}{{ b() }}{% endmacro %}{% macro b() %}{{ a() }}{% endmacro %}{{ a() }}".into(),
+        "{% macro m() %}{% call m() %}{{ caller() }}{% endcall %}{% endmacro %}{{ m() }}".into(),
+        "{% block a %}{{ self.a() }}{% endblock %}".into(),
+        "{% for x in [[1]] recursive %}{{ loop([x]) }}{% endfor %}".into(),
+        "{% set f = {}.get %}{% set ns = namespace(f=f) %}{% for i in range(9999) %}{% set ns.f = [ns.f] %}{% endfor %}{{ ns.f }}".into(),
+        "{% set c = cycler(s, s) %}{% for i in range(99999) %}{{ c.next() }}{% endfor %}".into(),
+        format!("{}x{}", "{% block a %}".repeat(500), "{% endblock %}".repeat(500)),
+        format!("{}x{}", "{% generation %}".repeat(500), "{% endgeneration %}".repeat(500)),
+        format!("{{{{ s{} }}}}", ".items".repeat(300)),
+        format!("{{{{ {}s{} }}}}", "'%s' % (".repeat(40), ")".repeat(40)),
+        format!("{{{{ s{} }}}}", "|replace('x', 'xx')".repeat(60)),
+        format!("{{{{ s{} }}}}", "|urlencode|escape".repeat(60)),
+        "{% raw %}".repeat(10_000),
+        "{{ '".repeat(10_000),
+        "{%".repeat(100_000),
+        "\r".repeat(900_000),
+    ];
+    let check = move || {
+        for source in corpus {
+            let began = std::time::Instant::now();
+            let outcome = ChatTemplate::new(&source).and_then(|t| t.render(&json!({ "s": s }), None));
+            assert!(outcome.as_ref().map_or(0, String::len) < 32 << 20, "{source:.80}");
+            assert!(began.elapsed() < std::time::Duration::from_secs(20), "{source:.80} took {:?}", began.elapsed());
+        }
+    };
+    std::thread::Builder::new().stack_size(1 << 20).spawn(check).unwrap().join().unwrap();
+}

@@ -69,6 +69,8 @@ pub(crate) fn object(request: u32, event: &Event) -> JsValue {
             .with("request", request)
             .with("position", *position)
             .with("values", Float32Array::from(values.as_slice())),
+        // No request of a page asks for these.
+        Event::Logprobs { position, .. } => Fields::of_kind("logprobs").with("request", request).with("position", *position),
         Event::Embedding { values, .. } => {
             Fields::of_kind("embedding").with("request", request).with("values", Float32Array::from(values.as_slice()))
         }
@@ -90,6 +92,7 @@ pub(crate) fn sequence(event: &Event) -> firecrest_engine::engine::SequenceId {
         | Event::Text { sequence, .. }
         | Event::Logits { sequence, .. }
         | Event::Embedding { sequence, .. }
+        | Event::Logprobs { sequence, .. }
         | Event::Done { sequence, .. } => *sequence,
     }
 }

@@ -44,6 +44,8 @@ pub struct Ask {
     /// Prompts without turns or template, from `/v1/completions`. Where there are any, [`Ask::turns`] is empty and each prompt gets
     /// [`Ask::choices`] answers: answer `c` of prompt `p` is choice `p * choices + c` in every event.
     pub raw: Vec<RawPrompt>,
+    /// Whether answers to raw prompts begin with their prompt, and log-probabilities with those of its tokens.
+    pub echo: bool,
     /// Tools that may be called.
     pub tools: Vec<Tool>,
     /// Which of them must be.
@@ -87,13 +89,20 @@ impl Ask {
     }
 }
 
-/// A prompt as it is: no turns, no template, nothing added but what a tokenizer adds to every text.
+/// A prompt as it is: no turns, no template, nothing added but what a tokenizer adds to every text. Control tokens that are written out in it are these tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RawPrompt {
     /// Text, which may be empty: then the model begins by itself.
     Text(String),
     /// Ids of the model's own vocabulary, at least one. Nothing is added to them.
     Tokens(Vec<u32>),
+    /// Text around a gap that the answer fills.
+    Infill {
+        /// Before the gap.
+        prefix: String,
+        /// After it.
+        suffix: String,
+    },
 }
 
 /// Something in a body that [`Ask`] has no place for. A backend of the same dialect gets the body as it came; others refuse it, or drop a hint.

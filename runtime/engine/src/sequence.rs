@@ -235,7 +235,7 @@ impl Sequence {
     /// What its outputs are made by.
     pub(crate) fn plan_kind(&self) -> PlanKind {
         match self.work {
-            Work::Generate(_) | Work::Logits => PlanKind::Logits,
+            Work::Generate(_) | Work::Logits | Work::Logprobs { .. } => PlanKind::Logits,
             Work::Embed(_) => PlanKind::States,
         }
     }
@@ -259,7 +259,7 @@ impl Sequence {
     pub(crate) fn wants_output(&self, position: u32) -> bool {
         match &self.work {
             Work::Generate(generate) => position + 1 >= self.len() && generate.max_tokens != Some(0),
-            Work::Logits | Work::Embed(Embed { pooling: Some(Pooling::Mean), .. }) => position >= self.taken,
+            Work::Logits | Work::Logprobs { .. } | Work::Embed(Embed { pooling: Some(Pooling::Mean), .. }) => position >= self.taken,
             Work::Embed(Embed { pooling: Some(Pooling::Cls), .. }) => position == 0 && self.taken == 0,
             Work::Embed(_) => position + 1 == self.len(),
         }

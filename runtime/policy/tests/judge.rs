@@ -18,6 +18,7 @@ fn ask(turns: Turns) -> Ask {
         model: "m".into(),
         turns: turns.into_iter().map(|(role, parts)| Turn { role, parts: parts.into_iter().map(part).collect() }).collect(),
         raw: Vec::new(),
+        echo: false,
         tools: Vec::new(),
         tool_choice: ToolChoice::Auto,
         parallel_tools: true,

@@ -12,6 +12,7 @@ pub(crate) fn ask(turns: Vec<Turn>) -> Ask {
         model: "m".to_owned(),
         turns,
         raw: Vec::new(),
+        echo: false,
         tools: Vec::new(),
         tool_choice: ToolChoice::Auto,
         parallel_tools: true,

@@ -233,6 +233,7 @@ impl Backend for Scripted {
     async fn spelled(&self, ask: &Arc<Ask>, _: &Aside) -> Result<Vec<String>, ApiError> {
         let spelled = |raw: &RawPrompt| match raw {
             RawPrompt::Text(text) => text.clone(),
+            RawPrompt::Infill { prefix, suffix } => format!("{prefix} {suffix}"),
             // A script has no vocabulary.
             RawPrompt::Tokens(ids) => ids.iter().map(|id| format!("{id} ")).collect(),
         };
@@ -294,6 +295,7 @@ fn prompt_words(ask: &Ask) -> u64 {
     let tools = ask.tools.iter().map(|tool| 1 + tool.description.as_deref().map_or(0, words) + words(&tool.schema.to_string()));
     let raw = ask.raw.iter().map(|raw| match raw {
         RawPrompt::Text(text) => words(text),
+        RawPrompt::Infill { prefix, suffix } => words(prefix) + words(suffix),
         RawPrompt::Tokens(ids) => ids.len() as u64,
     });
     // Each turn has a head.

@@ -51,6 +51,7 @@ fn ask(turns: Vec<Turn>) -> Ask {
         model: "m".to_owned(),
         turns,
         raw: Vec::new(),
+        echo: false,
         tools: Vec::new(),
         tool_choice: ToolChoice::Auto,
         parallel_tools: true,

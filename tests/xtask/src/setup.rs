@@ -201,7 +201,7 @@ fn llama_cpp(cmake: &str) -> std::process::Command {
 
 fn python_oracles(missing: &mut Vec<String>) -> Result<(), String> {
     if oracle_python().is_some_and(|p| output(&mut command(p, &["-c", "import llama_cpp, gguf, numpy, safetensors"])).is_some()) {
-        return Ok(());
+        return jinja2(missing);
     }
     println!("setup: the oracles: llama.cpp is compiled once, about 8 minutes on two cores");
     let made = venv(&repository().join(".venv"), &["numpy", "gguf", "safetensors"])? && run(&mut llama_cpp("-DGGML_NATIVE=ON"))?;
@@ -211,6 +211,16 @@ fn python_oracles(missing: &mut Vec<String>) -> Result<(), String> {
     let without_amx = format!("-DGGML_NATIVE=ON -DCMAKE_C_FLAGS='{WITHOUT_AMX}' -DCMAKE_CXX_FLAGS='{WITHOUT_AMX}'");
     if !made || !(works()? || run(&mut llama_cpp(&without_amx))? && works()?) {
         missing.push("the oracles: python3 -m venv .venv && .venv/bin/pip install numpy gguf safetensors llama-cpp-python".into());
+    }
+    jinja2(missing)
+}
+
+/// Jinja for the template oracle; an environment from before it lacks it.
+fn jinja2(missing: &mut Vec<String>) -> Result<(), String> {
+    let Some(python) = oracle_python() else { return Ok(()) };
+    let there = output(&mut command(&python, &["-c", "import jinja2"])).is_some();
+    if !there && !run(&mut command(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "jinja2"]))? {
+        missing.push(format!("jinja2 for the template oracle: {} -m pip install jinja2", python.display()));
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ pub struct Request {
     /// Answers to draw of which the best `n` are given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best_of: Option<i64>,
-    /// Whether answers begin with their prompt.
+    /// Whether answers begin with their prompt, and `logprobs` with those of its tokens (the first has none).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo: Option<bool>,
     /// From −2 to 2: less of a token the more often it came.
@@ -60,7 +60,7 @@ pub struct Request {
     /// How.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_options: Option<StreamOptions>,
-    /// What comes behind the answer.
+    /// What comes after the answer: it fills the gap. For models that were trained to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suffix: Option<String>,
     /// From 0 (always the most probable token) to 2.
@@ -98,7 +98,21 @@ impl Request {
         if let Some(prompt) = &self.prompt {
             prompt.check("prompt", MOST_CHOICES, true)?;
         }
-        let raw = self.prompt.map_or_else(|| vec![RawPrompt::Text(String::new())], Input::into_prompts);
+        let mut raw = self.prompt.map_or_else(|| vec![RawPrompt::Text(String::new())], Input::into_prompts);
+        let echo = self.echo == Some(true);
+        if let Some(suffix) = self.suffix.filter(|suffix| !suffix.is_empty()) {
+            if echo {
+                return Err(ApiError::invalid(
+                    "echo",
+                    "what fills a gap can't begin with the text around it; leave out `echo` or `suffix`",
+                ));
+            }
+            let infill = |prompt| match prompt {
+                RawPrompt::Text(prefix) => Ok(RawPrompt::Infill { prefix, suffix: suffix.clone() }),
+                _ => Err(ApiError::invalid("suffix", "it goes with a prompt of text, not of token ids")),
+            };
+            raw = raw.into_iter().map(infill).collect::<Result<_, _>>()?;
+        }
         let choices = range::count("n", self.n, 1, 128)?.unwrap_or(1);
         if raw.len().saturating_mul(choices as usize) > MOST_CHOICES {
             let total = raw.len().saturating_mul(choices as usize);
@@ -126,14 +140,13 @@ impl Request {
         let logprobs = range::count("logprobs", self.logprobs, 0, 20)?;
         let max_tokens = range::count("max_tokens", self.max_tokens, 0, u32::MAX)?.unwrap_or(16);
         let stop = range::stop(self.stop)?;
-        beyond.refuse_if(self.echo == Some(true), "echo", "prompts are not given back here; put them before the answers yourself");
-        beyond.refuse_if(self.suffix.is_some_and(|s| !s.is_empty()), "suffix", "text can't be filled in here, only gone on from");
         beyond.unknown("", &self.unknown);
         Ok(Ask {
             dialect: Dialect::OpenAi,
             model: self.model,
             turns: Vec::new(),
             raw,
+            echo,
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
             parallel_tools: true,
@@ -194,11 +207,11 @@ pub struct Choice {
 pub struct Logprobs {
     /// Tokens as text.
     pub tokens: Vec<String>,
-    /// Natural logarithms of their probabilities.
-    pub token_logprobs: Vec<f32>,
+    /// Natural logarithms of their probabilities; `null` for the first token of a prompt, which nothing comes before.
+    pub token_logprobs: Vec<Option<f32>>,
     /// Of the most probable ones at each place, by their text.
-    pub top_logprobs: Option<Vec<Map<String, Value>>>,
-    /// Where each begins in the answer, in characters.
+    pub top_logprobs: Option<Vec<Option<Map<String, Value>>>>,
+    /// Where each begins, in characters from the start of the prompt.
     pub text_offset: Vec<u64>,
 }
 
@@ -229,10 +242,12 @@ mod tests {
         assert!(wrong(r#"{"model": "m", "n": 129}"#).starts_with("n: 129 is out of range; give 1 to 128"));
         let many = format!(r#"{{"model": "m", "n": 128, "prompt": ["a"{}]}}"#, r#","a""#.repeat(16));
         assert!(wrong(&many).starts_with("n: 2176 answers"));
-        let beyond = ask(r#"{"model": "m", "echo": true, "suffix": "x", "best_of": 4}"#).expect("an ask").beyond;
-        assert_eq!(
-            beyond.iter().map(|b| (b.path.as_str(), b.hint)).collect::<Vec<_>>(),
-            [("best_of", false), ("echo", false), ("suffix", false)]
-        );
+        let beyond = ask(r#"{"model": "m", "best_of": 4}"#).expect("an ask").beyond;
+        assert_eq!(beyond.iter().map(|b| (b.path.as_str(), b.hint)).collect::<Vec<_>>(), [("best_of", false)]);
+        assert!(wrong(r#"{"model": "m", "prompt": "a", "echo": true, "suffix": "b"}"#).starts_with("echo: "));
+        assert!(wrong(r#"{"model": "m", "prompt": [1], "suffix": "b"}"#).starts_with("suffix: "));
+        let gap = ask(r#"{"model": "m", "prompt": "a", "suffix": "b"}"#).expect("an ask").raw;
+        assert_eq!(gap, [RawPrompt::Infill { prefix: "a".into(), suffix: "b".into() }]);
+        assert!(ask(r#"{"model": "m", "prompt": "a", "echo": true}"#).expect("an ask").echo);
     }
 }

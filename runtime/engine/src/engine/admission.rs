@@ -37,8 +37,11 @@ impl Admission {
 /// How fast steps go, as a moving average of what the host's clock says.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rates {
-    /// Seconds a row of a step that mostly prefills.
-    prefill_row: Option<f64>,
+    /// Of steps that mostly prefill: seconds, rows and steps, the latest counting most. Sums, so that a step counts by its rows: what a few rows
+    /// take is mostly what any step takes, and says little of what a row of many does.
+    prefill: Option<[f64; 3]>,
+    /// Of prompts: tokens that were known already, and all.
+    known: [f64; 2],
     /// Seconds a step that only decodes.
     decode_step: Option<f64>,
     /// Tokens of an answer.
@@ -52,8 +55,21 @@ impl Rates {
         if prompt_rows == 0 && generated_rows > 0 {
             self.decode_step = blend(self.decode_step, seconds);
         } else if prompt_rows > 4 * generated_rows {
-            self.prefill_row = blend(self.prefill_row, seconds / f64::from(prompt_rows + generated_rows));
+            let latest = [seconds, f64::from(prompt_rows + generated_rows), 1.0];
+            let before = self.prefill.unwrap_or_default();
+            self.prefill = Some(std::array::from_fn(|i| 0.8 * before[i] + latest[i]));
         }
+    }
+
+    /// So many tokens of a prompt were known when it was begun.
+    pub(crate) fn begun(&mut self, known: u32, prompt: u32) {
+        self.known = [0.95 * self.known[0] + f64::from(known), 0.95 * self.known[1] + f64::from(prompt)];
+    }
+
+    /// The share of a prompt that has to be computed, by what prompts shared lately. An eighth at least: who comes next may share nothing.
+    pub(crate) fn share_to_compute(&self) -> f64 {
+        let [known, all] = self.known;
+        if all > 0.0 { (1.0 - known / all).clamp(0.125, 1.0) } else { 1.0 }
     }
 
     /// An answer had so many tokens.
@@ -68,11 +84,23 @@ impl Rates {
         self.answer.map_or(most, |answer| most.min((answer - f64::from(generated)).max(answer / 2.0).ceil() as u32))
     }
 
-    /// Seconds until `prompt_rows` are computed and then, or before, `steps` of decoding are done. `None` before anything was measured.
-    pub(crate) fn seconds(&self, prompt_rows: u64, steps: u64) -> Option<f64> {
-        let prefill = if prompt_rows == 0 { 0.0 } else { self.prefill_row? * prompt_rows as f64 };
+    /// Seconds until `prompt_rows` are computed, in steps of at most `step_rows`, and then, or before, `steps` of decoding are done. `None` before
+    /// anything was measured.
+    pub(crate) fn seconds(&self, prompt_rows: f64, step_rows: u32, steps: u64) -> Option<f64> {
         // Before a step has only decoded, one is taken to cost what a few rows of a prompt do.
-        let decode = if steps == 0 { 0.0 } else { self.decode_step.or(self.prefill_row.map(|row| 4.0 * row))? * steps as f64 };
+        let step = self.decode_step.or(self.prefill.map(|[seconds, rows, _]| 4.0 * seconds / rows));
+        let prefill = match self.prefill {
+            _ if prompt_rows <= 0.0 => 0.0,
+            None => return None,
+            // Every step costs what a step does, and each of its rows more. Where steps that decode took long, rows are not free.
+            Some([seconds, rows, count]) if self.decode_step.is_some() => {
+                let each = step.unwrap_or(0.0);
+                let row = ((seconds - count * each) / rows).max(seconds / rows / 8.0);
+                row * prompt_rows + each * (prompt_rows / f64::from(step_rows.max(1))).ceil()
+            }
+            Some([seconds, rows, _]) => seconds / rows * prompt_rows,
+        };
+        let decode = if steps == 0 { 0.0 } else { step? * steps as f64 };
         Some(prefill + decode)
     }
 }
@@ -89,15 +117,36 @@ mod tests {
     #[test]
     fn averages_follow_what_is_measured() {
         let mut rates = Rates::default();
-        assert_eq!(rates.seconds(100, 1), None);
+        assert_eq!(rates.seconds(100.0, 512, 1), None);
         rates.observe(100, 2, Duration::from_millis(1020));
-        assert!((rates.seconds(50, 0).unwrap() - 0.5).abs() < 1e-9);
+        assert!((rates.seconds(50.0, 512, 0).unwrap() - 0.5).abs() < 1e-9);
         for _ in 0..40 {
             rates.observe(0, 8, Duration::from_millis(20));
         }
-        assert!((rates.seconds(0, 100).unwrap() - 2.0).abs() < 1e-3);
+        assert!((rates.seconds(0.0, 512, 100).unwrap() - 2.0).abs() < 1e-3);
         // A mixed step says nothing of either.
         rates.observe(4, 4, Duration::from_secs(100));
-        assert!((rates.seconds(50, 100).unwrap() - 2.5).abs() < 1e-3);
+        // A row takes what a step takes beyond one that decodes.
+        let expected = 50.0 * (1.02 - 0.02) / 102.0 + 0.02 + 2.0;
+        assert!((rates.seconds(50.0, 512, 100).unwrap() - expected).abs() < 1e-3);
+    }
+
+    #[test]
+    fn a_few_rows_say_little_of_many() {
+        let mut rates = Rates::default();
+        // Long answers to short prompts of which most was known: a step takes 25 ms whatever it does, a row 0.5 ms more.
+        for _ in 0..6 {
+            rates.begun(28, 33);
+            rates.observe(5, 0, Duration::from_micros(27_500));
+            (0..50).for_each(|_| rates.observe(0, 1, Duration::from_millis(25)));
+            rates.ended(600);
+        }
+        assert_eq!(rates.tokens_to_come(0, 4), 4);
+        // 250 prompts of 33 tokens, and their four tokens each in 16 slots.
+        let rows = 250.0 * 33.0 * rates.share_to_compute();
+        let waits = rates.seconds(rows, 512, 250 * 4 / 16).expect("it was measured");
+        assert!((1.5..5.0).contains(&waits), "{waits}");
+        // Prompts that share nothing take what they take.
+        assert!(rates.seconds(250.0 * 1000.0, 512, 0).expect("it was measured") > 100.0);
     }
 }

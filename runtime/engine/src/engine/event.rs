@@ -32,6 +32,15 @@ pub enum Event {
         /// `[rows, vocab]`, one row after the other.
         values: Vec<f32>,
     },
+    /// How probable consecutive tokens of a prompt were ([`super::Work::Logprobs`]).
+    Logprobs {
+        /// Whose.
+        sequence: SequenceId,
+        /// The first one's position, at least 1: nothing says what the first token of a prompt should be.
+        position: u32,
+        /// Of each token from there on; `chosen` is the token that the prompt has.
+        list: Vec<Logprobs>,
+    },
     /// The embedding, `[dim]`.
     Embedding {
         /// Whose.

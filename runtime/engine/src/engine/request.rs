@@ -70,6 +70,11 @@ pub enum Work {
     Generate(Generate),
     /// The logits of every position: what the model expects after each token.
     Logits,
+    /// What the model expected of each token of it but the first.
+    Logprobs {
+        /// With each token, so many most probable ones. At most the vocabulary.
+        top: u32,
+    },
     /// One vector for the whole of it.
     Embed(Embed),
 }
@@ -131,6 +136,11 @@ impl Request {
     /// The logits of every position of a prompt.
     pub fn logits(prompt: Vec<u32>) -> Request {
         Request { prompt, work: Work::Logits, sharing: Sharing::default(), priority: Priority::default(), adapter: None }
+    }
+
+    /// How probable each token of a prompt was, and so many most probable ones there.
+    pub fn logprobs(prompt: Vec<u32>, top: u32) -> Request {
+        Request { prompt, work: Work::Logprobs { top }, sharing: Sharing::default(), priority: Priority::default(), adapter: None }
     }
 
     /// A prompt's embedding.

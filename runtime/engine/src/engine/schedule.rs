@@ -157,7 +157,10 @@ impl Schedule {
     fn seconds_kept_waiting(&self, request: &Request) -> Option<f64> {
         let order = (request.priority.lane, request.priority.deadline.unwrap_or(Duration::MAX), SequenceId(self.next_id));
         let ahead = || self.sequences.values().filter(|s| self.order(s) < order);
-        let rows: u64 = ahead().filter(|s| s.phase != Phase::Decoding).map(|s| u64::from(s.len() - s.computed)).sum();
+        let share = self.rates.share_to_compute();
+        // What one that was not begun shares with others is not known yet.
+        let rows_of = |s: &Sequence| f64::from(s.len() - s.computed) * if s.computed == 0 && !s.is_running() { share } else { 1.0 };
+        let rows: f64 = ahead().filter(|s| s.phase != Phase::Decoding).map(rows_of).sum();
         // Steps until a slot is its own, where those before it take slots in their order.
         let mut slots = vec![0u64; self.limits.max_sequences as usize];
         let mut before: Vec<&Sequence> = ahead().collect();
@@ -168,7 +171,7 @@ impl Schedule {
                 *soonest += u64::from(steps).max(1);
             }
         }
-        self.rates.seconds(rows, slots.into_iter().min().unwrap_or(0))
+        self.rates.seconds(rows, self.limits.step_rows, slots.into_iter().min().unwrap_or(0))
     }
 
     fn order(&self, sequence: &Sequence) -> Order {
@@ -221,6 +224,11 @@ impl Schedule {
         }
         if !generates && !matches!(request.work, Work::Embed(_)) {
             return Err(Error::request("this model is an encoder: it makes embeddings and generates nothing"));
+        }
+        if let Work::Logprobs { top } = request.work
+            && top > vocab
+        {
+            return Err(Error::request(format!("{top} logprobs were asked for, but the model has only {vocab} tokens")));
         }
         let Work::Generate(generate) = &request.work else { return Ok(()) };
         if prompt.len() == context as usize && generate.max_tokens != Some(0) {
@@ -514,6 +522,7 @@ impl Schedule {
         self.sequences.retain(|&id, sequence| {
             let Phase::Draining(reason) = sequence.phase.clone() else { return true };
             let_go(&mut self.cache, &mut self.free_slots, sequence);
+            self.rates.begun(sequence.usage.cached_tokens, sequence.prompt_len);
             if sequence.usage.generated_tokens > 0 {
                 self.rates.ended(sequence.usage.generated_tokens);
             }

@@ -54,6 +54,23 @@ impl Sequence {
                     self.drain(FinishReason::Complete, taking.events);
                 }
             }
+            &Work::Logprobs { top } => {
+                if let Some(reason) = not_finite(found.values, first, taking.width) {
+                    self.drain(reason, taking.events);
+                    return true;
+                }
+                // Made here, row by row: the logits themselves are many times larger, and nobody is sent them.
+                let next = self.tokens.get(first as usize + 1..).unwrap_or_default();
+                let rows = found.values.chunks_exact(taking.width).zip(next);
+                let list: Vec<Logprobs> = rows.map(|(row, &id)| taking.sampler.logprobs(row, id, top)).collect();
+                if !list.is_empty() {
+                    taking.events.push(Event::Logprobs { sequence: self.id, position: first + 1, list });
+                }
+                self.taken = self.taken.max(end);
+                if end >= self.len() {
+                    self.drain(FinishReason::Complete, taking.events);
+                }
+            }
             Work::Embed(embed) => {
                 if let Some(reason) = not_finite(found.values, first, taking.width) {
                     self.drain(reason, taking.events);

@@ -92,6 +92,8 @@ struct Named {
     ends: Vec<u32>,
     add_bos: Option<bool>,
     add_eos: Option<bool>,
+    /// Before a prefix, before a suffix, before what is between.
+    infill: [Option<u32>; 3],
 }
 
 impl Named {
@@ -104,6 +106,8 @@ impl Named {
             ends: [id("eot")?, id("eom")?].into_iter().flatten().collect(),
             add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?,
             add_eos: metadata.bool("tokenizer.ggml.add_eos_token")?,
+            // Files from before these keys were named so have the second of each.
+            infill: [id("fim_pre")?.or(id("prefix")?), id("fim_suf")?.or(id("suffix")?), id("fim_mid")?.or(id("middle")?)],
         })
     }
 }
@@ -156,7 +160,7 @@ fn finish(
     let longest = model.longest(&vocabulary).filter(|_| !special.swallows_space());
     let encoder = Encoder::Listed(Listed { model, special, first, last, longest });
     let (bos, eos) = (named.bos, named.eos);
-    Ok(Tokenizer::from_inner(Inner { vocabulary: vocabulary.into(), encoder, bos, eos, end_of_generation }))
+    Ok(Tokenizer::from_inner(Inner { vocabulary: vocabulary.into(), encoder, bos, eos, end_of_generation, infill: named.infill }))
 }
 
 /// Which special tokens swallow the white space beside them. GGUF has no key for this, so, as in llama.cpp, it is known by the

@@ -85,7 +85,7 @@ impl Tokenizer {
         let mut plain = stages.get_added_vocabulary().clone();
         plain.set_encode_special_tokens(true);
         let encoder = Encoder::Pipeline(Box::new(Pipeline { stages, plain }));
-        Ok(Tokenizer::from_inner(Inner { vocabulary: vocabulary.into(), encoder, bos, eos, end_of_generation }))
+        Ok(Tokenizer::from_inner(Inner { vocabulary: vocabulary.into(), encoder, bos, eos, end_of_generation, infill: [None; 3] }))
     }
 }
 

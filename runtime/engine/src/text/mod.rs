@@ -19,6 +19,6 @@ mod word_piece;
 
 pub use pre_tokenizer::names as pre_tokenizer_names;
 pub use stream::TextStream;
-pub use template::{ChatTemplate, TemplateLimits, WallTime};
-pub use tokenizer::{EncodeOptions, Tokenizer};
+pub use template::{ChatTemplate, TemplateLimits, WallTime, raised};
+pub use tokenizer::{EncodeOptions, Infill, Tokenizer};
 pub use vocabulary::TokenKind;

@@ -61,6 +61,11 @@ impl SpecialTokens {
         self.tokens.iter().any(|token| !token.control && (token.strip_left || token.strip_right))
     }
 
+    /// Whether any swallows white space beside it.
+    pub(super) fn swallows_any_space(&self) -> bool {
+        self.tokens.iter().any(|token| token.strip_left || token.strip_right)
+    }
+
     /// Cuts `text` into tokens and what lies between. Without `control`, only user-defined tokens are found.
     pub(super) fn partition(&self, text: &str, control: bool) -> Vec<Fragment> {
         let mut fragments = Vec::new();

@@ -22,6 +22,17 @@ pub struct EncodeOptions {
     pub parse_special: bool,
 }
 
+/// Tokens that mark a gap in a text, for models that were trained to fill it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Infill {
+    /// Before the text before the gap.
+    pub prefix: u32,
+    /// Before the text after it.
+    pub suffix: u32,
+    /// Before what fills it, which comes last. `None`: the suffix comes first, and the answer goes on from the prefix.
+    pub middle: Option<u32>,
+}
+
 /// A model's tokenizer. Cheap to clone.
 #[derive(Clone)]
 pub struct Tokenizer(Arc<Inner>);
@@ -32,6 +43,8 @@ pub(super) struct Inner {
     pub(super) bos: Option<u32>,
     pub(super) eos: Option<u32>,
     pub(super) end_of_generation: Vec<u32>,
+    /// What the file names for filling in: before a prefix, before a suffix, before what is between.
+    pub(super) infill: [Option<u32>; 3],
 }
 
 #[allow(clippy::large_enum_variant, reason = "there is one a model")]
@@ -98,6 +111,19 @@ impl Tokenizer {
         }
     }
 
+    /// [`Tokenizer::fewest_tokens`] of a text in which control tokens are written out.
+    pub fn fewest_tokens_with_control(&self, bytes: usize) -> usize {
+        let special = |kind| matches!(kind, TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown);
+        let longest = self.0.vocabulary.iter().filter(|(.., kind)| special(*kind)).map(|(_, name, _)| name.len()).max().unwrap_or(0);
+        match &self.0.encoder {
+            // One that swallows the white space beside it stands for any length.
+            Encoder::Listed(Listed { longest: Some(known), special, .. }) if !special.swallows_any_space() => {
+                bytes.div_ceil(longest.max(*known).max(1))
+            }
+            _ => 0,
+        }
+    }
+
     /// The ids of text in the middle of a text: nothing is put before it, and nothing in it is a control token.
     pub(crate) fn encode_continuation(&self, text: &str) -> Result<Vec<u32>> {
         match &self.0.encoder {
@@ -133,6 +159,38 @@ impl Tokenizer {
     /// A decoder for the text of a sequence from its start; control tokens are no text.
     pub fn stream(&self) -> TextStream {
         self.stream_after(&[])
+    }
+
+    /// A decoder for the text of a sequence from its start, in which control tokens are written out.
+    pub fn stream_with_control(&self) -> TextStream {
+        TextStream::new(self.0.vocabulary.clone(), &[], true)
+    }
+
+    /// The tokens that mark what is to be filled in, where the model has them: what its file names, or what families call them.
+    pub fn infill(&self) -> Option<Infill> {
+        let [prefix, suffix, middle] = self.0.infill;
+        if let (Some(prefix), Some(suffix), Some(middle)) = (prefix, suffix, middle) {
+            return Some(Infill { prefix, suffix, middle: Some(middle) });
+        }
+        // Qwen, StarCoder, Granite, Code Llama, DeepSeek, CodeGemma, GLM.
+        const NAMES: [[&str; 3]; 7] = [
+            ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"],
+            ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"],
+            ["<fim-prefix>", "<fim-suffix>", "<fim-middle>"],
+            ["\u{2581}<PRE>", "\u{2581}<SUF>", "\u{2581}<MID>"],
+            ["<PRE>", "<SUF>", "<MID>"],
+            ["<\u{FF5C}fim\u{2581}begin\u{FF5C}>", "<\u{FF5C}fim\u{2581}hole\u{FF5C}>", "<\u{FF5C}fim\u{2581}end\u{FF5C}>"],
+            ["<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"],
+        ];
+        let token = |name: &str| {
+            let special = |kind| matches!(kind, TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown);
+            self.0.vocabulary.iter().find(|(_, text, kind)| *text == name && special(*kind)).map(|(id, ..)| id)
+        };
+        let named = NAMES.iter().find_map(|[prefix, suffix, middle]| {
+            Some(Infill { prefix: token(prefix)?, suffix: token(suffix)?, middle: Some(token(middle)?) })
+        });
+        // Mistral's have the suffix first, and nothing between.
+        named.or_else(|| Some(Infill { prefix: token("[PREFIX]")?, suffix: token("[SUFFIX]")?, middle: None }))
     }
 
     /// A decoder for what comes after `prompt`, whose text keeps its leading space unless `prompt` held no text.

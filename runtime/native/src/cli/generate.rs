@@ -200,7 +200,7 @@ pub(crate) fn drive(engine: &mut Engine, request: Request, stream: &mut dyn FnMu
                 }
                 Event::Done { reason: FinishReason::Failed { code, message }, .. } => return Err(Error::new(code, message).into()),
                 Event::Done { reason, .. } => generated.reason = reason.name(),
-                Event::Logits { .. } | Event::Embedding { .. } => {}
+                Event::Logits { .. } | Event::Logprobs { .. } | Event::Embedding { .. } => {}
             }
         }
     }

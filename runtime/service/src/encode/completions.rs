@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use firecrest_contract::ask::{Ask, RawPrompt};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::{Event, Finish, TokenLogprob, TokenText, Usage as Tokens};
 use firecrest_contract::openai::chat::Usage;
@@ -21,12 +22,30 @@ use super::openai::{self, Order, PING, Step, broke_off, error_frame, out_of_orde
 mod tests;
 
 /// How the caller wants an answer told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Answers to all prompts: `n` times the number of prompts. Events of others are passed over.
     pub choices: u32,
     /// Whether a stream ends with a chunk that says what it took.
     pub include_usage: bool,
+    /// Where the text of an answer begins, in characters from the start of its prompt: by prompt, 0 if it is not known here.
+    pub starts: Vec<u64>,
+}
+
+impl Shape {
+    /// Of an ask: answers begin after their prompts, unless they begin with them. How many characters token ids have only a tokenizer knows.
+    pub fn of(ask: &Ask, include_usage: bool) -> Shape {
+        let start = |raw: &RawPrompt| match raw {
+            RawPrompt::Text(text) | RawPrompt::Infill { prefix: text, .. } if !ask.echo => text.chars().count() as u64,
+            _ => 0,
+        };
+        Shape { choices: ask.answers(), include_usage, starts: ask.raw.iter().map(start).collect() }
+    }
+
+    fn start(&self, choice: u32) -> u64 {
+        let each = self.choices.max(1) as usize / self.starts.len().max(1);
+        self.starts.get(choice as usize / each.max(1)).copied().unwrap_or(0)
+    }
 }
 
 /// A token as this form tells it: text, or its bytes by number where they are no text, so that two tokens are never the same.
@@ -86,7 +105,7 @@ impl Stream {
         prefix.extend_from_slice(b",\"model\":");
         json::string(&head.model, &mut prefix);
         prefix.extend_from_slice(b",\"choices\":[");
-        Stream { shape, order: Order::new(shape.choices), prefix, characters: BTreeMap::new() }
+        Stream { order: Order::new(shape.choices), shape, prefix, characters: BTreeMap::new() }
     }
 
     /// Writes what happened next: any number of whole frames, often none. What comes behind the end is passed over.
@@ -154,7 +173,8 @@ impl Stream {
         }
         self.begin(choice, out);
         escape(text, out);
-        let characters = self.characters.entry(choice).or_default();
+        let start = self.shape.start(choice);
+        let characters = self.characters.entry(choice).or_insert(start);
         let before = *characters;
         *characters += text.chars().count() as u64;
         if logprobs.is_empty() {
@@ -195,12 +215,18 @@ fn write_logprobs(list: &[TokenLogprob], offsets: &[u64], out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"tokens\":[");
     members(list, out, |of, out| json::string(&token(&of.token), out));
     out.extend_from_slice(b"],\"token_logprobs\":[");
-    members(list, out, |of, out| json::logprob(of.logprob, out));
+    members(list, out, |of, out| match of.logprob.is_nan() {
+        true => out.extend_from_slice(b"null"),
+        false => json::logprob(of.logprob, out),
+    });
     if list.iter().all(|of| of.top.is_empty()) {
         out.extend_from_slice(b"],\"top_logprobs\":null");
     } else {
         out.extend_from_slice(b"],\"top_logprobs\":[");
         members(list, out, |of, out| {
+            if of.logprob.is_nan() {
+                return out.extend_from_slice(b"null");
+            }
             out.push(b'{');
             members(&of.top, out, |(top, logprob), out| {
                 json::string(&token(top), out);
@@ -220,6 +246,7 @@ fn write_logprobs(list: &[TokenLogprob], offsets: &[u64], out: &mut Vec<u8>) {
 #[derive(Debug)]
 pub struct Whole {
     head: Head,
+    shape: Shape,
     order: Order,
     choices: BTreeMap<u32, Building>,
     end: Option<Result<Tokens, ApiError>>,
@@ -231,14 +258,14 @@ struct Building {
     text: String,
     characters: u64,
     logprobs: Logprobs,
-    tops: Vec<Map<String, Value>>,
+    tops: Vec<Option<Map<String, Value>>>,
     finish: Option<Finish>,
 }
 
 impl Whole {
     /// Nothing yet.
     pub fn new(head: Head, shape: Shape) -> Whole {
-        Whole { head, order: Order::new(shape.choices), choices: BTreeMap::new(), end: None }
+        Whole { head, order: Order::new(shape.choices), shape, choices: BTreeMap::new(), end: None }
     }
 
     /// Takes what happened next. What comes behind the end is passed over.
@@ -280,7 +307,10 @@ impl Whole {
             Step::Take => {}
         }
         match event {
-            Event::Text { choice, text, logprobs } => self.choices.entry(choice).or_default().add(&text, &logprobs),
+            Event::Text { choice, text, logprobs } => {
+                let start = self.shape.start(choice);
+                self.choices.entry(choice).or_default().add(&text, &logprobs, start);
+            }
             Event::Finish { choice, reason } => self.choices.entry(choice).or_default().finish = Some(reason),
             Event::End { usage } => self.end = Some(Ok(usage)),
             Event::Fault(error) => self.end = Some(Err(error)),
@@ -295,14 +325,16 @@ impl Whole {
 }
 
 impl Building {
-    fn add(&mut self, text: &str, logprobs: &[TokenLogprob]) {
+    fn add(&mut self, text: &str, logprobs: &[TokenLogprob], start: u64) {
         self.text.push_str(text);
-        self.logprobs.text_offset.extend(offsets(text, logprobs, self.characters));
+        self.logprobs.text_offset.extend(offsets(text, logprobs, start + self.characters));
         self.characters += text.chars().count() as u64;
         for of in logprobs {
             self.logprobs.tokens.push(token(&of.token));
-            self.logprobs.token_logprobs.push(finite(of.logprob));
-            self.tops.push(of.top.iter().map(|(top, logprob)| (token(top), Value::from(json::short(*logprob)))).collect());
+            let known = !of.logprob.is_nan();
+            self.logprobs.token_logprobs.push(known.then(|| finite(of.logprob)));
+            let top = || of.top.iter().map(|(top, logprob)| (token(top), Value::from(json::short(*logprob)))).collect();
+            self.tops.push(known.then(top));
         }
     }
 
@@ -313,7 +345,7 @@ impl Building {
         if matches!(finish, Finish::Refusal(_)) {
             return Choice { index, text: String::new(), logprobs: None, finish_reason };
         }
-        self.logprobs.top_logprobs = self.tops.iter().any(|top| !top.is_empty()).then_some(self.tops);
+        self.logprobs.top_logprobs = self.tops.iter().flatten().any(|top| !top.is_empty()).then_some(self.tops);
         let logprobs = (!self.logprobs.tokens.is_empty()).then_some(self.logprobs);
         Choice { index, text: self.text, logprobs, finish_reason }
     }

@@ -11,7 +11,7 @@ use firecrest_contract::ask::Ask;
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::{Event, Finish, TokenLogprob, TokenText, Usage};
 use firecrest_engine::engine::{self, FinishReason, Logprobs, Request};
-use firecrest_engine::text::Tokenizer;
+use firecrest_engine::text::{TextStream, Tokenizer};
 use firecrest_engine::{Error, ErrorCode};
 use futures_util::{Stream, StreamExt};
 
@@ -42,6 +42,8 @@ pub(super) struct Choice {
     pub(super) running: Option<Running>,
     /// Its sequence was ended to end its thoughts, and the next is about to go on behind them.
     pub(super) resuming: Option<Resuming>,
+    /// Its prompt, if it begins with it and that is not said yet.
+    pub(super) echo: Option<Echo>,
     /// Of its thoughts.
     pub(super) budget: Option<Budget>,
     pub(super) decoder: Decoder,
@@ -55,6 +57,23 @@ pub(super) struct Choice {
     pub(super) most: u32,
     /// Why it ends where it has so many.
     pub(super) full: Finish,
+}
+
+/// A prompt that is said before its answer.
+pub(super) struct Echo {
+    pub(super) text: String,
+    /// How probable its tokens were, if that is asked for: then the choice's first sequence tells it, and this request follows.
+    pub(super) probable: Option<Box<Probable>>,
+}
+
+/// The tokens of a prompt, as they are told.
+pub(super) struct Probable {
+    pub(super) ids: Vec<u32>,
+    /// How many of the first are not written in its text.
+    pub(super) unwritten: usize,
+    pub(super) stream: TextStream,
+    /// The answer. `None`: nothing but the prompt is wanted.
+    pub(super) request: Option<Request>,
 }
 
 /// A request on its way to the engine.
@@ -156,6 +175,12 @@ impl Answer {
     fn take_event(&mut self, at: usize, event: engine::Event) {
         match event {
             engine::Event::Token { id, logprobs, .. } => self.token(at, id, logprobs),
+            engine::Event::Logprobs { position, list, .. } => self.prompt_tokens(at, position as usize, list),
+            engine::Event::Done { reason: FinishReason::Complete, .. }
+                if self.choices.get(at).is_some_and(|choice| choice.echo.is_some()) =>
+            {
+                self.end_echo(at);
+            }
             engine::Event::Done { reason, usage, .. } => {
                 if let Some(choice) = self.choices.get_mut(at) {
                     choice.used = choice.used.max(choice.before.saturating_add(usage.generated_tokens));
@@ -178,6 +203,57 @@ impl Answer {
         if !std::mem::replace(&mut self.started, true) {
             let usage = self.usage();
             self.queue.push_back(Event::Start { usage });
+        }
+        let Some(choice) = self.choices.get_mut(at) else { return };
+        match &choice.echo {
+            Some(echo) if echo.probable.is_some() => self.prompt_tokens(at, 0, Vec::new()),
+            Some(_) => {
+                let text = choice.echo.take().map(|echo| echo.text).unwrap_or_default();
+                let mut events = Vec::new();
+                if let Some(parser) = &mut choice.parser {
+                    parser.push(&text, &mut events);
+                }
+                self.queue.extend(events);
+            }
+            None => {}
+        }
+    }
+
+    /// How probable the tokens of a prompt from a position on were; at position 0, which nothing is known of, the first alone.
+    fn prompt_tokens(&mut self, at: usize, position: usize, list: Vec<Logprobs>) {
+        let mut events = Vec::new();
+        let Some(choice) = self.choices.get_mut(at) else { return };
+        let (Some(probable), Some(parser)) = (choice.echo.as_mut().and_then(|echo| echo.probable.as_mut()), &mut choice.parser) else {
+            return;
+        };
+        let first = (position == 0).then_some(None);
+        for (index, logprobs) in first.into_iter().chain(list.into_iter().map(Some)).enumerate() {
+            let (Some(&id), written) = (probable.ids.get(position + index), position + index >= probable.unwritten) else { break };
+            let token = |id| TokenText(self.tokenizer.token_bytes(id).unwrap_or_default().to_vec());
+            let text = if written { probable.stream.push(id) } else { String::new() };
+            // Nothing comes before the first: it has no probability.
+            let (logprob, top) = logprobs.map_or((f32::NAN, Vec::new()), |l| (l.chosen, l.top));
+            let top = top.into_iter().map(|(id, logprob)| (token(id), logprob)).collect();
+            parser.expect(text.len(), TokenLogprob { token: token(id), logprob, top });
+            parser.push(&text, &mut events);
+        }
+        self.queue.extend(events);
+    }
+
+    /// All tokens of a prompt are told: its answer follows.
+    fn end_echo(&mut self, at: usize) {
+        let mut events = Vec::new();
+        let Some(choice) = self.choices.get_mut(at) else { return };
+        let Some(mut probable) = choice.echo.take().and_then(|echo| echo.probable) else { return };
+        if let Some(parser) = &mut choice.parser {
+            parser.push(&probable.stream.finish(), &mut events);
+        }
+        self.queue.extend(events);
+        choice.running = None;
+        (choice.allowed, choice.before) = (choice.used, choice.used);
+        match probable.request.take() {
+            Some(request) => choice.resuming = Some((self.submit)(request, 0)),
+            None => self.finish(at, Ending::Cut(Finish::MaxTokens), false),
         }
     }
 

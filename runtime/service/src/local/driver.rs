@@ -270,6 +270,7 @@ fn sequence(event: &Event) -> SequenceId {
         Event::Token { sequence, .. }
         | Event::Text { sequence, .. }
         | Event::Logits { sequence, .. }
+        | Event::Logprobs { sequence, .. }
         | Event::Embedding { sequence, .. }
         | Event::Done { sequence, .. } => *sequence,
     }

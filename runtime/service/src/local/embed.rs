@@ -71,6 +71,7 @@ fn bytes(input: &RawPrompt) -> usize {
     match input {
         RawPrompt::Text(text) => text.len(),
         RawPrompt::Tokens(ids) => 4 * ids.len(),
+        RawPrompt::Infill { prefix, suffix } => prefix.len() + suffix.len(),
     }
 }
 
@@ -81,6 +82,7 @@ fn ids(tokenizer: &Tokenizer, input: &RawPrompt, room: usize, path: &str) -> Res
     };
     let ids = match input {
         RawPrompt::Tokens(ids) => ids.clone(),
+        RawPrompt::Infill { .. } => return Err(ApiError::invalid(path, "a gap can't become a vector")),
         RawPrompt::Text(text) => {
             let fewest = tokenizer.fewest_tokens(text.len());
             if fewest > room {

@@ -16,7 +16,9 @@ pub(super) fn fits(ask: &Ask, tokenizer: &Tokenizer, context: u32) -> Result<(),
         true => tokenizer.fewest_tokens(certain_bytes(ask)),
         false => {
             let fewest = |raw: &RawPrompt| match raw {
-                RawPrompt::Text(text) => tokenizer.fewest_tokens(text.trim().len()),
+                // Control tokens may be longer than any other.
+                RawPrompt::Text(text) => tokenizer.fewest_tokens_with_control(text.trim().len()),
+                RawPrompt::Infill { prefix, suffix } => tokenizer.fewest_tokens_with_control(prefix.trim().len() + suffix.trim().len()),
                 RawPrompt::Tokens(ids) => ids.len(),
             };
             ask.raw.iter().map(fewest).max().unwrap_or(0)

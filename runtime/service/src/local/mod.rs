@@ -36,7 +36,7 @@ use crate::length::ask_bytes;
 use crate::prompt::{Prompt, Prompter, refused};
 use crate::tools::grammar::{Hold, Schemas, Vocabulary, hold, holds_from_start};
 use crate::tools::{Body, GENERIC, Parser, Reading, ToolFormat};
-use answer::{AHEAD, Answer, Asked, Choice};
+use answer::{AHEAD, Answer, Asked, Choice, Echo, Probable};
 use budget::Budget;
 use decode::Decoder;
 use length::{Length, fits, room, too_long};
@@ -332,6 +332,21 @@ impl<P: EnginePort> Local<P> {
                     adapter: self.adapter,
                 };
                 let budget = self.budget(ask, &request);
+                // How probable its prompt was is told before its answer is begun.
+                let (request, probable) = match (&prompt.echo, ask.logprobs) {
+                    (Some((_, unwritten)), Some(top)) => {
+                        let first = Request { work: Work::Logprobs { top }, ..request.clone() };
+                        let probable = Probable {
+                            ids: prompt.ids.clone(),
+                            unwritten: *unwritten,
+                            stream: self.prompter.tokenizer().stream_with_control(),
+                            request: (most > 0).then_some(request),
+                        };
+                        (first, Some(Box::new(probable)))
+                    }
+                    _ => (request, None),
+                };
+                let echo = prompt.echo.as_ref().map(|(text, _)| Echo { text: text.clone(), probable });
                 let running = match self.port.submit(request, allowed).await {
                     Ok(Submitted::Running(running)) => running,
                     // Those begun already are cancelled with what is dropped here.
@@ -346,6 +361,7 @@ impl<P: EnginePort> Local<P> {
                     prompt: at,
                     running: Some(running),
                     resuming: None,
+                    echo,
                     budget,
                     decoder,
                     parser: Some(parser),
@@ -418,6 +434,8 @@ impl<P: EnginePort> Backend for Local<P> {
             let spelled = |raw: &RawPrompt| match raw {
                 RawPrompt::Text(text) => text.clone(),
                 RawPrompt::Tokens(ids) => tokenizer.decode(ids, false),
+                // Side by side, as the answer would join them.
+                RawPrompt::Infill { prefix, suffix } => format!("{prefix} {suffix}"),
             };
             ask.raw.iter().map(spelled).collect()
         };

@@ -56,6 +56,8 @@ pub struct Prompt {
     pub thinks: Option<&'static Thoughts>,
     /// Whether the prompt ends within the answer.
     pub continues: bool,
+    /// Its text and how many of its first tokens are not written in it, for answers that begin with it.
+    pub echo: Option<(String, usize)>,
 }
 
 /// The end of something that an ask wants kept.
@@ -111,17 +113,52 @@ impl Prompter {
         }
         let single = ask.raw.len() == 1;
         let path = |at: usize| if single { "prompt".to_owned() } else { format!("prompt.{at}") };
-        ask.raw.iter().enumerate().map(|(at, raw)| self.raw(raw, &path(at))).collect()
+        ask.raw.iter().enumerate().map(|(at, raw)| self.raw(raw, &path(at), ask.echo)).collect()
     }
 
-    fn raw(&self, raw: &RawPrompt, path: &str) -> Result<Prompt, ApiError> {
+    /// A prompt without turns. What is written out in it as a control token is one: this is where callers bring templates of their own.
+    fn raw(&self, raw: &RawPrompt, path: &str, echo: bool) -> Result<Prompt, ApiError> {
+        let encode = |text: &str, add_special| {
+            let options = EncodeOptions { add_special, parse_special: true };
+            self.tokenizer.encode(text, options).map_err(|e| ApiError::invalid(path, e.message()))
+        };
         let mut ids = match raw {
             RawPrompt::Tokens(ids) => ids.clone(),
             RawPrompt::Text(text) => {
-                let options = EncodeOptions { add_special: true, parse_special: false };
-                self.tokenizer.encode(text, options).map_err(|e| ApiError::invalid(path, e.message()))?
+                let mut ids = encode(text, true)?;
+                // A text that begins as the model's texts do needs no second beginning.
+                if let (Some(bos), [first, second, ..]) = (self.tokenizer.bos(), &ids[..])
+                    && (*first, *second) == (bos, bos)
+                    && text.starts_with(self.bos.as_str())
+                {
+                    ids.remove(0);
+                }
+                ids
+            }
+            RawPrompt::Infill { prefix, suffix } => {
+                let marks = self.tokenizer.infill().ok_or_else(|| {
+                    let why = "this model's vocabulary has no tokens that mark a gap, so it can't fill one in; leave `suffix` out";
+                    ApiError::invalid("suffix", why)
+                })?;
+                // Only what every text begins with: an end after nothing would be an end.
+                let mut ids: Vec<u32> = encode("", true)?.into_iter().filter(|id| Some(*id) == self.tokenizer.bos()).collect();
+                let (prefix, suffix) = (encode(prefix, false)?, encode(suffix, false)?);
+                match marks.middle {
+                    Some(middle) => {
+                        let parts = [vec![marks.prefix], prefix, vec![marks.suffix], suffix, vec![middle]];
+                        ids.extend(parts.concat());
+                    }
+                    None => ids.extend([vec![marks.suffix], suffix, vec![marks.prefix], prefix].concat()),
+                }
+                ids
             }
         };
+        let text = match raw {
+            RawPrompt::Tokens(ids) => self.tokenizer.decode(ids, false),
+            RawPrompt::Text(text) => text.clone(),
+            RawPrompt::Infill { prefix, .. } => prefix.clone(),
+        };
+        let given = ids.len();
         let size = self.tokenizer.vocab_size();
         if let Some(id) = ids.iter().find(|&&id| id as usize >= size) {
             return Err(ApiError::invalid(path, format!("token {id} is not among the model's {size}")));
@@ -130,7 +167,13 @@ impl Prompter {
             let begin = self.tokenizer.bos().or(self.tokenizer.eos());
             ids.push(begin.ok_or_else(|| ApiError::invalid(path, "this model can't begin by itself; give some text"))?);
         }
-        Ok(Prompt { ids, breakpoints: Vec::new(), thinks: None, continues: true })
+        let begun = ids.first().is_some_and(|first| Some(*first) == self.tokenizer.bos());
+        let unwritten = match raw {
+            RawPrompt::Text(text) => usize::from(given == 0 || (begun && !text.starts_with(self.bos.as_str()))),
+            _ => usize::from(given == 0),
+        };
+        let echo = echo.then_some((text, unwritten));
+        Ok(Prompt { ids, breakpoints: Vec::new(), thinks: None, continues: true, echo })
     }
 
     fn chat(&self, ask: &Ask, now: Option<WallTime>, room: usize) -> Result<Prompt, ApiError> {
@@ -161,7 +204,7 @@ impl Prompter {
         }
         let ids = self.encode(&text)?;
         let breakpoints = self.breakpoints(ask, now, &text, &ids)?;
-        Ok(Prompt { ids, breakpoints, thinks, continues })
+        Ok(Prompt { ids, breakpoints, thinks, continues, echo: None })
     }
 
     /// The text of a conversation, and whether it ends within the answer.
@@ -209,9 +252,7 @@ impl Prompter {
             context["enable_thinking"] = thinks.into();
             context["thinking"] = thinks.into();
         }
-        template
-            .render(&context, now)
-            .map_err(|e| ApiError::invalid("messages", format!("the model's template refuses them: {}", e.message())))
+        template.render(&context, now).map_err(|error| template_failed(&error))
     }
 
     /// The tokens of what a template wrote.
@@ -359,6 +400,15 @@ fn longest_in(text: &str) -> usize {
         rest = behind;
     }
     longest
+}
+
+/// What an error of a template is to the caller: what it raises by itself is about the messages; everything else is the template's fault, which no
+/// caller can mend.
+fn template_failed(error: &firecrest_engine::Error) -> ApiError {
+    match firecrest_engine::text::raised(error) {
+        Some(words) => ApiError::invalid("messages", format!("the model's template refuses them: {words}")),
+        None => ApiError::new(ErrorKind::Api, format!("the model's own chat template failed, not the request: {}", error.message())),
+    }
 }
 
 /// What an engine's or a template's error is to the caller.

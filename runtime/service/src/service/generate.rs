@@ -91,9 +91,7 @@ impl<H: Host> Service<H> {
     pub(super) async fn completions(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
         let read = self.read(exchange, body, |params: openai::completions::Request| Ok((params.include_usage(), params.into_ask()?)));
         let (usage, ask) = read.await?;
-        let encode = move |head, ask: &Ask| {
-            Encoder::completions(ask.stream, head, encode::completions::Shape { choices: ask.answers(), include_usage: usage })
-        };
+        let encode = move |head, ask: &Ask| Encoder::completions(ask.stream, head, encode::completions::Shape::of(ask, usage));
         self.generate(exchange, principal, ask, Box::new(encode), None).await
     }
 

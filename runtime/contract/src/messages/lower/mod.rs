@@ -161,6 +161,7 @@ fn lower(params: MessageCreateParams, version: Version, options: Options) -> Res
         model: params.model,
         turns,
         raw: Vec::new(),
+        echo: false,
         tools,
         tool_choice,
         parallel_tools,

@@ -122,6 +122,7 @@ impl Request {
             model: self.model,
             turns,
             raw: Vec::new(),
+            echo: false,
             tools,
             tool_choice,
             parallel_tools: self.parallel_tool_calls.unwrap_or(true),

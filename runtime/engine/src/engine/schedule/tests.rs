@@ -201,6 +201,7 @@ impl Bench {
             let (Event::Token { sequence, .. }
             | Event::Text { sequence, .. }
             | Event::Logits { sequence, .. }
+            | Event::Logprobs { sequence, .. }
             | Event::Embedding { sequence, .. }
             | Event::Done { sequence, .. }) = &event;
             let events = self.events.entry(*sequence).or_default();
@@ -256,7 +257,7 @@ fn outcome(events: &[Event]) -> (Vec<u32>, Vec<f32>, Vec<f32>, Option<FinishReas
                 all.3 = Some(reason.clone());
                 all.4 = Usage { prompt_tokens: usage.prompt_tokens, generated_tokens: usage.generated_tokens, ..Usage::default() };
             }
-            Event::Text { .. } => {}
+            Event::Text { .. } | Event::Logprobs { .. } => {}
         }
     }
     all

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
+use super::python::write_str;
+
 /// A list's or map's entry, in bytes.
 pub(super) const ENTRY: usize = 32;
 
@@ -26,6 +28,7 @@ pub(super) fn size(context: &serde_json::Value) -> usize {
     }
 }
 
+#[derive(Debug)]
 pub(super) struct Budget {
     left: AtomicUsize,
 }
@@ -105,16 +108,18 @@ impl Budget {
 
     /// `value` as Python's `str` writes it, paid for as it is written.
     pub(super) fn print(&self, value: &Value) -> Result<String, Error> {
-        if let Some(text) = value.as_str() {
-            self.spend(text.len())?;
-            return Ok(text.to_string());
-        }
         self.visit(value)?;
-        let mut writer = Writer { budget: self, text: String::new() };
-        match write!(writer, "{value}") {
-            Ok(()) => Ok(writer.text),
-            Err(_) => Err(self.spend(usize::MAX).err().unwrap_or_else(|| Error::from(ErrorKind::OutOfFuel))),
-        }
+        let mut text = String::new();
+        write_str(self, value, &mut text)?;
+        Ok(text)
+    }
+
+    /// `value` as it displays itself.
+    pub(super) fn display(&self, value: &Value, out: &mut String) -> Result<(), Error> {
+        let mut writer = Writer { budget: self, text: std::mem::take(out) };
+        let written = write!(writer, "{value}");
+        *out = writer.text;
+        written.map_err(|_| self.spend(usize::MAX).err().unwrap_or_else(|| Error::from(ErrorKind::OutOfFuel)))
     }
 }
 

@@ -1,37 +1,32 @@
-//! What templates may call: Jinja's filters and tests, Python's methods, and the globals of `apply_chat_template`.
-//!
-//! Jinja's own filters stand where they make no more than they are given; those that can make more are written here, and pay
-//! before they do.
+//! What templates may call but filters and methods: operators, Jinja's tests, and the globals of `apply_chat_template`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use minijinja::value::{Kwargs, Rest, Value, ValueKind, from_args};
-use minijinja::{Environment, Error, ErrorKind, State, filters, formatting, functions, tests};
-use minijinja_contrib::pycompat;
+use minijinja::value::{Object, ObjectRepr, Rest, Tuple, Value, ValueKind, ValueOrKwargs};
+use minijinja::{Environment, Error, ErrorKind, State, functions, tests};
 
 use super::budget::{Budget, ENTRY};
-use super::json::Layout;
-use super::rewrite::{CONCATENATED, HELD, PAID, SLICED, TIMES, VISITED};
+use super::filters;
+use super::format::{MAX_FIELD, remainder};
+use super::methods;
+use super::python::{as_f64, as_i128, bind, from_i128, integer, is_float, is_numeric, refused, truth};
+use super::rewrite::{ATTRIBUTE, CONCATENATED, HELD, PAID, POWER, REMAINDER, SLICED, TIMES, VISITED};
 use super::time::WallTime;
 
-/// The widest field that a format may ask for.
-const MAX_FIELD: usize = 4096;
-
-fn refused(what: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidOperation, what.into())
-}
+/// What stands before the words of `raise_exception`.
+pub(super) const RAISED: &str = "the template raised an exception: ";
 
 pub(super) fn register(environment: &mut Environment<'_>, budget: &Arc<Budget>, now: Option<WallTime>) {
     operators(environment, budget);
-    text_filters(environment, budget);
-    list_filters(environment, budget);
+    filters::register(environment, budget);
     all_tests(environment);
-    globals(environment, now);
+    globals(environment, budget, now);
 
     let paying = budget.clone();
     environment.set_formatter(move |out, _, value| Ok(out.write_str(&paying.print(value)?)?));
     let paying = budget.clone();
-    environment.set_unknown_method_callback(move |state, value, method, args| methods(&paying, state, value, method, args));
+    environment.set_unknown_method_callback(move |state, value, method, args| methods::call(&paying, state, value, method, args));
 }
 
 fn operators(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
@@ -46,6 +41,14 @@ fn operators(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
     let paying = budget.clone();
     environment
         .add_function(SLICED, move |value: Value, start: Value, stop: Value, step: Value| slice(&paying, &value, [&start, &stop, &step]));
+    let paying = budget.clone();
+    environment.add_function(REMAINDER, move |left: Value, right: Value| match left.as_str() {
+        Some(format) => remainder(&paying, format, &right).map(Value::from),
+        None => modulo(&left, &right),
+    });
+    environment.add_function(POWER, |left: Value, right: Value| power(&left, &right));
+    let paying = budget.clone();
+    environment.add_function(ATTRIBUTE, move |value: Value, name: String| methods::attribute(&paying, &value, &name));
     let paying = budget.clone();
     environment.add_function(CONCATENATED, move |left: Value, right: Value| {
         let mut text = paying.print(&left)?;
@@ -74,6 +77,10 @@ fn slice(budget: &Budget, value: &Value, bounds: [&Value; 3]) -> Result<Value, E
         let within = move |at: &i64| if step > 0 { *at < end } else { *at > end };
         std::iter::successors(Some(first), move |at| at.checked_add(step)).take_while(within).filter_map(|at| usize::try_from(at).ok())
     };
+    if let (ValueKind::Bytes, Some(bytes)) = (value.kind(), value.as_bytes()) {
+        budget.spend(bytes.len())?;
+        return Ok(Value::from_bytes(indices(bytes.len()).map(|at| bytes[at]).collect()));
+    }
     if let Some(text) = value.as_str() {
         budget.spend(text.len().saturating_mul(5))?;
         let characters: Vec<char> = text.chars().collect();
@@ -83,7 +90,8 @@ fn slice(budget: &Budget, value: &Value, bounds: [&Value; 3]) -> Result<Value, E
         ValueKind::Seq | ValueKind::Iterable => {
             let items: Vec<Value> = value.try_iter()?.collect();
             budget.spend(items.len().saturating_mul(2 * ENTRY))?;
-            Ok(Value::from(indices(items.len()).map(|at| items[at].clone()).collect::<Vec<_>>()))
+            let sliced = indices(items.len()).map(|at| items[at].clone()).collect::<Vec<_>>();
+            Ok(if value.is_tuple() { Value::from(Tuple::from(sliced)) } else { Value::from(sliced) })
         }
         kind => Err(refused(format!("a {kind} cannot be sliced"))),
     }
@@ -92,8 +100,8 @@ fn slice(budget: &Budget, value: &Value, bounds: [&Value; 3]) -> Result<Value, E
 fn times(budget: &Budget, left: &Value, right: &Value) -> Result<Value, Error> {
     let repeated = |value: &Value, n: &Value| -> Result<Value, Error> {
         // A count below zero is zero, as in Python.
-        let n = match (n.is_integer(), n.as_i64()) {
-            (true, Some(n)) => usize::try_from(n).unwrap_or(0),
+        let n = match as_i128(n) {
+            Some(n) => usize::try_from(n).unwrap_or(0),
             _ => return Err(refused(format!("a {} can be multiplied with integers only", value.kind()))),
         };
         if let Some(text) = value.as_str() {
@@ -112,144 +120,59 @@ fn times(budget: &Budget, left: &Value, right: &Value) -> Result<Value, Error> {
     if repeats(right) {
         return repeated(right, left);
     }
-    let number = |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool);
-    if !number(left) || !number(right) {
-        return Err(refused(format!("tried to multiply {} with {}", left.kind(), right.kind())));
+    let (a, b) = numbers("multiply", left, right)?;
+    match (as_i128(left), as_i128(right)) {
+        (Some(a), Some(b)) => Ok(from_i128(a.checked_mul(b).ok_or_else(|| refused(format!("{a} * {b} is too large")))?)),
+        _ => Ok(Value::from(a * b)),
     }
-    match (i128::try_from(left.clone()), i128::try_from(right.clone())) {
-        (Ok(a), Ok(b)) if !is_float(left) && !is_float(right) => {
-            let product = a.checked_mul(b).ok_or_else(|| refused(format!("{a} * {b} is too large")))?;
-            Ok(i64::try_from(product).map_or_else(|_| Value::from(product), Value::from))
+}
+
+fn numbers(what: &str, left: &Value, right: &Value) -> Result<(f64, f64), Error> {
+    let wrong = || refused(format!("tried to {what} {} with {}", left.kind(), right.kind()));
+    Ok((as_f64(left).ok_or_else(wrong)?, as_f64(right).ok_or_else(wrong)?))
+}
+
+/// Python's `%` of numbers: it has the sign of the divisor.
+fn modulo(left: &Value, right: &Value) -> Result<Value, Error> {
+    let (a, b) = numbers("divide", left, right)?;
+    if b == 0.0 {
+        return Err(refused("division by zero"));
+    }
+    match (as_i128(left), as_i128(right)) {
+        (Some(a), Some(b)) => {
+            let rest = a.checked_rem(b).unwrap_or(0);
+            Ok(from_i128(if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }))
         }
-        _ => Ok(Value::from(f64::try_from(left.clone())? * f64::try_from(right.clone())?)),
+        _ => {
+            let rest = a % b;
+            Ok(Value::from(if rest != 0.0 && (rest < 0.0) != (b < 0.0) {
+                rest + b
+            } else if rest == 0.0 {
+                0.0_f64.copysign(b)
+            } else {
+                rest
+            }))
+        }
     }
 }
 
-fn is_float(value: &Value) -> bool {
-    value.is_number() && !value.is_integer()
-}
-
-/// Filters that print what they are given before they work on it.
-fn text_filters(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
-    macro_rules! text_filter {
-        ($name:expr, |$text:ident, $paying:ident $(, $arg:ident: $type:ty)*| $body:expr) => {
-            let $paying = budget.clone();
-            environment.add_filter($name, move |value: Value $(, $arg: $type)*| -> Result<Value, Error> {
-                let $text = $paying.print(&value)?;
-                $body
-            });
-        };
-    }
-    text_filter!("string", |text, paying| Ok(Value::from(text)));
-    text_filter!("safe", |text, paying| Ok(Value::from(text)));
-    text_filter!("upper", |text, paying| Ok(Value::from(text.to_uppercase())));
-    text_filter!("lower", |text, paying| Ok(Value::from(text.to_lowercase())));
-    text_filter!("title", |text, paying| Ok(Value::from(title(&text))));
-    text_filter!("capitalize", |text, paying| Ok(Value::from(capitalize(&text))));
-    text_filter!("trim", |text, paying, characters: Option<String>| {
-        Ok(Value::from(match characters {
-            Some(characters) => text.trim_matches(|c| characters.contains(c)),
-            None => text.trim(),
-        }))
-    });
-    text_filter!("lines", |text, paying| {
-        paying.spend(text.lines().count().saturating_mul(ENTRY))?;
-        Ok(text.lines().map(Value::from).collect())
-    });
-    for name in ["escape", "e"] {
-        text_filter!(name, |text, paying| {
-            paying.spend(text.len().saturating_mul(6))?;
-            let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-            Ok(Value::from(escaped.replace('"', "&#34;").replace('\'', "&#39;")))
-        });
-    }
-    text_filter!("replace", |text, paying, old: String, new: String, count: Option<i64>, options: Kwargs| {
-        let count = count.or(options.get("count")?).unwrap_or(-1);
-        options.assert_all_used()?;
-        replace(&paying, &text, &old, &new, count).map(Value::from)
-    });
-    text_filter!("indent", |text, paying, width: Option<Value>, first: Option<bool>, blank: Option<bool>, options: Kwargs| {
-        let width = width.or(options.get("width")?);
-        let (first, blank) = (first.or(options.get("first")?), blank.or(options.get("blank")?));
-        options.assert_all_used()?;
-        indent(&paying, &text, width, first.unwrap_or(false), blank.unwrap_or(false)).map(Value::from)
-    });
-    text_filter!("format", |text, paying, args: Rest<Value>| {
-        pay_for_format(&paying, &text, &args)?;
-        formatting::format(formatting::FormatStyle::Printf, &text, &args).map(Value::from)
-    });
-    text_filter!("split", |text, paying, separator: Option<Value>, limit: Option<i64>| {
-        paying.spend(text.len().saturating_mul(ENTRY))?;
-        filters::split(&Value::from(text), separator_text(separator)?, limit)
-    });
-
-    let paying = budget.clone();
-    environment.add_filter("join", move |value: Value, separator: Option<Value>, options: Kwargs| {
-        let attribute: Option<String> = options.get("attribute")?;
-        let separator = separator.or(options.get("d")?).map_or(Ok(String::new()), |s| paying.print(&s))?;
-        options.assert_all_used()?;
-        let items = value.try_iter()?;
-        let items: Vec<Value> = match attribute {
-            Some(name) => items.map(|item| item.get_attr(&name)).collect::<Result<_, _>>()?,
-            None => items.collect(),
-        };
-        join(&paying, &separator, items.into_iter())
-    });
-    let paying = budget.clone();
-    environment.add_filter("tojson", move |value: Value, indent: Option<Value>, options: Kwargs| {
-        Layout::new(indent, &options)?.write(&value, &paying)
-    });
-}
-
-fn separator_text(separator: Option<Value>) -> Result<Option<Arc<str>>, Error> {
-    match separator {
-        None => Ok(None),
-        Some(value) if value.is_none() || value.is_undefined() => Ok(None),
-        Some(value) => match value.as_str() {
-            Some(text) => Ok(Some(text.to_string().into())),
-            None => Err(refused("split: the separator must be a string")),
-        },
-    }
-}
-
-/// Jinja's filters that make no more than they are given; what they make is paid for by the tree around them.
-fn list_filters(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
-    environment.add_filter("length", filters::length);
-    environment.add_filter("count", filters::length);
-    environment.add_filter("dictsort", filters::dictsort);
-    environment.add_filter("items", filters::items);
-    environment.add_filter("reverse", filters::reverse);
-    environment.add_filter("default", filters::default);
-    environment.add_filter("d", filters::default);
-    environment.add_filter("round", filters::round);
-    environment.add_filter("abs", filters::abs);
-    environment.add_filter("int", filters::int);
-    environment.add_filter("float", filters::float);
-    environment.add_filter("attr", filters::attr);
-    environment.add_filter("first", filters::first);
-    environment.add_filter("last", filters::last);
-    environment.add_filter("min", filters::min);
-    environment.add_filter("max", filters::max);
-    environment.add_filter("sort", filters::sort);
-    environment.add_filter("list", filters::list);
-    environment.add_filter("bool", filters::bool);
-    environment.add_filter("sum", filters::sum);
-    environment.add_filter("select", filters::select);
-    environment.add_filter("reject", filters::reject);
-    environment.add_filter("selectattr", filters::selectattr);
-    environment.add_filter("rejectattr", filters::rejectattr);
-    environment.add_filter("map", filters::map);
-    environment.add_filter("groupby", filters::groupby);
-    environment.add_filter("unique", filters::unique);
-    type Cut = fn(&State, Value, usize, Option<Value>) -> Result<Value, Error>;
-    for (name, filter) in [("batch", filters::batch as Cut), ("slice", filters::slice as Cut)] {
-        let paying = budget.clone();
-        environment.add_filter(name, move |state: &mut State, value: Value, count: usize, fill: Option<Value>, options: Kwargs| {
-            let fill = fill.or(options.get("fill_with")?);
-            options.assert_all_used()?;
-            paying.spend(count.saturating_mul(ENTRY))?;
-            filter(state, value, count, fill)
-        });
+fn power(left: &Value, right: &Value) -> Result<Value, Error> {
+    let (a, b) = numbers("raise", left, right)?;
+    match (as_i128(left), as_i128(right)) {
+        (Some(base), Some(exponent)) if exponent >= 0 => {
+            let power = u32::try_from(exponent).ok().and_then(|exponent| base.checked_pow(exponent));
+            Ok(from_i128(power.ok_or_else(|| refused(format!("{base} ** {exponent} is too large")))?))
+        }
+        _ if a == 0.0 && b < 0.0 => Err(refused("zero can't be raised to a negative power")),
+        _ if a < 0.0 && b.fract() != 0.0 => Err(refused("the power of a negative number would be complex")),
+        _ => {
+            let power = a.powf(b);
+            if power.is_infinite() && a.is_finite() && b.is_finite() {
+                Err(refused("the power is too large"))
+            } else {
+                Ok(Value::from(power))
+            }
+        }
     }
 }
 
@@ -258,21 +181,31 @@ fn all_tests(environment: &mut Environment<'_>) {
     environment.add_test("undefined", tests::is_undefined);
     environment.add_test("none", tests::is_none);
     environment.add_test("boolean", tests::is_boolean);
-    environment.add_test("odd", tests::is_odd);
-    environment.add_test("even", tests::is_even);
-    environment.add_test("divisibleby", tests::is_divisibleby);
-    environment.add_test("number", tests::is_number);
-    environment.add_test("integer", tests::is_integer);
-    environment.add_test("float", tests::is_float);
+    environment.add_test("odd", |value: Value| Ok::<_, Error>(as_f64(&modulo(&value, &Value::from(2))?) == Some(1.0)));
+    environment.add_test("even", |value: Value| Ok::<_, Error>(as_f64(&modulo(&value, &Value::from(2))?) == Some(0.0)));
+    environment.add_test("divisibleby", |value: Value, by: Value| Ok::<_, Error>(as_f64(&modulo(&value, &by)?) == Some(0.0)));
+    environment.add_test("number", |value: Value| is_numeric(&value));
+    environment.add_test("integer", |value: Value| value.kind() == ValueKind::Number && value.is_integer());
+    environment.add_test("float", |value: Value| is_float(&value));
     environment.add_test("string", tests::is_string);
-    environment.add_test("sequence", tests::is_sequence);
-    environment.add_test("iterable", tests::is_iterable);
+    // What has a length and items by place or key; an undefined value has both, as in Jinja.
+    environment.add_test("sequence", |value: Value| {
+        value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String | ValueKind::Bytes)
+    });
+    environment.add_test("iterable", |value: Value| !value.is_none() && (value.try_iter().is_ok() || value.kind() == ValueKind::Bytes));
+    environment.add_test("callable", |state: &mut State, value: Value| callable(state, &value));
+    environment.add_test("escaped", |_: Value| false);
     environment.add_test("mapping", tests::is_mapping);
     environment.add_test("true", tests::is_true);
     environment.add_test("false", tests::is_false);
-    environment.add_test("lower", tests::is_lower);
-    environment.add_test("upper", tests::is_upper);
-    environment.add_test("sameas", tests::is_sameas);
+    environment.add_test("lower", |value: Value| {
+        value.as_str().is_some_and(|s| s.chars().any(char::is_lowercase) && !s.chars().any(char::is_uppercase))
+    });
+    environment.add_test("upper", |value: Value| {
+        value.as_str().is_some_and(|s| s.chars().any(char::is_uppercase) && !s.chars().any(char::is_lowercase))
+    });
+    // Two undefined values are never the same object.
+    environment.add_test("sameas", |value: Value, other: Value| !value.is_undefined() && tests::is_sameas(&value, &other));
     environment.add_test("in", tests::is_in);
     environment.add_test("filter", tests::is_filter);
     environment.add_test("test", tests::is_test);
@@ -290,199 +223,105 @@ fn all_tests(environment: &mut Environment<'_>) {
     }
 }
 
-fn globals(environment: &mut Environment<'_>, now: Option<WallTime>) {
+/// Whether `value` can be called: macros, methods, and functions.
+fn callable(state: &mut State<'_, '_>, value: &Value) -> bool {
+    let Some(object) = value.as_object() else { return false };
+    let _ = state;
+    let name = object.type_name();
+    ["Macro", "Method", "Joiner", "LoopObject", "Loop", "BoxedFunction"].iter().any(|callable| name.ends_with(callable))
+        || name.contains("Function")
+}
+
+/// `joiner(', ')`: nothing at first, then its text.
+#[derive(Debug)]
+struct Joiner {
+    text: Value,
+    used: AtomicBool,
+}
+
+impl Object for Joiner {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn call(self: &Arc<Self>, _: &mut State<'_, '_>, _: &[Value]) -> Result<Value, Error> {
+        Ok(if self.used.swap(true, Ordering::Relaxed) { self.text.clone() } else { Value::from("") })
+    }
+}
+
+/// `cycler('a', 'b')`: one after the other.
+#[derive(Debug)]
+struct Cycler {
+    items: Vec<Value>,
+    at: AtomicUsize,
+}
+
+impl Cycler {
+    fn current(&self) -> Value {
+        self.items[self.at.load(Ordering::Relaxed) % self.items.len()].clone()
+    }
+}
+
+impl Object for Cycler {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        (key.as_str() == Some("current")).then(|| self.current())
+    }
+
+    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, _: &[Value]) -> Result<Value, Error> {
+        match method {
+            "next" => {
+                let item = self.current();
+                self.at.fetch_add(1, Ordering::Relaxed);
+                Ok(item)
+            }
+            "reset" => {
+                self.at.store(0, Ordering::Relaxed);
+                Ok(Value::from(()))
+            }
+            _ => Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+    }
+}
+
+/// The words that fill pages which have no text yet.
+const LOREM: &str =
+    "lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore et dolore magna aliqua";
+
+/// `lipsum(n, html, min, max)`: `n` paragraphs of `min` words.
+fn lipsum(budget: &Budget, args: &[Value]) -> Result<String, Error> {
+    let [n, html, min, _] = bind("lipsum", args, ["n", "html", "min", "max"])?;
+    let count = |value: &Option<Value>, default| Ok::<_, Error>(usize::try_from(integer("lipsum", value, default)?).unwrap_or(0));
+    let (n, least) = (count(&n, 5)?, count(&min, 20)?);
+    budget.spend(n.saturating_mul(least.saturating_mul(12).saturating_add(16)))?;
+    let words: Vec<&str> = LOREM.split(' ').cycle().take(least).collect();
+    let paragraph = filters::capitalize(&words.join(" ")) + ".";
+    let html = truth(&html, true);
+    let one = if html { format!("<p>{paragraph}</p>") } else { paragraph };
+    Ok(vec![one; n].join(if html { "\n" } else { "\n\n" }))
+}
+
+fn globals(environment: &mut Environment<'_>, budget: &Arc<Budget>, now: Option<WallTime>) {
     environment.add_function("range", functions::range);
     environment.add_function("dict", functions::dict);
-    environment.add_function("namespace", functions::namespace);
-    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
-        Err(refused(format!("the template raised an exception: {message}")))
+    environment.add_function("joiner", |args: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+        let [separator] = bind("joiner", &args.into_values(), ["sep"])?;
+        Ok(Value::from_object(Joiner { text: separator.unwrap_or_else(|| Value::from(", ")), used: AtomicBool::new(false) }))
     });
+    environment.add_function("cycler", |items: Rest<Value>| match items.is_empty() {
+        true => Err(refused("cycler needs an item")),
+        false => Ok(Value::from_object(Cycler { items: items.0, at: AtomicUsize::new(0) })),
+    });
+    let paying = budget.clone();
+    environment.add_function("lipsum", move |args: Rest<ValueOrKwargs>| lipsum(&paying, &args.into_values()));
+    environment.add_function("namespace", functions::namespace);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> { Err(refused(format!("{RAISED}{message}"))) });
     environment.add_function("strftime_now", move |format: String| match now {
         Some(now) if format.len() <= MAX_FIELD => Ok(now.format(&format)),
         Some(_) => Err(refused(format!("strftime_now: the format is longer than {MAX_FIELD} bytes"))),
         None => Err(refused("the template asks for the time (strftime_now), and none was given")),
     });
-}
-
-/// Python's methods of strings, dictionaries and lists.
-fn methods(budget: &Budget, state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
-    let Some(text) = value.as_str() else {
-        return match (method, args) {
-            ("index", [item]) if value.kind() == ValueKind::Seq => {
-                let at = value.try_iter()?.position(|other| other == *item);
-                at.map(Value::from).ok_or_else(|| refused("index: the list does not hold this item"))
-            }
-            ("copy", []) => Ok(value.clone()),
-            _ => pycompat::unknown_method_callback(state, value, method, args),
-        };
-    };
-    fn string(args: &[Value], index: usize) -> Option<&str> {
-        args.get(index)?.as_str()
-    }
-    match (method, args.len()) {
-        ("replace", 2 | 3) => {
-            let (Some(old), Some(new)) = (string(args, 0), string(args, 1)) else {
-                return Err(refused("replace: both arguments must be strings"));
-            };
-            let count = args.get(2).and_then(Value::as_i64).unwrap_or(-1);
-            replace(budget, text, old, new, count).map(Value::from)
-        }
-        ("join", 1) => join(budget, text, args[0].try_iter()?),
-        ("format", _) => {
-            pay_for_format(budget, text, args)?;
-            pycompat::unknown_method_callback(state, value, method, args)
-        }
-        ("splitlines", _) => {
-            budget.spend(text.len().saturating_mul(ENTRY))?;
-            pycompat::unknown_method_callback(state, value, method, args)
-        }
-        ("split" | "rsplit", _) => {
-            budget.spend(text.len().saturating_mul(ENTRY))?;
-            let (separator, limit, options): (Option<Value>, Option<i64>, Kwargs) = from_args(args)?;
-            let (separator, limit) = (separator.or(options.get("sep")?), limit.or(options.get("maxsplit")?));
-            options.assert_all_used()?;
-            let separator = separator_text(separator)?;
-            if method == "split" { filters::split(value, separator, limit) } else { rsplit(text, separator.as_deref(), limit) }
-        }
-        ("removeprefix", 1) => Ok(Value::from(string(args, 0).and_then(|p| text.strip_prefix(p)).unwrap_or(text))),
-        ("removesuffix", 1) => Ok(Value::from(string(args, 0).and_then(|s| text.strip_suffix(s)).unwrap_or(text))),
-        ("partition" | "rpartition", 1) => {
-            let Some(separator) = string(args, 0).filter(|s| !s.is_empty()) else {
-                return Err(refused("partition: the separator is empty"));
-            };
-            let found = if method == "partition" { text.split_once(separator) } else { text.rsplit_once(separator) };
-            let parts = match found {
-                Some((before, after)) => [before, separator, after],
-                None if method == "partition" => [text, "", ""],
-                None => ["", "", text],
-            };
-            Ok(parts.into_iter().map(Value::from).collect())
-        }
-        ("index", 1) => match string(args, 0).and_then(|part| text.find(part)) {
-            Some(at) => Ok(Value::from(text[..at].chars().count())),
-            None => Err(refused("index: the string does not hold this part")),
-        },
-        ("casefold", 0) => Ok(Value::from(text.to_lowercase())),
-        ("ljust" | "rjust" | "center" | "zfill", 1 | 2) => {
-            let width = args[0].as_usize().filter(|w| *w <= MAX_FIELD);
-            let width = width.ok_or_else(|| refused(format!("{method}: the width must be at most {MAX_FIELD}")))?;
-            let fill = string(args, 1).and_then(|f| f.chars().next()).unwrap_or(if method == "zfill" { '0' } else { ' ' });
-            Ok(Value::from(padded(text, method, width, fill)))
-        }
-        _ => pycompat::unknown_method_callback(state, value, method, args),
-    }
-}
-
-fn padded(text: &str, method: &str, width: usize, fill: char) -> String {
-    let missing = width.saturating_sub(text.chars().count());
-    let fills = |n: usize| std::iter::repeat_n(fill, n).collect::<String>();
-    match method {
-        "ljust" => format!("{text}{}", fills(missing)),
-        "rjust" => format!("{}{text}", fills(missing)),
-        // The sign stays in front.
-        "zfill" => match text.strip_prefix(['+', '-']) {
-            Some(digits) => format!("{}{}{digits}", &text[..1], fills(missing)),
-            None => format!("{}{text}", fills(missing)),
-        },
-        // An odd rest goes where CPython puts it.
-        _ => {
-            let left = missing / 2 + (missing & width & 1);
-            format!("{}{text}{}", fills(left), fills(missing - left))
-        }
-    }
-}
-
-fn rsplit(text: &str, separator: Option<&str>, limit: Option<i64>) -> Result<Value, Error> {
-    let limit = limit.and_then(|n| usize::try_from(n).ok()).map_or(usize::MAX, |n| n.saturating_add(1));
-    let mut parts: Vec<Value> = match separator {
-        Some("") => return Err(refused("rsplit: the separator is empty")),
-        Some(separator) => text.rsplitn(limit, separator).map(Value::from).collect(),
-        None if limit == usize::MAX => text.split_whitespace().rev().map(Value::from).collect(),
-        None => return Err(refused("rsplit: a limit needs a separator")),
-    };
-    parts.reverse();
-    Ok(Value::from(parts))
-}
-
-fn join(budget: &Budget, separator: &str, items: impl Iterator<Item = Value>) -> Result<Value, Error> {
-    let mut text = String::new();
-    for (index, item) in items.enumerate() {
-        if index > 0 {
-            budget.spend(separator.len())?;
-            text.push_str(separator);
-        }
-        text.push_str(&budget.print(&item)?);
-    }
-    Ok(Value::from(text))
-}
-
-fn replace(budget: &Budget, text: &str, old: &str, new: &str, count: i64) -> Result<String, Error> {
-    let all = text.matches(old).count();
-    let count = usize::try_from(count).unwrap_or(usize::MAX).min(all);
-    budget.spend(text.len().saturating_add(count.saturating_mul(new.len())))?;
-    Ok(text.replacen(old, new, count))
-}
-
-fn indent(budget: &Budget, text: &str, width: Option<Value>, first: bool, blank: bool) -> Result<String, Error> {
-    let prefix = match &width {
-        None => " ".repeat(4),
-        Some(width) => match (width.as_str(), width.as_usize()) {
-            (Some(prefix), _) => prefix.to_string(),
-            (None, Some(width)) if width <= MAX_FIELD => " ".repeat(width),
-            _ => return Err(refused(format!("indent: the width must be a string or at most {MAX_FIELD}"))),
-        },
-    };
-    let lines = text.split('\n').count();
-    budget.spend(text.len().saturating_add(lines.saturating_mul(prefix.len())))?;
-    let mut out = String::new();
-    for (index, line) in text.split('\n').enumerate() {
-        if index > 0 {
-            out.push('\n');
-        }
-        if (index > 0 || first) && (blank || !line.is_empty()) {
-            out.push_str(&prefix);
-        }
-        out.push_str(line);
-    }
-    Ok(out)
-}
-
-/// Pays for the most that `format` can make of `args`: every field as wide as it may be, or as long as the longest argument.
-fn pay_for_format(budget: &Budget, format: &str, args: &[Value]) -> Result<(), Error> {
-    let mut digits = 0_usize;
-    for c in format.chars() {
-        digits = c.to_digit(10).map_or(0, |d| digits.saturating_mul(10).saturating_add(d as usize));
-        if digits > MAX_FIELD {
-            return Err(refused(format!("format: a field may be at most {MAX_FIELD} wide")));
-        }
-    }
-    let mut longest = MAX_FIELD;
-    for arg in args {
-        longest = longest.max(budget.print(arg)?.len());
-    }
-    let fields = format.matches(['{', '%']).count();
-    if format.contains("%*") || format.contains(".*") {
-        return Err(refused("format: a width cannot be an argument"));
-    }
-    budget.spend(format.len().saturating_add(if fields > 0 { fields.saturating_mul(longest) } else { 0 }))
-}
-
-fn capitalize(text: &str) -> String {
-    let mut rest = text.chars();
-    rest.next().map_or(String::new(), |first| first.to_uppercase().chain(rest.flat_map(char::to_lowercase)).collect())
-}
-
-fn title(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut within = false;
-    for c in text.chars() {
-        if within {
-            out.extend(c.to_lowercase());
-        } else {
-            out.extend(c.to_uppercase());
-        }
-        // As Jinja: a word begins behind white space and these.
-        within = !(c.is_whitespace() || matches!(c, '-' | '(' | '{' | '[' | '<'));
-    }
-    out
 }

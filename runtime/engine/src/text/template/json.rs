@@ -1,9 +1,10 @@
 //! `tojson`, as Python's `json.dumps` writes it: `", "` and `": "` between, characters outside ASCII as they are.
 
-use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
 use super::budget::Budget;
+use super::python::{bind, float, is_float, truth};
 
 pub(super) struct Layout {
     /// What one level is indented by; `None` writes one line.
@@ -15,11 +16,12 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(indent: Option<Value>, options: &Kwargs) -> Result<Layout, Error> {
-        let ensure_ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
-        let sort_keys = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
-        let separators = options.get::<Option<Value>>("separators")?.filter(|v| !v.is_none());
-        let indent = match indent.or(options.get::<Option<Value>>("indent")?).filter(|v| !v.is_none() && !v.is_undefined()) {
+    /// `tojson(ensure_ascii, indent, separators, sort_keys)`, as transformers has it.
+    pub(super) fn new(args: &[Value]) -> Result<Layout, Error> {
+        let [ensure_ascii, indent, separators, sort_keys] = bind("tojson", args, ["ensure_ascii", "indent", "separators", "sort_keys"])?;
+        let (ensure_ascii, sort_keys) = (truth(&ensure_ascii, false), truth(&sort_keys, false));
+        let separators = separators.filter(|v| !v.is_none());
+        let indent = match indent.filter(|v| !v.is_none() && !v.is_undefined()) {
             None => None,
             Some(indent) => match (indent.as_str(), indent.as_usize()) {
                 (Some(text), _) => Some(text.to_string()),
@@ -27,7 +29,6 @@ impl Layout {
                 _ => return Err(Error::new(ErrorKind::InvalidOperation, "tojson: indent must be a string or at most 64")),
             },
         };
-        options.assert_all_used()?;
         let (mut between_items, mut after_key) = (if indent.is_some() { "," } else { ", " }.to_string(), ": ".to_string());
         if let Some(separators) = separators {
             let pair: Vec<Value> = separators.try_iter()?.take(3).collect();
@@ -52,7 +53,7 @@ impl Layout {
             ValueKind::None => out.push_str("null"),
             ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number if value.is_integer() => out.push_str(&value.to_string()),
-            ValueKind::Number => out.push_str(&float(f64::try_from(value.clone())?)),
+            ValueKind::Number => out.push_str(&number(f64::try_from(value.clone())?)),
             ValueKind::String => self.string(value.as_str().unwrap_or_default(), out),
             ValueKind::Seq | ValueKind::Iterable => {
                 return self
@@ -67,7 +68,11 @@ impl Layout {
                 return self.entries(pairs.into_iter(), ['{', '}'], level, out, budget, |(key, value), out| {
                     match key.as_str() {
                         Some(key) => self.string(key, out),
-                        None => self.string(&key.to_string(), out),
+                        None if key.is_none() => out.push_str("\"null\""),
+                        None if key.kind() == ValueKind::Bool => out.push_str(if key.is_true() { "\"true\"" } else { "\"false\"" }),
+                        None if is_float(&key) => self.string(&number(f64::try_from(key)?), out),
+                        None if key.is_integer() => self.string(&key.to_string(), out),
+                        None => return Err(Error::new(ErrorKind::BadSerialization, "a key must be a string or a number")),
                     }
                     out.push_str(&self.after_key);
                     self.value(&value, level + 1, out, budget)
@@ -135,21 +140,12 @@ impl Layout {
     }
 }
 
-/// As Python's `repr` writes a float.
-fn float(value: f64) -> String {
-    if value.is_nan() {
-        return "NaN".into();
+/// As `json.dumps` writes a float.
+fn number(value: f64) -> String {
+    match value {
+        _ if value.is_nan() => "NaN".into(),
+        f64::INFINITY => "Infinity".into(),
+        f64::NEG_INFINITY => "-Infinity".into(),
+        _ => float(value),
     }
-    if value.is_infinite() {
-        return if value > 0.0 { "Infinity" } else { "-Infinity" }.into();
-    }
-    let magnitude = value.abs();
-    if magnitude != 0.0 && !(1e-4..1e16).contains(&magnitude) {
-        let text = format!("{value:e}");
-        // Python writes at least two digits of exponent, with a sign.
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
-        return format!("{mantissa}e{sign}{digits:0>2}");
-    }
-    format!("{value:?}")
 }

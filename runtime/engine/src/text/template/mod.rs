@@ -6,8 +6,12 @@
 
 mod arguments;
 mod budget;
+mod filters;
+mod format;
 mod functions;
 mod json;
+mod methods;
+mod python;
 mod rewrite;
 mod shape;
 mod time;
@@ -17,7 +21,7 @@ pub use time::WallTime;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use minijinja::machinery::{CodeGenerator, eval, make_string_output, parse};
+use minijinja::machinery::{CodeGenerator, Token, eval, make_string_output, parse, tokenize};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Value};
 
@@ -60,8 +64,11 @@ impl ChatTemplate {
     /// # Errors
     /// Template: the syntax is wrong, with its line; or the source is too large or too deeply nested to be a chat template.
     pub fn new(source: &str) -> Result<ChatTemplate> {
-        shape::check(source)?;
-        let source: Arc<str> = without_generation_tags(source).into();
+        // As Jinja reads a template: every line ends with "\n", in its text and in its strings.
+        let source =
+            if source.contains('\r') { Cow::Owned(source.replace("\r\n", "\n").replace('\r', "\n")) } else { Cow::Borrowed(source) };
+        shape::check(&source)?;
+        let source: Arc<str> = with_generation_scopes(&source).into();
         let template = ChatTemplate { source, limits: TemplateLimits::default() };
         parse(&template.source, NAME, syntax()?).map_err(|e| failed(&e))?;
         Ok(template)
@@ -90,7 +97,9 @@ impl ChatTemplate {
     fn render_entries(&self, entries: &serde_json::Map<String, serde_json::Value>, now: Option<WallTime>) -> Result<String> {
         // No template can name a variable with a space, and names of ours have one.
         let named = entries.iter().filter(|(key, _)| !key.contains(' '));
-        let root = Value::from_pairs(named.map(|(key, value)| (key.as_str(), value_of(value))));
+        // `apply_chat_template` passes these though a caller gives none: `tools is none` holds, and `tools is defined`.
+        let absent = ["tools", "documents"].into_iter().filter(|name| !entries.contains_key(*name)).map(|name| (name, Value::from(())));
+        let root = Value::from_pairs(absent.chain(named.map(|(key, value)| (key.as_str(), value_of(value)))));
         let context_len: usize = entries.values().map(budget::size).sum();
         let allowance = context_len.saturating_mul(self.limits.bytes_per_context_byte);
         let budget = Arc::new(Budget::new(self.limits.bytes.saturating_add(allowance)));
@@ -110,6 +119,12 @@ impl ChatTemplate {
         outcome.map(drop).map_err(|e| failed(&e))?;
         Ok(text)
     }
+}
+
+/// The words with which a template refused its context by itself (`raise_exception`), where an error of [`ChatTemplate::render`] is that.
+pub fn raised(error: &Error) -> Option<&str> {
+    let words = error.message().split_once(functions::RAISED).map(|(_, words)| words);
+    words.filter(|_| error.code() == ErrorCode::Template)
 }
 
 fn value_of(json: &serde_json::Value) -> Value {
@@ -148,27 +163,26 @@ fn failed(error: &minijinja::Error) -> Error {
     Error::new(ErrorCode::Template, format!("chat template{place}: {reason}"))
 }
 
-/// `{% generation %}` marks what an assistant said, for training; a rendering passes it through. It becomes a condition that
-/// always holds, which trims white space just as the tag does.
-fn without_generation_tags(source: &str) -> Cow<'_, str> {
+/// `{% generation %}` marks what an assistant said, for training; a rendering passes it through. It becomes a scope of its own, which
+/// trims white space just as the tag does.
+fn with_generation_scopes(source: &str) -> Cow<'_, str> {
     let mut out = String::new();
-    let (mut done, mut from) = (0, 0);
-    while let Some(start) = source[from..].find("{%").map(|at| from + at) {
-        // Behind the two bytes that open it: in `{%}` they share a byte.
-        let Some(end) = source[start + 2..].find("%}").map(|at| start + 2 + at) else { break };
-        let trims = |c: char| c == '-' || c == '+' || c.is_ascii_whitespace();
-        let word = source[start + 2..end].trim_matches(trims);
-        let instead = match word {
-            "generation" => Some("if true"),
-            "endgeneration" => Some("endif"),
+    let (mut done, mut at_tag_start) = (0, false);
+    for token in tokenize(source, false, SyntaxConfig::default()) {
+        // What is no token is reported by the parser, with more words.
+        let Ok((token, span)) = token else { break };
+        let instead = match &token {
+            Token::Ident("generation") if at_tag_start => Some("with"),
+            Token::Ident("endgeneration") if at_tag_start => Some("endwith"),
             _ => None,
         };
-        if let Some(instead) = instead {
+        if let (Some(instead), Token::Ident(word)) = (instead, &token) {
+            let start = span.start_offset as usize;
             out.push_str(&source[done..start]);
-            out.push_str(&source[start..end].replacen(word, instead, 1));
-            done = end;
+            out.push_str(instead);
+            done = start + word.len();
         }
-        from = end;
+        at_tag_start = matches!(token, Token::BlockStart);
     }
     if done == 0 {
         return Cow::Borrowed(source);

@@ -12,6 +12,8 @@ use minijinja::machinery::Span;
 use minijinja::machinery::ast::*;
 use minijinja::value::Value;
 
+use super::methods::OF_DICTIONARIES;
+
 /// Pays for its argument and returns it.
 pub(super) const PAID: &str = "paid for";
 /// Visits its argument and returns it.
@@ -22,6 +24,12 @@ pub(super) const HELD: &str = "held by";
 pub(super) const TIMES: &str = "times of";
 /// `a[b:c:d]`, which minijinja 3.0.5 panics on where a step is negative (`''[::-1]`).
 pub(super) const SLICED: &str = "slice of";
+/// `%`, of numbers or of a format and its arguments.
+pub(super) const REMAINDER: &str = "remainder of";
+/// `**`.
+pub(super) const POWER: &str = "power of";
+/// An attribute whose name a dictionary's method has.
+pub(super) const ATTRIBUTE: &str = "attribute of";
 /// `~`.
 pub(super) const CONCATENATED: &str = "joined with";
 
@@ -107,8 +115,9 @@ pub(super) fn statement<'a>(stmt: &Stmt<'a>) -> Stmt<'a> {
         }
         Stmt::Continue(s) => Stmt::Continue(Spanned::new(Continue, s.span())),
         Stmt::Break(s) => Stmt::Break(Spanned::new(Break, s.span())),
+        Stmt::Block(s) => Stmt::Block(Spanned::new(Block { name: s.name, required: s.required, body: statements(&s.body) }, s.span())),
         // `shape` refuses these: there is no other template to name.
-        Stmt::Block(_) | Stmt::Import(_) | Stmt::FromImport(_) | Stmt::Extends(_) | Stmt::Include(_) => {
+        Stmt::Import(_) | Stmt::FromImport(_) | Stmt::Extends(_) | Stmt::Include(_) => {
             let nothing = Template { children: Vec::new() };
             Stmt::Template(Spanned::new(nothing, Span::default()))
         }
@@ -212,6 +221,10 @@ fn expression<'a>(expr: &Expr<'a>) -> Expr<'a> {
             let expr = if plain { expression(&t.expr) } else { visited(&t.expr) };
             Expr::Test(Spanned::new(Test { name: t.name, expr, args: arguments(&t.args) }, span))
         }
+        Expr::GetAttr(g) if OF_DICTIONARIES.contains(&g.name) => {
+            let name = Expr::Const(Spanned::new(Const { value: Value::from(g.name) }, span));
+            call(ATTRIBUTE, vec![expression(&g.expr), name], span)
+        }
         Expr::GetAttr(g) => Expr::GetAttr(Spanned::new(GetAttr { expr: expression(&g.expr), name: g.name }, span)),
         Expr::GetItem(g) => {
             let item = GetItem { expr: expression(&g.expr), subscript_expr: visited(&g.subscript_expr) };
@@ -234,6 +247,8 @@ fn expressions<'a>(all: &[Expr<'a>]) -> Vec<Expr<'a>> {
 fn binary<'a>(b: &BinOp<'a>, span: Span) -> Expr<'a> {
     let op = match b.op {
         BinOpKind::Mul => return call(TIMES, vec![expression(&b.left), expression(&b.right)], span),
+        BinOpKind::Rem => return call(REMAINDER, vec![expression(&b.left), visited(&b.right)], span),
+        BinOpKind::Pow => return call(POWER, vec![expression(&b.left), expression(&b.right)], span),
         BinOpKind::Concat => return call(CONCATENATED, vec![expression(&b.left), expression(&b.right)], span),
         op => op,
     };

@@ -32,8 +32,8 @@ pub(super) fn check(source: &str) -> Result<()> {
         if at_tag_start && let Token::Ident(name) = &token {
             match *name {
                 // Not `set`, which mostly has no end.
-                "if" | "for" | "macro" | "call" | "filter" | "with" | "autoescape" | "generation" => blocks.push(0),
-                "block" | "extends" | "include" | "import" | "from" => {
+                "if" | "for" | "macro" | "call" | "filter" | "with" | "autoescape" | "generation" | "block" => blocks.push(0),
+                "extends" | "include" | "import" | "from" => {
                     return Err(wrong(line, format!("`{name}` needs other templates, and a chat template stands alone")));
                 }
                 "elif" => {

@@ -28,8 +28,8 @@ proptest! {
     /// Chunks put together are the answer told whole.
     #[test]
     fn a_stream_is_the_whole(events in answers(3), include_usage in any::<bool>()) {
-        let shape = Shape { choices: 3, include_usage };
-        let frames = frames(&streamed(&events, shape));
+        let shape = Shape { choices: 3, include_usage, starts: Vec::new() };
+        let frames = frames(&streamed(&events, shape.clone()));
         let (done, chunks) = frames.split_last().expect("frames");
         prop_assert_eq!(done.1.as_str(), "[DONE]");
         let mut joined: BTreeMap<u32, Choice> = BTreeMap::new();
@@ -72,8 +72,8 @@ proptest! {
 
     #[test]
     fn nonsense_is_a_fault(events in nonsense()) {
-        let shape = Shape { choices: 1, include_usage: false };
-        let frames = frames(&streamed(&events, shape));
+        let shape = Shape { choices: 1, include_usage: false, starts: Vec::new() };
+        let frames = frames(&streamed(&events, shape.clone()));
         let ended_well = frames.last().is_some_and(|(_, data)| data == "[DONE]");
         prop_assert_eq!(whole(&events, shape).is_ok(), ended_well);
     }
