@@ -117,7 +117,12 @@ fn text_filters(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
     let paying = budget.clone();
     environment.add_filter("pprint", move |value: Value| -> Result<String, Error> {
         let mut out = String::new();
-        super::python::write_repr(&paying, &value, &mut out)?;
+        // Sorted, as Python's pprint does.
+        let sorted = pairs(&value).map(|mut pairs| {
+            pairs.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::from_pairs(pairs)
+        });
+        super::python::write_repr(&paying, &sorted.unwrap_or(value), &mut out)?;
         Ok(out)
     });
     let paying = budget.clone();

@@ -110,7 +110,8 @@ fn times(budget: &Budget, left: &Value, right: &Value) -> Result<Value, Error> {
         }
         let items: Vec<Value> = value.try_iter()?.collect();
         budget.spend(items.len().saturating_mul(n).saturating_mul(ENTRY))?;
-        let repeated = Value::from((0..n).flat_map(|_| items.iter().cloned()).collect::<Vec<_>>());
+        let copies = (0..n).flat_map(|_| items.iter().cloned()).collect::<Vec<_>>();
+        let repeated = if value.is_tuple() { Value::from(Tuple::from(copies)) } else { Value::from(copies) };
         budget.visit(&repeated).map(|()| repeated)
     };
     let repeats = |value: &Value| matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Iterable);

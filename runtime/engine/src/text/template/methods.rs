@@ -63,6 +63,16 @@ pub(super) fn call(budget: &Budget, state: &mut State<'_, '_>, value: &Value, me
             Some(Err(_)) => Err(refused("decode: these bytes are not UTF-8")),
             None => Err(Error::from(ErrorKind::UnknownMethod)),
         },
+        ("get", [key] | [key, _]) if value.kind() == ValueKind::Map && !key.is_kwargs() => {
+            let found = value.as_object().and_then(|object| object.get_value(key));
+            Ok(found.or(args.get(1).cloned()).unwrap_or_else(|| Value::from(())))
+        }
+        // What bytes are asked about their letters has the answer of the text.
+        (method, []) if method.starts_with("is") && value.as_bytes().is_some_and(<[u8]>::is_ascii) => {
+            let text = value.as_str().unwrap_or_default().to_owned();
+            of_text(budget, state, value, &text, method, args)
+        }
+        ("bit_length", []) if value.kind() == ValueKind::Bool => Ok(Value::from(i64::from(value.is_true()))),
         ("bit_length", []) if value.is_integer() => {
             Ok(Value::from(i128::try_from(value.clone()).map_or(0, |n| 128 - n.unsigned_abs().leading_zeros())))
         }
