@@ -627,11 +627,11 @@ export type CompletionsCompletion = {
 export type CompletionsLogprobs = {
     /** Tokens as text. */
     tokens: string[];
-    /** Natural logarithms of their probabilities. */
-    token_logprobs: number[];
+    /** Natural logarithms of their probabilities; `null` for the first token of a prompt, which nothing comes before. */
+    token_logprobs: (number | null)[];
     /** Of the most probable ones at each place, by their text. */
-    top_logprobs: { [member: string]: unknown }[] | null;
-    /** Where each begins in the answer, in characters. */
+    top_logprobs: { [member: string]: unknown } | null[] | null;
+    /** Where each begins, in characters from the start of the prompt. */
     text_offset: number[];
 };
 
@@ -643,7 +643,7 @@ export type CompletionsRequest = {
     prompt?: OpenAiInput | null;
     /** Answers to draw of which the best `n` are given. */
     best_of?: number | null;
-    /** Whether answers begin with their prompt. */
+    /** Whether answers begin with their prompt, and `logprobs` with those of its tokens (the first has none). */
     echo?: boolean | null;
     /** From −2 to 2: less of a token the more often it came. */
     frequency_penalty?: number | null;
@@ -665,7 +665,7 @@ export type CompletionsRequest = {
     stream?: boolean | null;
     /** How. */
     stream_options?: OpenAiStreamOptions | null;
-    /** What comes behind the answer. */
+    /** What comes after the answer: it fills the gap. For models that were trained to. */
     suffix?: string | null;
     /** From 0 (always the most probable token) to 2. */
     temperature?: number | null;
@@ -1241,7 +1241,7 @@ export type ModerateRequest = {
 
 /** A judgement of one input, in OpenAI's categories. */
 export type ModerationResult = {
-    /** Whether any of the 13 categories is. What a policy finds that is of none of them, `/v1/moderate` tells. */
+    /** Whether any category is, OpenAI's or the policy's own, or a rule decided against it. */
     flagged: boolean;
     /** Whether each of the 13 is. */
     categories: { [member: string]: unknown };
