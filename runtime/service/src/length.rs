@@ -24,6 +24,7 @@ pub(crate) fn ask_bytes(ask: &Ask) -> usize {
     let raw = ask.raw.iter().map(|raw| {
         PART + match raw {
             RawPrompt::Text(text) => text.len(),
+            RawPrompt::Infill { prefix, suffix } => prefix.len() + suffix.len(),
             RawPrompt::Tokens(ids) => 4 * ids.len(),
         }
     });

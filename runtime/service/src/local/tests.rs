@@ -342,7 +342,7 @@ fn an_answer_may_begin_with_its_prompt() {
 
         // What was generated is as probable when it is read again.
         let asked = Ask { echo: false, ..raw(RawPrompt::Text(said.into()), 4, Some(2)) };
-        let prompt = local.prompts(&Arc::new(asked.clone())).await.expect("prompts")[0].ids.clone();
+        let prompt = local.prompter().prompts(&asked, None, 512).expect("prompts")[0].ids.clone();
         let drawn = entries(&all(&local, asked, Grant::unlimited()).await);
         let told = all(&local, raw(RawPrompt::Text(said.into()), 4, Some(2)), Grant::unlimited()).await;
         let list = entries(&told);
@@ -371,14 +371,15 @@ fn raw_prompts_take_control_tokens_and_gaps_need_marks() {
         let chat = Arc::new(hello());
         let (text, _) = local.prompter().text(&chat, None).expect("a text");
         let raw = |raw| Arc::new(Ask { raw: vec![raw], turns: Vec::new(), ..hello() });
-        let ids = |prompts: Arc<Vec<Prompt>>| prompts[0].ids.clone();
-        let written = ids(local.prompts(&raw(RawPrompt::Text(text.clone()))).await.expect("prompts"));
-        let rendered = ids(local.prompts(&chat).await.expect("prompts"));
+        let ids = |prompts: Vec<Prompt>| prompts[0].ids.clone();
+        let written = ids(local.prompter().prompts(&raw(RawPrompt::Text(text.clone())), None, 512).expect("prompts"));
+        let rendered = ids(local.prompter().prompts(&chat, None, 512).expect("prompts"));
         let bos = local.prompter().tokenizer().bos();
         let begins = usize::from(rendered.first().copied() != bos && written.first().copied() == bos);
         assert_eq!(written[begins..], rendered, "{text}");
         assert!(written.get(1).copied() != bos || bos.is_none(), "the beginning comes twice");
-        let error = local.prompts(&raw(RawPrompt::Infill { prefix: "a".into(), suffix: "b".into() })).await.expect_err("no marks");
+        let error =
+            local.prompter().prompts(&raw(RawPrompt::Infill { prefix: "a".into(), suffix: "b".into() }), None, 512).expect_err("no marks");
         assert_eq!(error.path.as_deref(), Some("suffix"));
     });
 }
@@ -388,7 +389,7 @@ fn a_template_that_fails_is_not_the_caller_s_fault() {
     let tokenizer = with(async |local| local.prompter().tokenizer().clone());
     let error = |template| {
         let prompter = Prompter::new(tokenizer.clone(), Some(template)).expect("a template that compiles");
-        prompter.prompts(&hello(), None).expect_err("a template that fails")
+        prompter.prompts(&hello(), None, 512).expect_err("a template that fails")
     };
     let own = error("{{ messages.nothing.there }}");
     assert!(own.kind == ErrorKind::Api && own.message.contains("template failed"), "{own}");
