@@ -334,11 +334,11 @@ fn an_answer_may_begin_with_its_prompt() {
             ..hello()
         };
         let text_of = |events: &[Event]| text(events, 0);
+        let longer = all(&local, raw(RawPrompt::Text(said.into()), 4, None), Grant::unlimited()).await;
+        assert!(text_of(&longer).starts_with(said) && text_of(&longer).len() > said.len());
         let plain = all(&local, raw(RawPrompt::Text(said.into()), 0, None), Grant::unlimited()).await;
         assert_eq!(text_of(&plain), said);
         assert_eq!(finishes(&plain), [Finish::MaxTokens]);
-        let longer = all(&local, raw(RawPrompt::Text(said.into()), 4, None), Grant::unlimited()).await;
-        assert!(text_of(&longer).starts_with(said) && text_of(&longer).len() > said.len());
 
         // What was generated is as probable when it is read again.
         let asked = Ask { echo: false, ..raw(RawPrompt::Text(said.into()), 4, Some(2)) };
