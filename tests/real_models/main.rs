@@ -34,6 +34,7 @@ fn run(engine: &mut Engine, request: Request) -> (Vec<u32>, String, Vec<f32>) {
             match event {
                 Event::Token { id, .. } => tokens.push(id),
                 Event::Text { text, .. } => told.push_str(&text),
+                Event::Logprobs { .. } => {}
                 Event::Embedding { values, .. } => vector = values,
                 Event::Logits { values, .. } => vector.extend(values),
                 Event::Done { reason: FinishReason::Failed { message, .. }, .. } => panic!("{message}"),
