@@ -7,6 +7,8 @@
 mod adapters;
 #[path = "engine/churn.rs"]
 mod churn;
+#[path = "engine/cold.rs"]
+mod cold;
 #[path = "engine/waits.rs"]
 mod waits;
 

@@ -136,6 +136,32 @@ for (const [name, setup] of Object.entries(BACKENDS)) {
   });
 }
 
+// Whatever comes first to a fresh worker gets what it gets after others: steps that leave nothing to read, and prompts of several steps, among them.
+for (const name of ['wasm CPU, simd128', 'wasm CPU, relaxed SIMD']) {
+  if (!story) break;
+  await run(`from cold, ${name}`, async () => {
+    const ids = (length) => Array.from({ length }, (_, at) => 3 + (at * 31) % 500);
+    const rest = { ignore_eos: true, temperature: 0 };
+    const asks = [
+      ...[65, 128, 129, 300].map((length) => ({ prompt: ids(length), max_tokens: 4, ...rest })),
+      ...[1, 64, 129].map((length) => ({ prompt: ids(length), max_tokens: 0, ...rest })),
+    ];
+    const setup = { ...BACKENDS[name], model: { url: '/models/stories260K.gguf' } };
+    const generate = (some) => session(setup, some.map((ask) => ['generate', ask]));
+    const warm = (await generate([{ prompt: [1], max_tokens: 2, ...rest }, ...asks])).results.slice(1);
+    warm.forEach(({ tokens, done }, at) => {
+      check(done.reason === 'max_tokens', `ask ${at} ended by ${done.reason} ${done.message ?? ''}`);
+      check(tokens.length === asks[at].max_tokens, `ask ${at}: ${tokens.length} tokens`);
+    });
+    for (const [at, ask] of asks.entries()) {
+      const { results: [first] } = await generate([ask]);
+      check(first.done.reason === 'max_tokens', `ask ${at} as the first ended by ${first.done.reason} ${first.done.message ?? ''}`);
+      checkTokens(first.tokens, warm[at].tokens);
+    }
+    return `${asks.length} asks`;
+  });
+}
+
 // Compiling a grammar engine for wasm proves nothing: it reads clocks there.
 for (const name of ['wasm CPU, simd128', 'WebGPU with subgroups']) {
   if (!story) break;

@@ -5,13 +5,21 @@ use crate::error::{Error, ErrorCode, Result};
 /// Bytes of a cache line, the unit of alignment.
 pub(super) const LINE: usize = 64;
 
-/// Bytes that start on a cache line and are zero until written.
-#[derive(Default)]
+/// Bytes that start on a cache line, also where there are none, and are zero until written.
 pub(super) struct AlignedBytes {
     memory: Vec<u8>,
     /// Where in `memory` the first whole cache line starts.
     start: usize,
     len: usize,
+}
+
+impl Default for AlignedBytes {
+    /// No bytes. They start on a cache line all the same: whoever reads them as wider values finds none of those.
+    fn default() -> AlignedBytes {
+        let memory = vec![0; LINE];
+        let start = memory.as_ptr().align_offset(LINE);
+        AlignedBytes { memory, start, len: 0 }
+    }
 }
 
 impl AlignedBytes {
@@ -50,5 +58,19 @@ impl AlignedBytes {
     /// Where they start, for kernels to write through.
     pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
         self.bytes_mut().as_mut_ptr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_start_on_a_line_however_few_there_are() {
+        let zeroed = |len| AlignedBytes::zeroed(len, "a test").expect("memory");
+        for mut bytes in [AlignedBytes::default(), zeroed(0), zeroed(1), zeroed(200)] {
+            assert!(bytes.as_ptr().addr().is_multiple_of(LINE) && bytes.as_mut_ptr().addr().is_multiple_of(LINE));
+        }
+        assert_eq!(bytemuck::cast_slice::<u8, f32>(AlignedBytes::default().bytes()), [0f32; 0]);
     }
 }
