@@ -4,7 +4,9 @@
 //! So all workers walk the whole program and meet at a [`Barrier`] after each call. Waiting spins for a while, since the others
 //! are about to arrive, and then parks, so that a machine with fewer free cores than workers makes progress.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -62,25 +64,50 @@ pub(super) struct Barrier {
     workers: usize,
     arrived: AtomicUsize,
     turnstile: Turnstile,
+    /// A worker panicked and will not come: whoever waits leaves the region too.
+    broken: AtomicBool,
 }
+
+/// What workers panic with that leave a region because another did. Only the pool sees it.
+struct Broken;
 
 impl Barrier {
     fn new(workers: usize) -> Barrier {
-        Barrier { workers, arrived: AtomicUsize::new(0), turnstile: Turnstile::default() }
+        Barrier { workers, arrived: AtomicUsize::new(0), turnstile: Turnstile::default(), broken: AtomicBool::new(false) }
     }
 
-    /// Returns when all workers have called it. What any wrote before, all see after.
+    /// Returns when all workers have called it. What any wrote before, all see after. Unwinds where one of them panicked.
     pub(super) fn wait(&self) {
         if self.workers == 1 {
             return;
         }
         let turn = self.turnstile.turn();
+        // Broken after this, the turn has changed since. Before, nobody is waited for.
+        if self.broken.load(Ordering::Acquire) {
+            resume_unwind(Box::new(Broken));
+        }
         if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.workers {
             self.arrived.store(0, Ordering::Relaxed);
             self.turnstile.advance();
         } else {
             self.turnstile.wait(turn);
         }
+        if self.broken.load(Ordering::Acquire) {
+            // Not a panic of its own: nothing is printed.
+            resume_unwind(Box::new(Broken));
+        }
+    }
+
+    /// Lets everybody go who waits here, or is about to.
+    fn break_up(&self) {
+        self.broken.store(true, Ordering::Release);
+        self.turnstile.advance();
+    }
+
+    /// As if new. Nobody may be waiting.
+    fn mend(&self) {
+        self.arrived.store(0, Ordering::Relaxed);
+        self.broken.store(false, Ordering::Relaxed);
     }
 }
 
@@ -92,10 +119,28 @@ struct Shared {
     /// The region, valid while its turn lasts; `None` asks threads to end.
     body: Mutex<Option<*const Body>>,
     start: Turnstile,
+    /// Within a region.
     barrier: Barrier,
+    /// Behind a region: never broken.
+    end: Barrier,
+    /// What a worker panicked with.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-// SAFETY: the pointer in `body` is dereferenced only between the start of a region and its last barrier, while `Pool::run`
+impl Shared {
+    /// A worker's part of a region. A panic ends the region for all of them.
+    fn walk(&self, body: &(dyn Fn(usize, &Barrier) + Sync), worker: usize) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| body(worker, &self.barrier))) {
+            if !panic.is::<Broken>() {
+                lock(&self.panic).get_or_insert(panic);
+            }
+            self.barrier.break_up();
+        }
+        self.end.wait();
+    }
+}
+
+// SAFETY: the pointer in `body` is dereferenced only between the start of a region and the barrier at its end, while `Pool::run`
 // holds the borrow it was made from; everything else is Send and Sync by itself.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
@@ -111,7 +156,13 @@ impl Pool {
     /// A pool of `workers`, at least one; one needs no thread.
     pub(super) fn new(workers: usize) -> Result<Pool> {
         let workers = if cfg!(target_arch = "wasm32") { 1 } else { workers.max(1) };
-        let shared = Arc::new(Shared { body: Mutex::new(None), start: Turnstile::default(), barrier: Barrier::new(workers) });
+        let shared = Arc::new(Shared {
+            body: Mutex::new(None),
+            start: Turnstile::default(),
+            barrier: Barrier::new(workers),
+            end: Barrier::new(workers),
+            panic: Mutex::default(),
+        });
         let mut pool = Pool { shared, threads: Vec::new() };
         for worker in 1..workers {
             let shared = pool.shared.clone();
@@ -132,8 +183,8 @@ impl Pool {
         self.shared.barrier.workers
     }
 
-    /// Calls `body` once on every worker, with its index and the barrier, and returns when all are done.
-    /// A panic in it ends the process: the other workers would wait for ever.
+    /// Calls `body` once on every worker, with its index and the barrier, and returns when all are done. Where one panics, the others leave `body` at
+    /// their next barrier, and the panic goes on here: the pool is as good as before, what `body` was to write is not.
     pub(super) fn run(&mut self, body: &(dyn Fn(usize, &Barrier) + Sync)) {
         if self.workers() == 1 {
             return body(0, &self.shared.barrier);
@@ -143,9 +194,12 @@ impl Pool {
         let erased = unsafe { std::mem::transmute::<*const (dyn Fn(usize, &Barrier) + Sync + '_), *const Body>(body) };
         *lock(&self.shared.body) = Some(erased);
         self.shared.start.advance();
-        // SAFETY: the borrow of `body` is alive until this function returns.
-        call_or_abort(unsafe { &*body }, 0, &self.shared.barrier);
-        self.shared.barrier.wait();
+        // SAFETY: the borrow of `body` is alive until this function returns, which is behind the barrier that every worker comes to.
+        self.shared.walk(unsafe { &*body }, 0);
+        if let Some(panic) = lock(&self.shared.panic).take() {
+            self.shared.barrier.mend();
+            resume_unwind(panic);
+        }
     }
 }
 
@@ -154,7 +208,7 @@ impl Drop for Pool {
         *lock(&self.shared.body) = None;
         self.shared.start.advance();
         for thread in self.threads.drain(..) {
-            // A worker never panics: it aborts.
+            // What a worker's part panics with is caught.
             let _ = thread.join();
         }
     }
@@ -167,15 +221,8 @@ fn work(shared: &Shared, worker: usize) {
         shared.start.wait(turn);
         turn = turn.wrapping_add(1);
         let Some(body) = *lock(&shared.body) else { return };
-        // SAFETY: `Pool::run` keeps the region's closure alive until the barrier below.
-        call_or_abort(unsafe { &*body }, worker, &shared.barrier);
-        shared.barrier.wait();
-    }
-}
-
-fn call_or_abort(body: &(dyn Fn(usize, &Barrier) + Sync), worker: usize, barrier: &Barrier) {
-    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(worker, barrier))).is_err() {
-        std::process::abort();
+        // SAFETY: `Pool::run` keeps the region's closure alive until all have walked it.
+        shared.walk(unsafe { &*body }, worker);
     }
 }
 
@@ -199,6 +246,32 @@ mod tests {
                         barrier.wait();
                     }
                 });
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_of_one_worker_ends_the_region_and_not_the_process() {
+        for workers in [1, 2, 3, 5] {
+            let mut pool = Pool::new(workers).expect("threads");
+            for round in 0..50 {
+                let (who, when) = (round % workers, round % 7);
+                let region = |worker: usize, barrier: &Barrier| {
+                    for at in 0..7 {
+                        if worker == who && at == when {
+                            resume_unwind(Box::new("a test"));
+                        }
+                        barrier.wait();
+                    }
+                };
+                let panic = catch_unwind(AssertUnwindSafe(|| pool.run(&region))).expect_err("a panic");
+                assert_eq!(panic.downcast_ref(), Some(&"a test"), "{workers} workers, worker {who} at {when}");
+                let walked = AtomicU32::new(0);
+                pool.run(&|_, barrier| {
+                    (0..3).for_each(|_| barrier.wait());
+                    walked.fetch_add(1, Ordering::Relaxed);
+                });
+                assert_eq!(walked.load(Ordering::Relaxed), workers as u32);
             }
         }
     }
