@@ -28,8 +28,13 @@ pub enum RopeScaling {
         /// Positions of the first training.
         original_context: u32,
     },
-    /// Divided pair by pair by this tensor's values, `[rotated / 2]` (Llama 3's numbers, worked out by whoever wrote the file).
-    Divided(String),
+    /// Divided pair by pair by a tensor's values (Llama 3's numbers, worked out by whoever wrote the file), beside what the file's keys ask for.
+    Divided {
+        /// The tensor, `[rotated / 2]`.
+        tensor: String,
+        /// What the keys ask for.
+        keys: Box<RopeScaling>,
+    },
     /// Divided pair by pair, by one tensor's values up to the original context and another's beyond it (Phi 3).
     LongRope {
         /// Up to the original context.
@@ -79,7 +84,7 @@ impl RopeConfig {
     /// The tensor of divisors that [`RopeConfig::frequencies`] wants, for a context of this many positions.
     pub fn divisors(&self, context: u32) -> Option<&str> {
         match &self.scaling {
-            RopeScaling::Divided(tensor) => Some(tensor),
+            RopeScaling::Divided { tensor, .. } => Some(tensor),
             RopeScaling::LongRope { short, long, original_context } => Some(if context > *original_context { long } else { short }),
             _ => None,
         }
@@ -114,19 +119,25 @@ impl RopeConfig {
 
     /// What cosine and sine are multiplied by.
     pub fn magnitude(&self) -> f32 {
-        match self.scaling {
-            RopeScaling::Yarn { factor, .. } if factor > 1.0 => self.magnitude * (1.0 + 0.1 * factor.ln()),
-            _ => self.magnitude,
-        }
+        self.magnitude * self.scaling.magnitude()
     }
 }
 
 impl RopeScaling {
     fn read(keys: &Keys<'_>, trained_context: u32) -> Result<RopeScaling> {
-        let tensor = |name: &str| keys.has(name).then(|| name.to_owned());
-        if let Some(divisors) = tensor("rope_freqs.weight") {
-            return Ok(RopeScaling::Divided(divisors));
+        if keys.has("rope_freqs.weight") {
+            let (tensor, keys) = ("rope_freqs.weight".to_owned(), Box::new(RopeScaling::of_keys(keys, trained_context)?));
+            // Both by a tensor: two of them are one too many.
+            return match *keys {
+                RopeScaling::LongRope { .. } => Err(Error::malformed("rope_freqs.weight and longrope's factors exclude each other")),
+                _ => Ok(RopeScaling::Divided { tensor, keys }),
+            };
         }
+        RopeScaling::of_keys(keys, trained_context)
+    }
+
+    fn of_keys(keys: &Keys<'_>, trained_context: u32) -> Result<RopeScaling> {
+        let tensor = |name: &str| keys.has(name).then(|| name.to_owned());
         let original_context = match keys.optional("rope.scaling.original_context_length")? {
             Some(0) | None => trained_context,
             Some(given) => given,
@@ -146,6 +157,8 @@ impl RopeScaling {
         };
         match (named, factor) {
             (Some("none"), _) | (_, None) => Ok(RopeScaling::None),
+            // Its numbers are the tensor's.
+            (Some("llama3"), _) if keys.has("rope_freqs.weight") => Ok(RopeScaling::None),
             (None | Some("linear"), Some(factor)) => Ok(RopeScaling::Linear { factor }),
             (Some("yarn"), Some(factor)) => Ok(RopeScaling::Yarn {
                 factor,
@@ -158,10 +171,20 @@ impl RopeScaling {
         }
     }
 
+    /// What cosine and sine are multiplied by for it.
+    fn magnitude(&self) -> f32 {
+        match self {
+            RopeScaling::Yarn { factor, .. } if *factor > 1.0 => 1.0 + 0.1 * factor.ln(),
+            RopeScaling::Divided { keys, .. } => keys.magnitude(),
+            _ => 1.0,
+        }
+    }
+
     /// The frequency of pair `i` of `rotated / 2`, whose unscaled frequency is `plain`.
     fn stretch(&self, plain: f64, i: f64, rotated: f64, base: f64) -> f64 {
         match *self {
-            RopeScaling::None | RopeScaling::Divided(_) | RopeScaling::LongRope { .. } => plain,
+            RopeScaling::None | RopeScaling::LongRope { .. } => plain,
+            RopeScaling::Divided { ref keys, .. } => keys.stretch(plain, i, rotated, base),
             RopeScaling::Linear { factor } => plain / f64::from(factor),
             RopeScaling::Yarn { factor, beta_fast, beta_slow, original_context } => {
                 let pair_turning = |times: f32| rotated * (f64::from(original_context) / (f64::from(times) * TAU)).ln() / (2.0 * base.ln());
@@ -198,6 +221,23 @@ mod tests {
         assert!((plain[63] / scaled[63] - 8.0).abs() < 1e-5);
         let ramp = (0..64).filter(|i| plain[*i] != scaled[*i] && plain[*i] / scaled[*i] < 7.99).count();
         assert!((1..30).contains(&ramp), "{ramp} pairs on the ramp");
+    }
+
+    /// As llama.cpp has it: an angle is divided by the tensor's value, and then scaled as the keys say.
+    #[test]
+    fn a_tensor_of_divisors_leaves_the_keys_scaling_in_force() {
+        let divisors: Vec<f32> = (0..64).map(|pair| 1.0 + pair as f32 / 8.0).collect();
+        let yarn = RopeScaling::Yarn { factor: 8.0, beta_fast: 32.0, beta_slow: 1.0, original_context: 8192 };
+        for keys in [RopeScaling::None, RopeScaling::Linear { factor: 4.0 }, yarn] {
+            let alone = rope(keys.clone());
+            let both = rope(RopeScaling::Divided { tensor: "rope_freqs.weight".into(), keys: Box::new(keys) });
+            assert_eq!(both.magnitude(), alone.magnitude());
+            let (alone, both) = (alone.frequencies(None).unwrap(), both.frequencies(Some(&divisors)).unwrap());
+            for ((alone, both), divisor) in alone.iter().zip(both).zip(&divisors) {
+                let wanted = alone / divisor;
+                assert!((both - wanted).abs() <= 1e-6 * wanted, "{both} is not {wanted}");
+            }
+        }
     }
 
     #[test]
