@@ -270,13 +270,75 @@ fn rope_scalings() {
     assert_eq!(file.metadata.require_f32("gemma3.rope.scaling.factor").unwrap(), 8.0);
 
     for (scaling, word) in [
-        (json!({"type": "yarn", "factor": 4.0}), "yarn"),
+        (json!({"type": "dynamic", "factor": 4.0}), "dynamic"),
+        (json!({"type": "yarn", "factor": -4.0}), "factor"),
+        (json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 0}), "original_max_position_embeddings"),
+        (json!({"type": "yarn", "factor": 4.0, "attention_factor": -1.0}), "YaRN"),
         (json!({"rope_type": "linear"}), "factor"),
         (json!({"rope_type": "linear", "factor": 0.0}), "factor"),
         (json!({"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}), "short_factor"),
     ] {
         let error = folder(&config("phi3", json!({"rope_scaling": scaling})), &names).err().unwrap();
         assert!(error.message().contains(word) && error.message().contains("config.json"), "{error}");
+    }
+}
+
+/// transformers' `_compute_yarn_parameters`, line by line in float64: frequencies and the attention factor.
+fn yarn_twin(parameters: &Value, dim: usize, base: f64, max_position_embeddings: f64) -> (Vec<f64>, f64) {
+    let get = |name: &str| parameters[name].as_f64();
+    let original = get("original_max_position_embeddings").unwrap_or(max_position_embeddings);
+    let factor = get("factor").unwrap_or(max_position_embeddings / original);
+    let get_mscale = |scale: f64, mscale: f64| if scale <= 1.0 { 1.0 } else { 0.1 * mscale * scale.ln() + 1.0 };
+    let attention_factor = get("attention_factor").unwrap_or_else(|| match (get("mscale"), get("mscale_all_dim")) {
+        (Some(mscale), Some(all)) if mscale != 0.0 && all != 0.0 => get_mscale(factor, mscale) / get_mscale(factor, all),
+        _ => get_mscale(factor, 1.0),
+    });
+    let correction_dim = |rotations: f64| (dim as f64 * (original / (rotations * 2.0 * std::f64::consts::PI)).ln()) / (2.0 * base.ln());
+    let (mut low, mut high) = (correction_dim(get("beta_fast").unwrap_or(32.0)), correction_dim(get("beta_slow").unwrap_or(1.0)));
+    if parameters["truncate"].as_bool().unwrap_or(true) {
+        (low, high) = (low.floor(), high.ceil());
+    }
+    (low, high) = (low.max(0.0), high.min(dim as f64 - 1.0));
+    if low == high {
+        high += 0.001;
+    }
+    let frequencies = (0..dim / 2).map(|i| {
+        let pos_freq = base.powf(2.0 * i as f64 / dim as f64);
+        let (extrapolation, interpolation) = (1.0 / pos_freq, 1.0 / (factor * pos_freq));
+        let extrapolation_factor = 1.0 - ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
+        interpolation * (1.0 - extrapolation_factor) + extrapolation * extrapolation_factor
+    });
+    (frequencies.collect(), attention_factor)
+}
+
+#[test]
+fn yarn_is_as_transformers_computes_it() {
+    let names = ["model.norm.weight".to_owned()];
+    for parameters in [
+        json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}),
+        json!({"rope_type": "yarn", "factor": 4.0}),
+        json!({"rope_type": "yarn", "original_max_position_embeddings": 4096}),
+        json!({"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": false, "original_max_position_embeddings": 4096}),
+        json!({"rope_type": "yarn", "factor": 40.0, "mscale": 1.0, "mscale_all_dim": 0.707, "original_max_position_embeddings": 4096}),
+        json!({"rope_type": "yarn", "factor": 8.0, "attention_factor": 0.75, "beta_fast": 16.0, "beta_slow": 2.0}),
+        json!({"rope_type": "yarn", "factor": 1.0}),
+        json!({"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 40}),
+    ] {
+        for (model, arch) in [("llama", "llama"), ("qwen2", "qwen2"), ("qwen3", "qwen3")] {
+            let more = json!({"rope_scaling": parameters, "max_position_embeddings": 131072, "rope_theta": 1e6, "head_dim": 64,
+                "hidden_size": 256, "num_attention_heads": 4});
+            let file = folder(&config(model, more), &names).unwrap();
+            let (wanted, magnitude) = yarn_twin(&parameters, 64, 1e6, 131_072.0);
+            let divisors = f32s(&file, "rope_freqs.weight");
+            assert_eq!(divisors.len(), wanted.len());
+            for (pair, (divisor, wanted)) in divisors.iter().zip(wanted).enumerate() {
+                let got = 1e6f64.powf(-2.0 * pair as f64 / 64.0) / f64::from(*divisor);
+                assert!((got - wanted).abs() <= 1e-6 * wanted, "{parameters}, pair {pair}: {got} is not {wanted}");
+            }
+            let got = file.metadata.require_f32(&format!("{arch}.rope.scaling.attn_factor")).unwrap();
+            assert!((f64::from(got) - magnitude).abs() < 1e-6, "{parameters}: {got} is not {magnitude}");
+            assert_eq!(file.metadata.str(&format!("{arch}.rope.scaling.type")).unwrap(), None, "scaled once");
+        }
     }
 }
 

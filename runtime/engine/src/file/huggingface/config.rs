@@ -83,6 +83,12 @@ pub(super) struct Rope {
     pub(super) high_freq_factor: Option<f32>,
     pub(super) original_max_position_embeddings: Option<u32>,
     pub(super) attention_factor: Option<f32>,
+    // YaRN's.
+    pub(super) beta_fast: Option<f32>,
+    pub(super) beta_slow: Option<f32>,
+    pub(super) mscale: Option<f32>,
+    pub(super) mscale_all_dim: Option<f32>,
+    pub(super) truncate: Option<bool>,
     pub(super) short_factor: Option<Vec<f32>>,
     pub(super) long_factor: Option<Vec<f32>>,
     /// Gemma 3 has one of each kind of layer.

@@ -283,9 +283,20 @@ fn rope(
             let original = scaling.original_max_position_embeddings.or(c.original_max_position_embeddings).unwrap_or(context);
             longrope(origin, keys, scaling, rotated, original, context, computed)?;
         }
+        "yarn" => {
+            let original = scaling.original_max_position_embeddings.or(c.original_max_position_embeddings).unwrap_or(context);
+            let original = need(Some(original as f32), "original_max_position_embeddings")?;
+            let factor = need(Some(scaling.factor.unwrap_or(context as f32 / original)), "factor")?;
+            let (factors, magnitude) = yarn(scaling, base, rotated, factor, original);
+            if !(magnitude > 0.0 && factors.iter().all(|divisor| *divisor > 0.0 && divisor.is_finite())) {
+                return Err(Error::malformed(format!("{origin}: a YaRN scaling of these numbers can't be")));
+            }
+            computed.push(("rope_freqs.weight", factors));
+            keys.f32("rope.scaling.attn_factor", magnitude);
+        }
         other => {
             return Err(Error::unsupported(format!(
-                "{origin}: the RoPE scaling {} is not one Firecrest runs: linear, llama3, longrope",
+                "{origin}: the RoPE scaling {} is not one Firecrest runs: linear, llama3, longrope, yarn",
                 quoted(other)
             )));
         }
@@ -308,6 +319,30 @@ fn llama3_factors(base: f32, rotated: u32, factor: f32, low: f32, high: f32, ori
         }
     };
     (0..rotated / 2).map(one).collect()
+}
+
+/// YaRN's factors, `[rotated / 2]`, by which frequencies are divided: 1 for pairs that turn often within the original context, `factor` for those that
+/// turn seldom, between them blended; and what cosine and sine are multiplied by. As transformers' `_compute_yarn_parameters` has it.
+fn yarn(scaling: &Rope, base: f32, rotated: u32, factor: f32, original: f32) -> (Vec<f32>, f32) {
+    // Python's `or`: 0 is as good as absent.
+    let given = |value: Option<f32>| value.filter(|value| *value != 0.0).map(f64::from);
+    let (base, factor, width) = (f64::from(base), f64::from(factor), f64::from(rotated));
+    let turning = |times: f64| width * (f64::from(original) / (times * std::f64::consts::TAU)).ln() / (2.0 * base.ln());
+    let (first, last) = (turning(given(scaling.beta_fast).unwrap_or(32.0)), turning(given(scaling.beta_slow).unwrap_or(1.0)));
+    let (first, last) = if scaling.truncate.unwrap_or(true) { (first.floor(), last.ceil()) } else { (first, last) };
+    let (first, last) = (first.max(0.0), last.min(width - 1.0));
+    let length = if first == last { 0.001 } else { last - first };
+    let one = |pair: u32| {
+        let keep = 1.0 - ((f64::from(pair) - first) / length).clamp(0.0, 1.0);
+        (keep + (1.0 - keep) / factor).recip() as f32
+    };
+    let scale = |mscale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 };
+    let magnitude =
+        scaling.attention_factor.map(f64::from).unwrap_or_else(|| match (given(scaling.mscale), given(scaling.mscale_all_dim)) {
+            (Some(one), Some(all)) => scale(one) / scale(all),
+            _ => scale(1.0),
+        });
+    ((0..rotated / 2).map(one).collect(), magnitude as f32)
 }
 
 /// Phi 3's longrope: two lists of factors and an attention factor of √(1 + ln(context / original) / ln(original)).
