@@ -201,7 +201,18 @@ fn rows_come_in_the_format_asked_for() {
             } else {
                 quantise(format, &decoded[first * COLUMNS..(first + rows) * COLUMNS], &mut expected);
             }
-            assert!(out == expected, "{ty} as {format}");
+            if format == Format::Q8_0 {
+                // Encoded anew, or what it was.
+                let values = decoded[first * COLUMNS..].chunks_exact(32);
+                for ((block, encoded), values) in out.chunks_exact(34).zip(expected.chunks_exact(34)).zip(values) {
+                    let mut got = [0.0; 32];
+                    dequantise(GgmlType::Q8_0, block, &mut got);
+                    assert!(block == encoded || got == values, "{ty} as {format}");
+                }
+                assert_eq!(out.len(), expected.len());
+            } else {
+                assert!(out == expected, "{ty} as {format}");
+            }
         }
         let mut out = Vec::new();
         let past = pollster::block_on(file.read_rows(tensor, ROWS, 1, Format::F32, &mut out)).unwrap_err();

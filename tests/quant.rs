@@ -1,6 +1,7 @@
 //! Blocks decode bit for bit as ggml's do, and encoders write what ggml's reference writes.
 
-use firecrest_engine::quant::{Format, GgmlType, dequantise, first_non_finite, quantise};
+use firecrest_engine::quant::{Format, GgmlType, dequantise, first_non_finite, quantise, requantise};
+use firecrest_tests::random::Random;
 
 /// The types of the shared data: file stem and type.
 const DATA: [(&str, GgmlType); 14] = [
@@ -47,6 +48,72 @@ fn simple_encoders_equal_ggmls_reference() {
         let mut blocks = Vec::new();
         quantise(format, &input, &mut blocks);
         assert!(blocks == expected, "{format}: blocks differ from ggml's");
+    }
+}
+
+/// Blocks of every code, with scales of all sizes and both signs.
+fn random_blocks(ty: GgmlType, count: usize) -> Vec<u8> {
+    let mut random = Random::new(ty as u64);
+    let mut blocks: Vec<u8> = (0..count * ty.block_bytes()).map(|_| (random.bits() >> 40) as u8).collect();
+    let scales: &[usize] = match ty {
+        GgmlType::Q4_1 | GgmlType::Q5_1 => &[0, 2],
+        GgmlType::Q2K => &[80, 82],
+        GgmlType::Q3K => &[108],
+        _ => &[0],
+    };
+    for block in blocks.chunks_exact_mut(ty.block_bytes()) {
+        for &at in scales {
+            // No infinity, no NaN.
+            block[at + 1] &= 0xbb;
+        }
+    }
+    blocks
+}
+
+/// Runs of 32 values that become Q8_0 without a change, of all.
+fn unchanged(ty: GgmlType, blocks: &[u8]) -> (usize, usize) {
+    let mut values = vec![0.0; blocks.len() / ty.block_bytes() * ty.block_len()];
+    dequantise(ty, blocks, &mut values);
+    let (mut encoded, mut anew, mut decoded) = (Vec::new(), Vec::new(), vec![0.0; values.len()]);
+    requantise(ty, blocks, &values, Format::Q8_0, &mut encoded);
+    quantise(Format::Q8_0, &values, &mut anew);
+    dequantise(GgmlType::Q8_0, &encoded, &mut decoded);
+    let mut same = 0;
+    let runs = values.chunks_exact(32).zip(decoded.chunks_exact(32)).zip(encoded.chunks_exact(34).zip(anew.chunks_exact(34)));
+    for ((values, decoded), (encoded, anew)) in runs {
+        let is_same = values == decoded;
+        assert!(is_same || encoded == anew, "{ty}: neither what it was nor as it is encoded");
+        same += usize::from(is_same);
+    }
+    (same, values.len() / 32)
+}
+
+#[test]
+fn codes_that_fit_stay_what_they_are() {
+    for ty in [GgmlType::Q5_0, GgmlType::IQ4NL] {
+        let (same, all) = unchanged(ty, &random_blocks(ty, 3000));
+        assert_eq!(same, all, "{ty}");
+    }
+    // All but those that have a code of 128.
+    let (same, all) = unchanged(GgmlType::Q3K, &random_blocks(GgmlType::Q3K, 2000));
+    assert!(same * 10 >= all * 8, "{same} of {all}");
+    for ty in [GgmlType::Q4_1, GgmlType::Q5_1, GgmlType::Q2K, GgmlType::IQ4XS] {
+        let (same, all) = unchanged(ty, &random_blocks(ty, 500));
+        println!("{ty}: {same} of {all} runs are unchanged");
+    }
+    // Minima that are multiples of the scale, and blocks of one value.
+    for (scale, minimum) in [(0.5f32, -4.0f32), (0.25, 20.0), (-1.5, 30.0), (0.0, 0.3)] {
+        let half = |value: f32| half::f16::from_f32(value).to_le_bytes();
+        for (ty, codes) in [(GgmlType::Q4_1, 16), (GgmlType::Q5_1, 20)] {
+            let block = [&half(scale)[..], &half(minimum), &(0..codes).map(|i| i * 13).collect::<Vec<u8>>()].concat();
+            assert_eq!(unchanged(ty, &block), (1, 1), "{ty}: {scale} and {minimum}");
+        }
+    }
+    let Some(data) = firecrest_tests::shared_data_or_skip("blocks that fit Q8_0") else { return };
+    for (stem, ty) in [("q5_0", GgmlType::Q5_0), ("iq4_nl", GgmlType::IQ4NL), ("q3_K", GgmlType::Q3K)] {
+        let (same, all) = unchanged(ty, &std::fs::read(data.join(format!("quant/cosine.{stem}.blocks"))).unwrap());
+        assert!(same == all || ty == GgmlType::Q3K, "{ty}: {same} of {all}");
+        println!("{ty}: {same} of {all} runs of ggml's blocks are unchanged");
     }
 }
 

@@ -5,7 +5,7 @@ use firecrest_weights::ByteSource;
 use super::ModelFile;
 use super::head::quoted;
 use crate::error::{Error, ErrorCode, Result};
-use crate::quant::{Format, GgmlType, dequantise, first_non_finite, quantise};
+use crate::quant::{Format, GgmlType, dequantise, first_non_finite, quantise, requantise};
 
 /// The most tensors a file may have. The deepest dense models have some 1,500.
 pub(super) const MOST_TENSORS: u64 = 8_192;
@@ -168,7 +168,10 @@ impl ModelFile {
             dequantise(ty, &blocks, &mut values);
             tensor.transform.apply(&mut values);
             let start = out.len();
-            quantise(format, &values, out);
+            match tensor.transform {
+                Transform::None => requantise(ty, &blocks, &values, format, out),
+                _ => quantise(format, &values, out),
+            }
             if let Some(block) = first_non_finite(format.into(), &out[start..]) {
                 let at = row + block * format.block_len() / columns;
                 return Err(self.non_finite(tensor, at, format_args!("does not fit {format}")));

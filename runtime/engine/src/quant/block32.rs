@@ -97,6 +97,27 @@ pub(super) fn encode_q8_0(values: &[f32], out: &mut Vec<u8>) {
     out.extend(values.iter().map(|v| round_half_away(v * id) as u8));
 }
 
+/// Writes 32 values as codes of this scale, if every value is one and the scale is a binary16. Whether that was so; otherwise nothing is written.
+pub(super) fn encode_q8_0_exactly(scale: f32, values: &[f32], out: &mut Vec<u8>) -> bool {
+    let half = f16::from_f32(scale);
+    if half.to_f32() != scale {
+        return false;
+    }
+    let (id, first) = (inverse(scale), out.len());
+    out.extend_from_slice(&half.to_le_bytes());
+    let mut exact = true;
+    out.extend(values.iter().map(|v| {
+        // What is beyond the codes ends at their last, which it is not equal to then.
+        let code = (v * id).round_ties_even() as i8;
+        exact &= f32::from(code) * scale == *v;
+        code as u8
+    }));
+    if !exact {
+        out.truncate(first);
+    }
+    exact
+}
+
 #[cfg(test)]
 mod tests {
     use super::round_half_away;

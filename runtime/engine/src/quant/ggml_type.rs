@@ -209,7 +209,8 @@ impl GgmlType {
     /// The format kernels run a matrix of this type in; `None` where Firecrest cannot decode it.
     ///
     /// A type with kernels of its own stays as it is. BF16 widens to F32, which is exact (F16 would lose its range). Every other
-    /// quantised type becomes Q8_0, whose rounding error is well below that of the 5 bits or fewer it came from.
+    /// quantised type becomes Q8_0: where its codes and scale fit, without a change ([`super::requantise`]), otherwise with a rounding error well below that
+    /// of the 5 bits or fewer it came from.
     pub const fn kernel_format(self) -> Option<Format> {
         match self {
             GgmlType::F32 | GgmlType::BF16 => Some(Format::F32),

@@ -23,11 +23,15 @@ pub(super) fn nl(block: &[u8], out: &mut [f32]) {
 /// value = d·(scale − 32)·codebook\[q\], scales of 6 bits (4 lower, two to a byte; 2 upper, eight to a u16).
 pub(super) fn xs(block: &[u8], out: &mut [f32]) {
     let d = half_at(block, 0);
-    let upper = u16::from_le_bytes([block[2], block[3]]);
     for (g, values) in out.chunks_exact_mut(32).enumerate() {
-        let low = block[4 + g / 2] >> (4 * (g % 2)) & 15;
-        let high = (upper >> (2 * g) & 3) as u8;
-        let scale = i32::from(low | high << 4) - 32;
-        group(&block[8 + 16 * g..24 + 16 * g], d * scale as f32, values);
+        group(&block[8 + 16 * g..24 + 16 * g], d * xs_scale(block, g) as f32, values);
     }
+}
+
+/// What IQ4_XS multiplies a block's scale by for its group `g` of 32 values.
+pub(super) fn xs_scale(block: &[u8], g: usize) -> i32 {
+    let upper = u16::from_le_bytes([block[2], block[3]]);
+    let low = block[4 + g / 2] >> (4 * (g % 2)) & 15;
+    let high = (upper >> (2 * g) & 3) as u8;
+    i32::from(low | high << 4) - 32
 }

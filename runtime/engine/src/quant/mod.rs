@@ -79,6 +79,38 @@ pub fn quantise(format: Format, values: &[f32], out: &mut Vec<u8>) {
     }
 }
 
+/// Encodes blocks of `ty` that were decoded to `values` as blocks of `format`, and appends them to `out`. In Q8_0 a run of 32 values that are whole codes
+/// of the block's own scale stays what it is, bit for bit: all of Q5_0 and IQ4_NL, nearly all of Q3_K, and some of others. Everything else is encoded
+/// anew, as by [`quantise`].
+///
+/// # Panics
+/// As [`dequantise`] and [`quantise`].
+pub fn requantise(ty: GgmlType, blocks: &[u8], values: &[f32], format: Format, out: &mut Vec<u8>) {
+    assert_eq!(blocks.len(), ty.row_bytes(values.len()), "{ty}: bytes for {} values", values.len());
+    // Where each type keeps the scale that its codes are multiples of.
+    let at = match ty {
+        GgmlType::Q5_0 | GgmlType::IQ4NL | GgmlType::IQ4XS | GgmlType::Q4_1 | GgmlType::Q5_1 => 0,
+        GgmlType::Q2K => 80,
+        GgmlType::Q3K => 108,
+        _ => return quantise(format, values, out),
+    };
+    if format != Format::Q8_0 {
+        return quantise(format, values, out);
+    }
+    out.reserve(format.row_bytes(values.len()));
+    for (block, values) in blocks.chunks_exact(ty.block_bytes()).zip(values.chunks_exact(ty.block_len())) {
+        let own = half_at(block, at);
+        for (run, values) in values.chunks_exact(32).enumerate() {
+            let scale = if ty == GgmlType::IQ4XS { own * iq4::xs_scale(block, run) as f32 } else { own };
+            // All values are one, the block's minimum.
+            let scale = if scale == 0.0 { values[0] } else { scale };
+            if !block32::encode_q8_0_exactly(scale, values, out) {
+                block32::encode_q8_0(values, out);
+            }
+        }
+    }
+}
+
 /// The index of the first block of `ty` whose scale (or value, for floats) is NaN or infinite, if any.
 ///
 /// Such a block would poison every row it touches; no sound encoder writes one.
