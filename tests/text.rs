@@ -209,3 +209,29 @@ fn bert_wraps_texts_and_knows_what_it_cannot_write() {
     assert_eq!(tokenizer.token_text(too_long[0]), Some("[UNK]"));
     assert_eq!(tokenizer.decode(&ids, true), "hello world");
 }
+
+/// Files name ids that their vocabulary does not have. Nothing begins or ends with those; the rest is as it was.
+#[test]
+fn ids_outside_the_vocabulary_name_nothing() {
+    let Some(data) = firecrest_tests::shared_data_or_skip("text: ids outside the vocabulary") else { return };
+    let whole = std::fs::read(data.join("models/stories260K.gguf")).unwrap();
+    let open = |bytes: Vec<u8>| {
+        let source = firecrest_weights::MemorySource::new("a test", bytes);
+        let file = pollster::block_on(firecrest_engine::file::ModelFile::open(vec![Box::new(source)])).unwrap();
+        Tokenizer::from_file(&file).unwrap().unwrap()
+    };
+    let before = open(whole.clone());
+    for key in ["eos", "bos", "unknown"] {
+        let key = format!("tokenizer.ggml.{key}_token_id");
+        let Some(at) = whole.windows(key.len()).position(|bytes| bytes == key.as_bytes()) else { continue };
+        for id in [512u32, 999_999, u32::MAX - 1] {
+            let mut bytes = whole.clone();
+            // Behind the key, its type.
+            bytes[at + key.len() + 4..][..4].copy_from_slice(&id.to_le_bytes());
+            let tokenizer = open(bytes);
+            assert!(tokenizer.end_of_generation().iter().all(|&end| (end as usize) < tokenizer.vocab_size()), "{key}");
+            let options = EncodeOptions { add_special: false, parse_special: false };
+            assert_eq!(tokenizer.encode("Once upon a time", options).unwrap(), before.encode("Once upon a time", options).unwrap());
+        }
+    }
+}

@@ -215,6 +215,29 @@ fn errors_say_what_to_do() {
 }
 
 #[test]
+fn a_prompt_of_any_length_may_be_the_first() {
+    let Some((model, _)) = stories() else { return };
+    let tokens = |count: usize| vec!["30"; count].join(",");
+    for (count, most) in [(512, "2"), (513, "2"), (1, "0"), (513, "0")] {
+        let (prompt, common) =
+            (tokens(count), ["generate", "--model", &model, "--context", "1024", "--backend", "cpu", "--json", "--tokens"]);
+        let answer = json(&[&common[..], &[&prompt, "--max-tokens", most]].concat());
+        assert_eq!(answer["usage"]["prompt_tokens"].as_u64(), Some(count as u64), "{answer}");
+    }
+}
+
+#[test]
+fn a_text_that_begins_twice_is_told_of() {
+    let Some((model, _)) = stories() else { return };
+    let twice = firecrest(&["tokenize", "--model", &model, "--special", "--text", "<s>Once"]);
+    assert!(text(&twice).lines().count() > 2);
+    let note = String::from_utf8_lossy(&twice.stderr).into_owned();
+    assert!(note.contains("begins with <s>"), "{note}");
+    let once = firecrest(&["tokenize", "--model", &model, "--special", "--text", "Once"]);
+    assert!(once.status.success() && once.stderr.is_empty());
+}
+
+#[test]
 fn colours_are_off_when_piped() {
     let message = error(&["generate", "--model", "no/such.gguf", "--prompt", "x"]);
     assert!(!message.contains('\u{1b}'), "{message:?}");

@@ -44,6 +44,8 @@ pub(super) fn find(vocabulary: &mut Vocabulary, named: impl IntoIterator<Item = 
     for id in shown {
         vocabulary.set_kind(id, TokenKind::UserDefined);
     }
+    // Files name ids that their vocabulary does not have. Nothing ends there.
+    let named = named.into_iter().filter(|&id| (id as usize) < vocabulary.len());
     let mut ends: Vec<u32> = by_text.into_iter().chain(named).collect();
     ends.sort_unstable();
     ends.dedup();

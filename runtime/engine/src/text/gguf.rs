@@ -112,13 +112,9 @@ impl Named {
     }
 }
 
-/// The token that `key` names. Files write `u32::MAX` for "none"; any other id outside the vocabulary is an error.
+/// The token that `key` names. Files write `u32::MAX` for "none"; any other id outside the vocabulary names nothing either, as in llama.cpp.
 fn id(metadata: &Metadata, key: &str, vocabulary: &Vocabulary) -> Result<Option<u32>> {
-    match metadata.u32(key)? {
-        None | Some(u32::MAX) => Ok(None),
-        Some(id) if (id as usize) < vocabulary.len() => Ok(Some(id)),
-        Some(id) => Err(Error::malformed(format!("{key} is {id}, but the vocabulary has {} tokens", vocabulary.len()))),
-    }
+    Ok(metadata.u32(key)?.filter(|&id| (id as usize) < vocabulary.len()))
 }
 
 fn vocabulary(

@@ -233,6 +233,11 @@ impl Tokenizer {
         self.0.vocabulary.kind(id)
     }
 
+    /// Whether a prompt begins with BOS twice: once as its text has it, once as the model's file adds it. Few models were trained on that.
+    pub fn begins_twice(&self, prompt: &[u32]) -> bool {
+        matches!((prompt, self.bos()), ([first, second, ..], Some(bos)) if *first == bos && *second == bos)
+    }
+
     /// The text of BOS as templates want it (`bos_token`); empty where there is none.
     pub fn bos_text(&self) -> &str {
         self.bos().and_then(|id| self.token_text(id)).unwrap_or("")

@@ -222,7 +222,12 @@ impl Generate {
                 let tokenizer = engine.tokenizer().ok_or_else(|| {
                     Error::new(ErrorCode::Unsupported, format!("{}: the model has no tokenizer; give --tokens", self.model.model))
                 })?;
-                tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: true })?
+                let prompt = tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: true })?;
+                if tokenizer.begins_twice(&prompt) {
+                    let bos = tokenizer.bos_text();
+                    eprintln!("note: the prompt begins with {bos}, and the model's file adds one: leave it out, or give --tokens");
+                }
+                prompt
             }
             (None, None) => Vec::new(),
         };

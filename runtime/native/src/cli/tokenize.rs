@@ -60,6 +60,9 @@ impl Tokenize {
         let tokenizer = Tokenizer::from_file(&self.model.open()?)?
             .ok_or_else(|| Error::unsupported(format!("{}: the model has no tokenizer", self.model.model)))?;
         let tokens = tokenizer.encode(&text, EncodeOptions { add_special: self.special, parse_special: self.special })?;
+        if tokenizer.begins_twice(&tokens) {
+            eprintln!("note: the text begins with {}, and the model's file adds one", tokenizer.bos_text());
+        }
         if self.json {
             return show::json(&json!({"tokens": tokens}));
         }
