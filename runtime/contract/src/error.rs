@@ -110,6 +110,9 @@ pub const BUDGET_SPENT: &str = "enforced_spend_limit_reached";
 /// The code of a prompt that is longer than its model's context, as OpenAI's clients know it: programs shorten their conversations by it.
 pub const CONTEXT_LENGTH_EXCEEDED: &str = "context_length_exceeded";
 
+/// The code of a model that failed again and again, and is tried again after a while.
+pub const MODEL_UNAVAILABLE: &str = "model_unavailable";
+
 /// An error as a caller sees it, before a dialect gives it its envelope.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApiError {
@@ -155,6 +158,7 @@ impl ApiError {
             Some("method_not_allowed") => 405,
             Some("request_timeout") => 408,
             Some("server_busy") => 503,
+            Some(MODEL_UNAVAILABLE) => 503,
             _ => self.kind.status(),
         }
     }

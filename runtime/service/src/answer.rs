@@ -32,6 +32,8 @@ pub(crate) struct Answer<H: Host> {
     /// One of its choices was.
     refused: bool,
     ended: bool,
+    /// Nothing of it is told before its end.
+    whole: bool,
     /// Hears what the caller is told.
     keeper: Option<Keeper>,
     /// Held for as long as it answers: a host sees by this that it is in use.
@@ -46,7 +48,7 @@ impl<H: Host> Answer<H> {
         ledger: Ledger<H>,
         backend: Option<Rc<H::Backend>>,
     ) -> Answer<H> {
-        Answer { events, gate, lease, ledger, begun: None, refused: false, ended: false, keeper: None, _backend: backend }
+        Answer { events, gate, lease, ledger, begun: None, refused: false, ended: false, whole: false, keeper: None, _backend: backend }
     }
 
     /// And what it says is kept, once the caller was told all of it.
@@ -119,11 +121,18 @@ impl<H: Host> Answer<H> {
                     self.settle(*usage);
                     self.ended = true;
                 }
-                Event::Fault(_) => {
+                Event::Fault(error) => {
                     self.ended = true;
-                    // What fails before its beginning did nothing.
-                    if let (Some(lease), false) = (&self.lease, self.begun.is_some()) {
-                        lease.unused();
+                    let begun = self.begun.is_some();
+                    match &self.lease {
+                        // What fails before its beginning did nothing.
+                        Some(lease) if !begun => lease.unused(),
+                        // Its caller gets nothing of what was made.
+                        Some(lease) if self.whole && error.kind == ErrorKind::Api => {
+                            lease.refund();
+                            self.ledger.refunded();
+                        }
+                        _ => {}
                     }
                 }
                 Event::Finish { reason: Finish::Refusal(_), .. } => self.refused = true,
@@ -156,6 +165,7 @@ impl<H: Host> Answer<H> {
     /// # Errors
     /// What it failed with.
     pub(crate) async fn whole(mut self, mut encoder: Box<dyn Collect>) -> Result<Bytes, ApiError> {
+        self.whole = true;
         let mut judged = Vec::new();
         while self.next(&mut judged).await {
             for event in judged.drain(..) {

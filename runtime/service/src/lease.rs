@@ -35,6 +35,8 @@ pub(crate) struct Lease<H: Host> {
     allowance: Allowance,
     /// What the prompt took. `None`: nobody knows yet, and the price stands.
     input: Rc<Cell<Option<u64>>>,
+    /// Nothing is charged after all.
+    refunded: Cell<bool>,
     /// There is something to settle.
     open: bool,
     /// Stops what looks after it.
@@ -62,7 +64,8 @@ impl<H: Host> Lease<H> {
         let open = Command::Open { at, lease: id, expires: at.saturating_add(millis(LIFETIME)), price, output };
         // Settled from here on: it may be opened though its caller goes away meanwhile, or the store's answer is lost.
         let (host, principal, input) = (Rc::clone(host), Rc::clone(principal), Rc::new(Cell::new(Some(0))));
-        let mut lease = Lease { host, principal, id, allowance: Allowance::new(0), input, open: true, keeping: None };
+        let mut lease =
+            Lease { host, principal, id, allowance: Allowance::new(0), input, refunded: Cell::new(false), open: true, keeping: None };
         match lease.host.apply(&lease.principal, open).await.map_err(ApiError::from)? {
             Outcome::Granted { output, levels } => {
                 lease.allowance.raise(output);
@@ -85,6 +88,12 @@ impl<H: Host> Lease<H> {
         self.input.set(Some(0));
     }
 
+    /// What was used was for nothing: the caller gets none of it, and it is our fault.
+    pub(crate) fn refund(&self) {
+        self.unused();
+        self.refunded.set(true);
+    }
+
     /// The output that is granted, to be used up.
     pub(crate) fn allowance(&self) -> Allowance {
         self.allowance.clone()
@@ -92,7 +101,7 @@ impl<H: Host> Lease<H> {
 
     /// What it is charged for output, were it settled now.
     pub(crate) fn output(&self) -> u64 {
-        self.allowance.used()
+        if self.refunded.get() { 0 } else { self.allowance.used() }
     }
 
     /// What the backend says it took so far.
@@ -178,7 +187,7 @@ impl<H: Host> Drop for Lease<H> {
         if !self.open {
             return;
         }
-        let total = Tally { input: self.input.get(), output: self.allowance.used() };
+        let total = Tally { input: self.input.get(), output: self.output() };
         let settle = Command::Settle { at: self.host.wall(), lease: self.id, total };
         let (host, principal) = (Rc::clone(&self.host), Rc::clone(&self.principal));
         self.host.outlive(async move {

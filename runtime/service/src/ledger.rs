@@ -106,6 +106,11 @@ impl<H: Host> Ledger<H> {
         entries.usage.output = entries.usage.output.max(output);
     }
 
+    /// Nothing is charged after all.
+    pub(crate) fn refunded(&self) {
+        self.0.entries.borrow_mut().usage = Usage::default();
+    }
+
     /// The caller is to see this.
     pub(crate) fn saw(&self, event: &Event) {
         let mut entries = self.0.entries.borrow_mut();

@@ -4,7 +4,7 @@
 //! file that another process cuts short raises SIGBUS, which no library can turn into an error, and a loader that reads each
 //! byte once gains nothing from the mapping.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 
 use crate::{ByteSource, LocalFuture, SourceError, check_range};
@@ -32,11 +32,15 @@ impl FileSource {
     pub fn open_as(path: impl AsRef<Path>, name: impl Into<String>) -> Result<FileSource, SourceError> {
         let path = path.as_ref();
         let shown = path.display().to_string();
+        let regular = |metadata: std::io::Result<Metadata>| match metadata {
+            Ok(metadata) if metadata.is_file() => Ok(metadata),
+            Ok(_) => Err(SourceError::Io { name: shown.clone(), message: "not a regular file".into() }),
+            Err(e) => Err(io_error(&shown, &e)),
+        };
+        // Looked at first: a pipe would be waited for as soon as it is opened.
+        regular(std::fs::metadata(path))?;
         let file = File::open(path).map_err(|e| io_error(&shown, &e))?;
-        let metadata = file.metadata().map_err(|e| io_error(&shown, &e))?;
-        if !metadata.is_file() {
-            return Err(SourceError::Io { name: shown, message: "not a regular file".into() });
-        }
+        let metadata = regular(file.metadata())?;
         Ok(FileSource { name: name.into(), file, len: metadata.len() })
     }
 

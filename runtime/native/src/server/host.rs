@@ -166,6 +166,11 @@ impl NativeHost {
         self.models.preloaded()
     }
 
+    /// Loads no model again that fails from now on.
+    pub(super) fn stop_watching(&self) {
+        self.models.stop_watching();
+    }
+
     fn expire(&self) {
         let at = self.wall();
         let mut accounts = self.accounts.borrow_mut();

@@ -57,6 +57,11 @@ impl Service {
         pass(&self.jobs, Job { parts, body: Incoming::Whole(body), reply }, answer, dialect).await
     }
 
+    /// What a server says under `/readyz`: whether every model with `preload` was in memory by now, and none is unhealthy.
+    pub fn is_ready(&self) -> bool {
+        self.metrics.models_are_ready()
+    }
+
     /// What a server shows under `/metrics`: OpenMetrics text.
     pub fn metrics(&self) -> String {
         self.metrics.text()

@@ -244,9 +244,13 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
     }
     // Names of parts: why they are not ready is for the log.
-    match shared.readiness.troubled() {
-        troubled if troubled.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
-        troubled => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", troubled.join(", "))),
+    let mut troubled = shared.readiness.troubled();
+    if !shared.metrics.models_are_ready() {
+        troubled.push("models".to_owned());
+    }
+    match troubled.is_empty() {
+        true => (StatusCode::OK, "ok\n".to_owned()),
+        false => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", troubled.join(", "))),
     }
 }
 

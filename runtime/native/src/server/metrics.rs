@@ -25,6 +25,10 @@ pub(super) struct Metrics {
     running: Gauge,
     pub(super) models_loaded: Gauge,
     pub(super) model_bytes: Gauge<i64>,
+    model_failures: Family<Model, Counter>,
+    pub(super) models_unhealthy: Gauge,
+    /// Not counted for Prometheus: only until they are there.
+    pub(super) models_awaited: Gauge,
     pub(super) store_errors: Counter<u64, AtomicU64>,
     pub(super) store_write: Histogram,
 }
@@ -42,6 +46,11 @@ struct Of {
 struct Tokens {
     kind: &'static str,
     key: String,
+    model: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Model {
     model: String,
 }
 
@@ -70,6 +79,9 @@ impl Metrics {
             running: Gauge::default(),
             models_loaded: Gauge::default(),
             model_bytes: Gauge::default(),
+            model_failures: Family::default(),
+            models_unhealthy: Gauge::default(),
+            models_awaited: Gauge::default(),
             store_errors: Counter::default(),
             store_write: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
         };
@@ -83,6 +95,13 @@ impl Metrics {
             registry.register("running", "Requests that run", metrics.running.clone());
             registry.register("models_loaded", "Models in memory", metrics.models_loaded.clone());
             registry.register("model_bytes", "Bytes that models take in memory", metrics.model_bytes.clone());
+            registry.register(
+                "model_failures",
+                "Times that a model's engine failed, or could not be loaded",
+                metrics.model_failures.clone(),
+            );
+            let unhealthy = "Models that failed several times and are not in memory";
+            registry.register("models_unhealthy", unhealthy, metrics.models_unhealthy.clone());
             registry.register("store_write_seconds", "Commits of the states of limits, behind what is served", metrics.store_write.clone());
             registry.register("store_errors", "Times that the key store failed", metrics.store_errors.clone());
         }
@@ -93,6 +112,16 @@ impl Metrics {
     pub(super) fn run(self: &Arc<Metrics>) -> Running {
         self.running.inc();
         Running(Arc::clone(self))
+    }
+
+    /// A model's engine failed, or it could not be loaded.
+    pub(super) fn model_failed(&self, model: &str) {
+        self.model_failures.get_or_create(&Model { model: model.to_owned() }).inc();
+    }
+
+    /// Whether every model that is to be there from the beginning was, and none is unhealthy.
+    pub(super) fn models_are_ready(&self) -> bool {
+        self.models_unhealthy.get() == 0 && self.models_awaited.get() == 0
     }
 
     pub(super) fn observe(&self, record: &Record<'_>) {

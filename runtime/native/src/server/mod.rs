@@ -15,6 +15,7 @@ mod backend;
 mod bodies;
 pub mod config;
 mod connections;
+mod health;
 mod host;
 mod in_process;
 mod listen;

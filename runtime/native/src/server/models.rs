@@ -4,36 +4,41 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use firecrest_contract::error::{ApiError, ErrorKind, shown};
+use firecrest_contract::error::{ApiError, ErrorKind, MODEL_UNAVAILABLE, shown};
 use firecrest_engine::Clock;
 use firecrest_engine::engine::{Engine, EngineOptions, KvFormat};
 use firecrest_engine::file::ModelFile;
 use firecrest_engine::text::WallTime;
+use firecrest_policy::breaker::Ticket;
 use firecrest_service::host::{Abilities, ModelCard};
 use firecrest_service::local::{Lent, Local};
 use firecrest_service::scripted::Scripted;
 use futures_channel::oneshot;
 use pollster::block_on;
+use tokio::task::AbortHandle;
 
 use super::backend::AnyBackend;
 use super::config::{Config, ModelConfig};
+use super::health::{Health, STEADY};
 use super::metrics::Metrics;
 use crate::EngineThread;
 
 /// All models that are served.
 pub(super) struct Models {
     room: Rc<Room>,
-    clock: Clock,
 }
 
-/// The memory that models share.
+/// What models share: memory, and what they are loaded with.
 struct Room {
     entries: Vec<Rc<Entry>>,
     /// Bytes that they may take together; 0 is as many as there are.
     budget: u64,
+    /// How long a caller waits for one to be loaded.
+    patience: Duration,
     metrics: Arc<Metrics>,
+    clock: Clock,
 }
 
 struct Entry {
@@ -43,6 +48,11 @@ struct Entry {
     used: Cell<Instant>,
     /// What it takes in memory: as it was the last time, before that the size of its files.
     bytes: Cell<u64>,
+    health: Health,
+    /// Times that it was in memory.
+    loads: Cell<u64>,
+    /// Stops what looks after it.
+    watch: Cell<Option<AbortHandle>>,
 }
 
 enum State {
@@ -73,8 +83,17 @@ impl Models {
             entries.push(Entry::new(Some(model.clone()), card, State::Out, bytes));
         }
         let clock: Clock = Arc::new(move || began.elapsed());
-        let room = Rc::new(Room { entries, budget: config.memory, metrics });
-        Ok(Models { room, clock })
+        let (budget, patience) = (config.memory, config.timeouts.answer());
+        let room = Rc::new(Room { entries, budget, patience, metrics, clock });
+        room.tell_health();
+        Ok(Models { room })
+    }
+
+    /// Looks after none of them any more.
+    pub(super) fn stop_watching(&self) {
+        for entry in &self.room.entries {
+            entry.watched_by(None);
+        }
     }
 
     /// Models that are to be there before anybody asks.
@@ -99,22 +118,26 @@ impl Models {
     pub(super) async fn open(&self, name: &str) -> Result<Rc<AnyBackend>, ApiError> {
         let entry = self.entry(name)?;
         entry.used.set(Instant::now());
+        tokio::time::timeout(self.room.patience, self.loaded(name, entry)).await.unwrap_or_else(|_| {
+            let message = format!("model {name} is still being loaded; try again later");
+            Err(ApiError::new(ErrorKind::Timeout, message))
+        })
+    }
+
+    async fn loaded(&self, name: &str, entry: &Rc<Entry>) -> Result<Rc<AnyBackend>, ApiError> {
+        // Who looks after it is about to hear of it.
+        while entry.is_over() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if entry.is_out() {
+            self.room.begin(entry).map_err(|wait| unavailable(name, wait))?;
+        }
         let loaded = match &mut *entry.state.borrow_mut() {
             State::In { backend, .. } => return Ok(Rc::clone(backend)),
             State::Loading(waiting) => waited(waiting),
-            state @ State::Out => {
-                let mut waiting = Vec::new();
-                let loaded = waited(&mut waiting);
-                *state = State::Loading(waiting);
-                loaded
-            }
+            State::Out => return Err(not_loaded(name)),
         };
-        if let Some(config) = entry.config.clone().filter(|_| entry.is_new()) {
-            self.room.make(entry);
-            // Goes on though its caller leaves: others may wait too.
-            tokio::task::spawn_local(load(Rc::clone(entry), config, Arc::clone(&self.clock), Rc::clone(&self.room)));
-        }
-        loaded.await.unwrap_or_else(|_| Err(ApiError::new(ErrorKind::Api, "the model was not loaded; try again")))
+        loaded.await.unwrap_or_else(|_| Err(not_loaded(name)))
     }
 
     pub(super) fn unload(&self, name: &str) -> Result<(), ApiError> {
@@ -131,7 +154,73 @@ impl Models {
     }
 }
 
+/// What callers are told of a model that can't be loaded. Why stands in the log: it names files.
+fn not_loaded(name: &str) -> ApiError {
+    ApiError::new(ErrorKind::Api, format!("model {name} could not be loaded; the server's log says why"))
+}
+
+/// Of one that failed again and again.
+fn unavailable(name: &str, wait: Duration) -> ApiError {
+    let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+    let message = format!("model {name} failed several times and is tried again in {} s; come back then", wait.div_ceil(1000));
+    ApiError::new(ErrorKind::Api, message).code(MODEL_UNAVAILABLE).retry_after_ms(wait).should_retry(true)
+}
+
 impl Room {
+    /// Now, as failures of a model are timed.
+    fn now(&self, entry: &Entry) -> Duration {
+        let now = (self.clock)();
+        #[cfg(test)]
+        let now = now + failures::skew(&entry.card.borrow().id);
+        #[cfg(not(test))]
+        let _ = entry;
+        now
+    }
+
+    /// Begins to load a model that is out.
+    ///
+    /// # Errors
+    /// How long to wait: it failed too often.
+    fn begin(self: &Rc<Room>, entry: &Rc<Entry>) -> Result<(), Duration> {
+        let Some(config) = entry.config.clone() else { return Ok(()) };
+        let ticket = entry.health.permit(self.now(entry))?;
+        entry.state.replace(State::Loading(Vec::new()));
+        self.make(entry);
+        // Goes on though its caller leaves: others may wait too.
+        tokio::task::spawn_local(load(Rc::clone(self), Rc::clone(entry), config, ticket));
+        Ok(())
+    }
+
+    /// It could not be loaded, or its engine failed.
+    fn failed(&self, entry: &Entry, ticket: Ticket) {
+        entry.health.failed(self.now(entry), ticket);
+        self.metrics.model_failed(&entry.card.borrow().id);
+        self.tell_health();
+    }
+
+    /// Loads a model that failed again: at once, or when it may be tried.
+    fn again(self: &Rc<Room>, entry: &Rc<Entry>) {
+        let Err(wait) = self.begin(entry) else { return };
+        tracing::warn!(model = entry.card.borrow().id, seconds = wait.as_secs(), "unhealthy: it failed several times, and is tried again");
+        let (room, failed) = (Rc::clone(self), Rc::clone(entry));
+        let waits = async move {
+            tokio::time::sleep(wait).await;
+            if failed.is_out() {
+                room.again(&failed);
+            }
+        };
+        entry.watched_by(Some(tokio::task::spawn_local(waits).abort_handle()));
+    }
+
+    /// Keeps what `/readyz` and the metrics say of models true.
+    fn tell_health(&self) {
+        let count = |which: &dyn Fn(&Entry) -> bool| self.entries.iter().filter(|entry| which(entry)).count();
+        let unhealthy = count(&|entry| entry.health.is_doubtful(self.now(entry)) && !entry.is_in());
+        let awaited = count(&|entry| entry.loads.get() == 0 && entry.config.as_ref().is_some_and(|config| config.preload));
+        self.metrics.models_unhealthy.set(i64::try_from(unhealthy).unwrap_or(i64::MAX));
+        self.metrics.models_awaited.set(i64::try_from(awaited).unwrap_or(i64::MAX));
+    }
+
     fn others<'a>(&'a self, entry: &'a Rc<Entry>) -> impl Iterator<Item = &'a Rc<Entry>> {
         self.entries.iter().filter(move |other| !Rc::ptr_eq(other, entry))
     }
@@ -167,16 +256,28 @@ fn waited(waiting: &mut Vec<oneshot::Sender<Result<Rc<AnyBackend>, ApiError>>>) 
 impl Entry {
     fn new(config: Option<ModelConfig>, card: ModelCard, state: State, bytes: u64) -> Rc<Entry> {
         let (card, state) = (RefCell::new(card), RefCell::new(state));
-        Rc::new(Entry { config, card, state, used: Cell::new(Instant::now()), bytes: Cell::new(bytes) })
+        let (used, bytes) = (Cell::new(Instant::now()), Cell::new(bytes));
+        Rc::new(Entry { config, card, state, used, bytes, health: Health::default(), loads: Cell::new(0), watch: Cell::new(None) })
+    }
+
+    /// From now on this looks after it, and nothing else.
+    fn watched_by(&self, watch: Option<AbortHandle>) {
+        if let Some(before) = self.watch.replace(watch) {
+            before.abort();
+        }
+    }
+
+    /// Whether its engine failed, and that is not seen to yet.
+    fn is_over(&self) -> bool {
+        matches!(&*self.state.borrow(), State::In { thread: Some(thread), .. } if thread.is_over())
+    }
+
+    fn is_in(&self) -> bool {
+        matches!(*self.state.borrow(), State::In { .. })
     }
 
     fn is_out(&self) -> bool {
         matches!(*self.state.borrow(), State::Out)
-    }
-
-    /// Whether its loading has just been asked for, by one caller.
-    fn is_new(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Loading(waiting) if waiting.len() == 1)
     }
 
     /// Whether it is in memory and nobody holds it: who runs an answer does.
@@ -222,55 +323,55 @@ fn look_at(config: &ModelConfig) -> Result<(ModelCard, u64), String> {
 }
 
 /// Loads a model, and tells all who wait for it.
-async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, room: Rc<Room>) {
-    let (name, started, matryoshka, open) = (config.name(), Instant::now(), config.matryoshka, config.open_objects);
+async fn load(room: Rc<Room>, entry: Rc<Entry>, config: ModelConfig, ticket: Ticket) {
+    let (name, started, preload) = (config.name(), Instant::now(), config.preload);
+    let (matryoshka, open) = (config.matryoshka, config.open_objects);
     tracing::info!(model = name, "loading");
     let bytes = Arc::new(AtomicU64::new(0));
     let measured = Arc::clone(&bytes);
-    let spawned = tokio::task::spawn_blocking(move || {
-        EngineThread::spawn(
-            move || {
-                let file = block_on(crate::open(&config.path))?;
-                let template = file.chat_template()?.map(str::to_owned);
-                let device = config.device().map_err(firecrest_engine::Error::request)?;
-                let mut options = EngineOptions { context: config.context, ..EngineOptions::default() };
-                if let Some(sequences) = config.sequences {
-                    options.max_sequences = sequences;
-                    options.max_requests = options.max_requests.max(sequences);
-                }
-                if config.kv_type.as_deref() == Some("int8") {
-                    options.kv_format = KvFormat::Int8;
-                }
-                let engine = block_on(Engine::load(&file, block_on(device.backend())?, options, &mut |_, _| {}))?;
-                let memory = engine.memory();
-                measured.store(memory.weights + memory.adapters + memory.kv + memory.activations, Ordering::Relaxed);
-                Ok((engine, template))
-            },
-            clock,
-        )
-    });
-    let made = match spawned.await {
-        Ok(Ok(thread)) => Local::new(thread.port(), thread.facts(), lent())
-            .map(|local| (thread, local.matryoshka(matryoshka).open_objects(open)))
-            .map_err(|e| e.to_string()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(error) => Err(error.to_string()),
+    #[cfg(not(test))]
+    let step = async |engine: &mut Engine| engine.step().await;
+    #[cfg(test)]
+    let step = failures::step(name.clone());
+    let load = move || {
+        let file = block_on(crate::open(&config.path))?;
+        let template = file.chat_template()?.map(str::to_owned);
+        let device = config.device().map_err(firecrest_engine::Error::request)?;
+        let mut options = EngineOptions { context: config.context, ..EngineOptions::default() };
+        if let Some(sequences) = config.sequences {
+            options.max_sequences = sequences;
+            options.max_requests = options.max_requests.max(sequences);
+        }
+        if config.kv_type.as_deref() == Some("int8") {
+            options.kv_format = KvFormat::Int8;
+        }
+        let engine = block_on(Engine::load(&file, block_on(device.backend())?, options, &mut |_, _| {}))?;
+        let memory = engine.memory();
+        measured.store(memory.weights + memory.adapters + memory.kv + memory.activations, Ordering::Relaxed);
+        Ok((engine, template))
     };
-    let (state, told) = match made {
-        Ok((thread, local)) => {
+    let spawned = EngineThread::spawn(load, Arc::clone(&room.clock), step).await;
+    let made = spawned.and_then(|thread| {
+        let local = Local::new(thread.port(), thread.facts(), lent())?;
+        Ok((thread, local.matryoshka(matryoshka).open_objects(open)))
+    });
+    let (state, failure, told) = match made {
+        Ok((mut thread, local)) => {
             let backend = Rc::new(AnyBackend::Local(local));
             entry.bytes.set(bytes.load(Ordering::Relaxed));
+            entry.loads.set(entry.loads.get() + 1);
             let mut card = entry.card.borrow_mut();
             card.loaded = true;
             card.context = Some(u64::from(thread.facts().context));
             room.metrics.models_loaded.inc();
             room.metrics.model_bytes.inc_by(entry.bytes.get() as i64);
             tracing::info!(model = name, seconds = started.elapsed().as_secs_f64(), bytes = entry.bytes.get(), "loaded");
-            (State::In { backend: Rc::clone(&backend), thread: Some(thread) }, Ok(backend))
+            let failure = thread.failure();
+            (State::In { backend: Rc::clone(&backend), thread: Some(thread) }, failure, Ok(backend))
         }
         Err(error) => {
-            tracing::error!(model = name, error, "a model could not be loaded");
-            (State::Out, Err(ApiError::new(ErrorKind::Api, format!("the model could not be loaded: {error}"))))
+            tracing::error!(model = name, %error, "a model could not be loaded");
+            (State::Out, None, Err(not_loaded(&name)))
         }
     };
     let before = entry.state.replace(state);
@@ -282,6 +383,51 @@ async fn load(entry: Rc<Entry>, config: ModelConfig, clock: Clock, room: Rc<Room
         for waiting in waiting {
             let _ = waiting.send(told.clone());
         }
+    }
+    match failure {
+        Some(failure) => {
+            let watch = watch(Rc::clone(&room), Rc::clone(&entry), failure, ticket);
+            entry.watched_by(Some(tokio::task::spawn_local(watch).abort_handle()));
+            room.tell_health();
+        }
+        None => {
+            room.failed(&entry, ticket);
+            // One that was asked for once may be asked for again; others are wanted anyhow.
+            if preload || entry.loads.get() > 0 || entry.health.is_doubtful(room.now(&entry)) {
+                room.again(&entry);
+            }
+        }
+    }
+}
+
+/// Looks after a model in memory: where its engine fails, what ran on it has been told so, and it is loaded again.
+async fn watch(room: Rc<Room>, entry: Rc<Entry>, mut failure: oneshot::Receiver<String>, ticket: Ticket) {
+    let load = entry.loads.get();
+    let (why, steady) = match tokio::time::timeout(STEADY, &mut failure).await {
+        Ok(why) => (why, false),
+        Err(_) => {
+            entry.health.steady(room.now(&entry), ticket);
+            room.tell_health();
+            (failure.await, true)
+        }
+    };
+    let Ok(why) = why else {
+        if !steady {
+            entry.health.unknown(room.now(&entry), ticket);
+        }
+        return;
+    };
+    tracing::error!(model = entry.card.borrow().id, why, "a model's engine failed");
+    // Let go and loaded anew meanwhile, it has another engine.
+    let in_use = entry.is_in() && entry.loads.get() == load;
+    if in_use {
+        entry.let_go(&room.metrics);
+    }
+    // Counted anew once it was steady: that ticket is brought back already.
+    let ticket = if steady { entry.health.permit(room.now(&entry)).unwrap_or(ticket) } else { ticket };
+    room.failed(&entry, ticket);
+    if in_use {
+        room.again(&entry);
     }
 }
 
@@ -302,6 +448,9 @@ fn wall() -> Option<WallTime> {
 }
 
 #[cfg(test)]
+mod failures;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -320,7 +469,9 @@ mod tests {
             entry("in", State::In { backend: Rc::new(script), thread: None }, 300),
             entry("next", State::Loading(Vec::new()), 4_000),
         ];
-        let room = Room { entries, budget: 1, metrics: Arc::new(Metrics::new()) };
+        let metrics = Arc::new(Metrics::new());
+        let clock: Clock = Arc::new(|| Duration::ZERO);
+        let room = Room { entries, budget: 1, patience: Duration::from_secs(1), metrics, clock };
         assert_eq!(room.taken_beside(&room.entries[3]), 320);
         assert_eq!(room.taken_beside(&room.entries[0]), 4_320);
         // None of them can go.

@@ -72,6 +72,7 @@ pub(super) async fn run(
             drop(under_way);
             let _ = tokio::time::timeout(drain, over.recv()).await;
             keeping.abort();
+            host.stop_watching();
         })
         .await;
     // What outlives its caller: leases that are being settled.

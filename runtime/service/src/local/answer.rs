@@ -320,7 +320,7 @@ impl Answer {
         match submitted {
             Ok(Submitted::Running(running)) => choice.running = Some(running),
             Ok(Submitted::Busy { retry_after }) => self.fault(busy(retry_after)),
-            Err(error) => self.fault(ApiError::new(ErrorKind::Api, format!("the answer could not go on: {}", error.message()))),
+            Err(error) => self.fault(super::failed(&error)),
         }
     }
 

@@ -113,6 +113,11 @@ impl Handle {
         let _ = self.0.unbounded_send(command);
     }
 
+    /// Whether its driver has ended.
+    pub fn is_over(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// Ends everything and lets the engine go.
     pub fn close(&self) {
         self.send(Command::Close);
@@ -154,27 +159,34 @@ struct Asked {
     started: bool,
 }
 
-/// Steps an engine until its last handle is gone or says [`Handle::close`]. `between` is awaited after each step: natively nothing, in a page a turn of
-/// the event loop. The engine comes back.
-pub async fn drive(mut engine: Engine, commands: Commands, mut between: impl AsyncFnMut(&mut Engine)) -> Engine {
+/// Steps an engine until its last handle is gone or says [`Handle::close`]. `step` is how: [`Engine::step`], and whatever the host does beside it.
+///
+/// # Errors
+/// What a step failed with. Every sequence was told that it is lost, and the engine is gone: after a failed step nobody knows what its device still
+/// computes.
+pub async fn drive(
+    mut engine: Engine,
+    commands: Commands,
+    mut step: impl AsyncFnMut(&mut Engine) -> Result<Vec<Event>, Error>,
+) -> Result<(), Error> {
     let Commands(mut commands) = commands;
     let mut asked: HashMap<SequenceId, Asked> = HashMap::new();
     loop {
         while let Ok(command) = commands.try_recv() {
             if !obey(&mut engine, &mut asked, command) {
-                return engine;
+                return Ok(());
             }
         }
         if engine.is_idle() || engine.is_paused() {
-            let Some(command) = commands.next().await else { return engine };
+            let Some(command) = commands.next().await else { return Ok(()) };
             if !obey(&mut engine, &mut asked, command) {
-                return engine;
+                return Ok(());
             }
             continue;
         }
         // A step that waits for its device makes way for commands; nothing is lost when it is begun again.
         let outcome = {
-            let step = pin!(engine.step());
+            let step = pin!(step(&mut engine));
             match select(step, commands.next()).await {
                 Either::Left((outcome, _)) => Ok(outcome),
                 Either::Right((command, _)) => Err(command),
@@ -184,20 +196,18 @@ pub async fn drive(mut engine: Engine, commands: Commands, mut between: impl Asy
             Ok(Ok(events)) => tell(&mut engine, &mut asked, events),
             // A step that fails fails for everyone: the device is gone.
             Ok(Err(error)) => {
-                for (sequence, asked) in asked.drain() {
-                    engine.cancel(sequence);
+                for (_, asked) in asked.drain() {
                     let _ = asked.teller.unbounded_send(Told::Lost(error.message().to_owned()));
                 }
+                return Err(error);
             }
             Err(Some(command)) => {
                 if !obey(&mut engine, &mut asked, command) {
-                    return engine;
+                    return Ok(());
                 }
-                continue;
             }
-            Err(None) => return engine,
+            Err(None) => return Ok(()),
         }
-        between(&mut engine).await;
     }
 }
 
@@ -281,6 +291,33 @@ mod tests {
     use firecrest_engine::engine::Generate;
 
     use super::*;
+
+    #[test]
+    fn a_step_that_fails_ends_the_driver_and_tells_everybody() {
+        let (engine, _) = crate::local::tests::engine();
+        let (handle, commands) = commands();
+        let mut left = 3;
+        let driven = drive(engine, commands, async |engine: &mut Engine| {
+            left -= 1;
+            if left == 0 { Err(Error::new(ErrorCode::Device, "a test")) } else { engine.step().await }
+        });
+        let asked = async {
+            let mut running = Vec::new();
+            for _ in 0..3 {
+                let request = Request::generate(vec![1, 2, 3], Generate { ignore_eos: true, ..Generate::default() });
+                let Ok(Submitted::Running(one)) = handle.submit(request, u32::MAX).await else { panic!("it was not taken") };
+                running.push(one);
+            }
+            for one in running {
+                let last = one.fold(None, async |_, told| Some(told)).await;
+                assert!(matches!(&last, Some(Told::Lost(why)) if why == "a test"), "{last:?}");
+            }
+            let gone = handle.submit(Request::generate(vec![1], Generate::default()), 1).await;
+            assert!(matches!(gone, Err(error) if error.code() == ErrorCode::Device));
+        };
+        let (ended, ()) = pollster::block_on(futures_util::future::join(driven, asked));
+        assert_eq!(ended.expect_err("the step's error").message(), "a test");
+    }
 
     #[test]
     fn who_leaves_before_it_hears_leaves_nothing_behind() {

@@ -1,18 +1,20 @@
 //! Vectors of this machine's engine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use firecrest_contract::ask::RawPrompt;
 use firecrest_contract::embed::{EmbedAsk, Embedded};
-use firecrest_contract::error::{ApiError, CONTEXT_LENGTH_EXCEEDED, ErrorKind};
+use firecrest_contract::error::{ApiError, CONTEXT_LENGTH_EXCEEDED};
 use firecrest_engine::engine::{Embed, Event, FinishReason, Priority, Request};
 use firecrest_engine::text::{EncodeOptions, Tokenizer};
+use firecrest_engine::{Error, ErrorCode};
 use futures_util::StreamExt;
 
 use crate::aside::Aside;
 use crate::backend::busy;
 
-use super::{EnginePort, Local, Running, Submitted, Told};
+use super::{EnginePort, Local, Running, Submitted, Told, failed};
 
 /// Inputs that an engine works on at once: it gathers what it can of them into a step, and holds no more requests than it must.
 const AT_ONCE: usize = 16;
@@ -52,7 +54,7 @@ impl<P: EnginePort> Local<P> {
                 running.push(match self.port.submit(request, u32::MAX).await {
                     Ok(Submitted::Running(running)) => running,
                     Ok(Submitted::Busy { retry_after }) => return Err(busy(retry_after)),
-                    Err(error) => return Err(ApiError::invalid("model", error.message())),
+                    Err(error) => return Err(refused(&error)),
                 });
             }
             for running in running {
@@ -64,6 +66,16 @@ impl<P: EnginePort> Local<P> {
             }
         }
         Ok(Embedded { vectors, tokens })
+    }
+}
+
+/// Why the engine did not take an input.
+fn refused(error: &Error) -> ApiError {
+    match error.code() {
+        // Such as a model that makes no vectors.
+        ErrorCode::Request | ErrorCode::Unsupported | ErrorCode::UnknownAdapter => ApiError::invalid("model", error.message()),
+        ErrorCode::Memory => busy(Duration::from_secs(1)),
+        _ => failed(error),
     }
 }
 
@@ -124,18 +136,30 @@ async fn vector(mut running: Running) -> Result<Vec<f32>, ApiError> {
     while let Some(told) = running.next().await {
         match told {
             Told::Event(Event::Embedding { values, .. }) => vector = Some(values),
-            Told::Event(Event::Done { reason: FinishReason::Failed { message, .. }, .. }) | Told::Lost(message) => {
-                return Err(ApiError::new(ErrorKind::Api, message));
+            Told::Event(Event::Done { reason: FinishReason::Failed { code, message }, .. }) => {
+                return Err(refused(&Error::new(code, message)));
             }
+            Told::Lost(why) => return Err(failed(&Error::new(ErrorCode::Device, why))),
             Told::Event(_) | Told::Started(_) => {}
         }
     }
-    vector.ok_or_else(|| ApiError::new(ErrorKind::Api, "the model made no vector; try again"))
+    vector.ok_or_else(|| failed(&Error::new(ErrorCode::Device, "the engine is gone")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_failed_is_not_the_callers_fault() {
+        let status = |code| refused(&Error::new(code, "a test")).status();
+        for code in [ErrorCode::Device, ErrorCode::Internal, ErrorCode::Source, ErrorCode::Malformed, ErrorCode::Template] {
+            assert_eq!(status(code), 500, "{}", code.name());
+        }
+        assert_eq!((status(ErrorCode::Memory), status(ErrorCode::Request), status(ErrorCode::Unsupported)), (529, 400, 400));
+        let error = refused(&Error::new(ErrorCode::Device, "a test"));
+        assert_eq!((error.message.as_str(), error.should_retry, error.path), ("the model stopped: a test", Some(true), None));
+    }
 
     #[test]
     fn vectors_are_shortened_to_length_1() {

@@ -516,8 +516,13 @@ fn start_error(ask: &Ask, error: &Error) -> StartError {
             StartError::Refused(refusal(ask, error))
         }
         ErrorCode::Memory => StartError::Busy { retry_after: Duration::from_secs(1) },
-        _ => StartError::Before { error: ApiError::new(ErrorKind::Api, error.message()), retry: false },
+        _ => StartError::Before { error: failed(error), retry: true },
     }
+}
+
+/// An engine that failed, or is gone: nothing is wrong with what was asked. It is loaded again.
+fn failed(error: &Error) -> ApiError {
+    ApiError::new(ErrorKind::Api, format!("the model stopped: {}", error.message())).should_retry(true)
 }
 
 /// What the engine says is wrong with a request, at its leaf. What it refuses of sampling it names itself.

@@ -46,7 +46,7 @@ fn with_template<T, F: Future<Output = T>>(engine: Engine, template: Option<Stri
     let state = RefCell::new(state);
     let random = Rc::new(move || (state.borrow_mut())());
     let local = Local::new(handle, &facts, Lent { wall: Box::new(|| None), random }).expect("a backend");
-    let driven = drive(engine, commands, async |_: &mut Engine| {});
+    let driven = drive(engine, commands, async |engine: &mut Engine| engine.step().await);
     let asked = run(local);
     pin_mut!(driven, asked);
     match pollster::block_on(select(asked, driven)) {
