@@ -106,10 +106,10 @@ mod served {
             self.service.stop().await;
             let store = Store::open(&self.store).expect("the store");
             let spent = self.keys.iter().map(|(key, _)| {
-                let state = store.account(&key.id).expect("an account").unwrap_or_else(|| "{}".to_owned());
+                let state = store.account(&key.id).expect("an account").expect("it asked for something");
                 let state: Value = serde_json::from_str(&state).expect("JSON");
                 assert!(state["leases"].as_object().is_none_or(serde_json::Map::is_empty), "a lease is open: {state}");
-                state["buckets"]["budget"]["spent"].as_u64().unwrap_or(0)
+                state["budget"]["spent"].as_u64().unwrap_or_else(|| panic!("no budget: {state}"))
             });
             let spent = spent.collect();
             let _ = std::fs::remove_file(&self.store);
@@ -133,11 +133,11 @@ mod served {
     }
 
     fn message(model: &str, stream: bool, most: u32) -> Value {
-        json!({"model": model, "max_tokens": most, "stream": stream, "messages": [{"role": "user", "content": "Tell me a story."}]})
+        json!({"model": model, "max_tokens": most, "stream": stream, "temperature": 0, "messages": [{"role": "user", "content": "Tell me a story."}]})
     }
 
     fn chat(model: &str, stream: bool, most: u32) -> Value {
-        json!({"model": model, "max_tokens": most, "stream": stream, "messages": [{"role": "user", "content": "Tell me a story."}]})
+        json!({"model": model, "max_tokens": most, "stream": stream, "temperature": 0, "messages": [{"role": "user", "content": "Tell me a story."}]})
     }
 
     fn metric(service: &Service, name: &str) -> u64 {
@@ -170,7 +170,21 @@ mod served {
                     let path = if at % 4 < 2 { "/v1/messages" } else { "/v1/chat/completions" };
                     ask(service, if at % 2 == 0 { whole } else { streams }, path, body)
                 });
+                let mut failures = 0;
                 for (at, answer) in join_all(asked).await.into_iter().enumerate() {
+                    // One that ended before that is whole, and costs what it says.
+                    let told = answer.text.as_deref().unwrap_or_default();
+                    match (at % 2, answer.status) {
+                        (0, 200) => {
+                            wholes += cost(&answer);
+                            continue;
+                        }
+                        (1, 200) if told.contains("message_stop") || told.contains("[DONE]") => {
+                            assert!(!told.contains(r#""error""#) && !told.contains("event: error"), "{round}: {told}");
+                            continue;
+                        }
+                        _ => failures += 1,
+                    }
                     let text = answer.text.unwrap_or_default();
                     match (at % 4, answer.status) {
                         (0, 500) => {
@@ -192,6 +206,7 @@ mod served {
                         (_, status) => panic!("{round}, {at}: {status}: {text}"),
                     }
                 }
+                assert!(failures > 0, "{round}: nothing ran when it failed");
                 // It goes on at once.
                 for (path, body) in [("/v1/messages", message(name, false, 4)), ("/v1/chat/completions", chat(name, false, 3))] {
                     let after = ask(service, whole, path, &body).await;
