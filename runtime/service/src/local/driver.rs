@@ -169,8 +169,9 @@ pub async fn drive(
     commands: Commands,
     mut step: impl AsyncFnMut(&mut Engine) -> Result<Vec<Event>, Error>,
 ) -> Result<(), Error> {
-    let Commands(mut commands) = commands;
     let mut asked: HashMap<SequenceId, Asked> = HashMap::new();
+    // Dropped before those who asked: when a panic lets them hear that the engine is gone, no other can be sent to it.
+    let Commands(mut commands) = commands;
     loop {
         while let Ok(command) = commands.try_recv() {
             if !obey(&mut engine, &mut asked, command) {
@@ -196,6 +197,7 @@ pub async fn drive(
             Ok(Ok(events)) => tell(&mut engine, &mut asked, events),
             // A step that fails fails for everyone: the device is gone.
             Ok(Err(error)) => {
+                commands.close();
                 for (_, asked) in asked.drain() {
                     let _ = asked.teller.unbounded_send(Told::Lost(error.message().to_owned()));
                 }
