@@ -1,63 +1,106 @@
 //! Stop strings, wherever token borders fall.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 /// Watches a text that arrives in pieces for strings that end it.
 ///
 /// What is passed on never contains, nor ends in the beginning of, a stop string that may still complete. Of several that could
 /// match, the one completed first ends the text, and of those completed by the same byte the longest; so the outcome
-/// doesn't depend on how the text is cut.
+/// doesn't depend on how the text is cut. The cost of a text is linear in its length, however many stop strings there are.
 #[derive(Clone, Debug, Default)]
 pub struct StopStrings {
-    stops: Vec<Stop>,
+    automaton: Arc<Automaton>,
+    /// Where the automaton is: its node's text is the longest end of the text that a stop string begins with.
+    state: u32,
     /// The end of the text so far that may be the beginning of a stop string. Starts at a character, because stop strings do.
     held: String,
 }
 
-/// One stop string as a Knuth–Morris–Pratt automaton over bytes.
+/// All stop strings as one automaton over bytes (A. V. Aho, M. J. Corasick, 1975). Node 0 is the empty text.
 #[derive(Clone, Debug)]
-struct Stop {
-    text: Box<[u8]>,
-    /// `borders[n]`: length of the longest proper suffix of the first `n + 1` bytes that is also their prefix.
-    borders: Box<[usize]>,
-    /// Bytes matched so far: the longest suffix of the text that is a prefix of the stop string.
-    matched: usize,
+struct Automaton {
+    nodes: Vec<Node>,
+    /// Bytes of each stop string.
+    lengths: Vec<usize>,
 }
 
-impl Stop {
-    fn new(text: &str) -> Stop {
-        let text: Box<[u8]> = text.as_bytes().into();
-        let mut borders = vec![0; text.len()];
-        let mut border = 0;
-        for n in 1..text.len() {
-            while border > 0 && text[n] != text[border] {
-                border = borders[border - 1];
+/// The beginning of some stop strings.
+#[derive(Clone, Debug, Default)]
+struct Node {
+    /// Its bytes.
+    depth: usize,
+    /// Longer beginnings, by their next byte, sorted by it.
+    next: Vec<(u8, u32)>,
+    /// The longest proper end of it that is a node too.
+    fail: u32,
+    /// The longest stop string that it ends in; of equal ones the first.
+    ended: Option<usize>,
+}
+
+impl Default for Automaton {
+    fn default() -> Automaton {
+        Automaton { nodes: vec![Node::default()], lengths: Vec::new() }
+    }
+}
+
+impl Automaton {
+    fn new(stops: &[String]) -> Automaton {
+        let mut automaton = Automaton { lengths: stops.iter().map(String::len).collect(), ..Automaton::default() };
+        for (index, stop) in stops.iter().enumerate() {
+            let mut at = 0;
+            for &byte in stop.as_bytes() {
+                at = automaton.grow(at, byte);
             }
-            if text[n] == text[border] {
-                border += 1;
-            }
-            borders[n] = border;
+            automaton.nodes[at as usize].ended.get_or_insert(index);
         }
-        Stop { text, borders: borders.into(), matched: 0 }
+        // Shorter beginnings first: what a node falls back to is known before it.
+        let mut queue: VecDeque<u32> = automaton.nodes[0].next.iter().map(|(_, node)| *node).collect();
+        while let Some(at) = queue.pop_front() {
+            let (fail, children) = (automaton.nodes[at as usize].fail, automaton.nodes[at as usize].next.clone());
+            let ended = automaton.nodes[fail as usize].ended;
+            let node = &mut automaton.nodes[at as usize];
+            node.ended = node.ended.or(ended);
+            for (byte, child) in children {
+                automaton.nodes[child as usize].fail = automaton.step(fail, byte);
+                queue.push_back(child);
+            }
+        }
+        automaton
     }
 
-    /// Takes one byte; says whether it completes the string.
-    fn advance(&mut self, byte: u8) -> bool {
-        if self.matched == self.text.len() {
-            self.matched = self.borders.last().copied().unwrap_or(0);
+    /// The node one byte further, made if it is not there.
+    fn grow(&mut self, at: u32, byte: u8) -> u32 {
+        let made = self.nodes.len() as u32;
+        let node = &mut self.nodes[at as usize];
+        match node.next.binary_search_by_key(&byte, |(byte, _)| *byte) {
+            Ok(found) => node.next[found].1,
+            Err(place) => {
+                node.next.insert(place, (byte, made));
+                let depth = node.depth + 1;
+                self.nodes.push(Node { depth, ..Node::default() });
+                made
+            }
         }
-        while self.matched > 0 && self.text[self.matched] != byte {
-            self.matched = self.borders[self.matched - 1];
+    }
+
+    /// The longest end of a node's text and this byte that is a node.
+    fn step(&self, mut at: u32, byte: u8) -> u32 {
+        loop {
+            let node = &self.nodes[at as usize];
+            match node.next.binary_search_by_key(&byte, |(byte, _)| *byte) {
+                Ok(found) => return node.next[found].1,
+                Err(_) if at == 0 => return 0,
+                Err(_) => at = node.fail,
+            }
         }
-        if self.text[self.matched] == byte {
-            self.matched += 1;
-        }
-        self.matched == self.text.len()
     }
 }
 
 impl StopStrings {
-    /// Watches for `stops`, none of which is empty.
+    /// Watches for `stops`, none of which is empty. Clones share what is made of them.
     pub fn new(stops: &[String]) -> StopStrings {
-        StopStrings { stops: stops.iter().map(|s| Stop::new(s)).collect(), held: String::new() }
+        StopStrings { automaton: Arc::new(Automaton::new(stops)), state: 0, held: String::new() }
     }
 
     /// Takes the next piece of text. Returns what has become certain, and the index of the stop string that ended it, after which
@@ -66,22 +109,15 @@ impl StopStrings {
         let before = self.held.len();
         self.held.push_str(piece);
         for (offset, byte) in piece.bytes().enumerate() {
-            let mut ended: Option<usize> = None;
-            for index in 0..self.stops.len() {
-                let longest = ended.map_or(0, |e| self.stops[e].text.len());
-                if self.stops[index].advance(byte) && self.stops[index].text.len() > longest {
-                    ended = Some(index);
-                }
-            }
-            if let Some(index) = ended {
-                let start = before + offset + 1 - self.stops[index].text.len();
+            self.state = self.automaton.step(self.state, byte);
+            if let Some(index) = self.automaton.nodes[self.state as usize].ended {
+                self.state = 0;
                 let mut certain = std::mem::take(&mut self.held);
-                certain.truncate(start);
+                certain.truncate(before + offset + 1 - self.automaton.lengths[index]);
                 return (certain, Some(index));
             }
         }
-        let keep = self.stops.iter().map(|s| s.matched).max().unwrap_or(0);
-        let kept = self.held.split_off(self.held.len() - keep);
+        let kept = self.held.split_off(self.held.len() - self.automaton.nodes[self.state as usize].depth);
         (std::mem::replace(&mut self.held, kept), None)
     }
 
@@ -92,7 +128,7 @@ impl StopStrings {
 
     /// Watches a text that begins here: what came before is no part of any stop string. What was held back of it.
     pub fn begin_again(&mut self) -> String {
-        self.stops.iter_mut().for_each(|stop| stop.matched = 0);
+        self.state = 0;
         self.finish()
     }
 }
@@ -137,8 +173,18 @@ mod tests {
         assert_eq!(watch.begin_again(), "a");
         assert_eq!(watch.push("bc"), ("bc".into(), None));
         assert_eq!(watch.push("ab"), ("".into(), Some(0)));
-        // Nobody should, and nothing breaks.
-        assert_eq!(watch.push("b").1, Some(1));
+        // Nothing may be pushed after that, and nothing breaks if it is.
+        assert_eq!(watch.push("b"), ("".into(), None));
+    }
+
+    /// A piece costs what it is long, however many stop strings share its beginnings.
+    #[test]
+    fn many_stops_with_one_beginning() {
+        let stops: Vec<String> = (0..2000).map(|n| format!("{}{n:04}", "a".repeat(100))).collect();
+        let mut watch = StopStrings::new(&stops);
+        let (certain, stop) = watch.push(&"a".repeat(200_000));
+        assert_eq!((certain.len(), stop), (199_900, None));
+        assert_eq!(watch.push("1234"), ("".into(), Some(1234)));
     }
 
     #[test]
