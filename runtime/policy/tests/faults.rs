@@ -262,18 +262,20 @@ fn ten_thousand_requests_with_a_fault() {
             for medium in [Medium::Text, Medium::Thinking, Medium::Arguments] {
                 let of: Vec<&String> = texts.iter().filter(|(of, _)| *of == medium).map(|(_, text)| text).collect();
                 let all: String = of.iter().map(|text| text.as_str()).collect();
-                assert!(!of.iter().any(|text| is_unsafe(text)) && !all.contains("poison"), "{context}");
+                // A word that went on is no match, wherever a classifier ended what was shown of it.
+                let sent = if stage == 0 { Vec::new() } else { left(&events, choice) };
+                let went_on = |text: &str| sent.iter().any(|(_, whole)| whole.starts_with(text) && !is_unsafe(whole));
+                assert!(!of.iter().any(|text| is_unsafe(text) && !went_on(text)) && !all.contains("poison"), "{context}");
                 if medium == Medium::Text {
                     assert!(!is_unsafe(&all), "{context}");
                 }
                 // Each byte was shown to the classifier, and let pass.
                 let scored = |text: &str| match medium {
                     Medium::Arguments => {
-                        // Where a piece was lost it is no JSON, and shown as it is.
-                        let words =
-                            serde_json::from_str::<serde_json::Value>(text).ok().and_then(|json| json["words"].as_str().map(str::to_owned));
-                        let words = words.unwrap_or_else(|| text.to_owned());
-                        shown.texts.iter().any(|(of, seen)| *of == medium && seen.ends_with(&words))
+                        // Marks of JSON say nothing, and a piece of it may be lost.
+                        let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
+                        let words = letters(text);
+                        shown.texts.iter().any(|(of, seen)| *of == medium && letters(seen).contains(&words))
                     }
                     _ => shown.texts.iter().any(|(of, seen)| *of == medium && seen.starts_with(text)),
                 };

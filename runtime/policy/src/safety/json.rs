@@ -130,6 +130,7 @@ impl Strings {
 }
 
 /// Every string of a JSON text.
+#[cfg(test)]
 pub(crate) fn strings(text: &str) -> Vec<String> {
     let mut reader = Strings::default();
     let mut found: Vec<String> = Vec::new();

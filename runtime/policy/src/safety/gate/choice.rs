@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 
 use firecrest_contract::event::{Block, Event, Finish, TokenLogprob};
 
+use super::stream::{Stream, Unit, judge_alternatives, units, weight};
 use super::watch::Watch;
 use super::{GateOptions, Judged};
 use crate::safety::classifier::{Classifier, Exchange, Medium, WINDOW, window};
 use crate::safety::decision::{Action, By, Decision, Finding, decide, matched, scored};
-use crate::safety::json;
-use crate::safety::judge::scores;
 use crate::safety::rules::{Direction, Found, Hit, Policy, Scan, Severity};
 
 /// What a choice is judged with.
@@ -49,58 +48,25 @@ pub(super) enum State {
     Refused,
 }
 
-/// A block that a backend opened.
-#[derive(Debug)]
-enum Open {
-    Text,
-    Thinking,
-    Tool { id: String, name: String, json: String },
-}
-
 /// What waits to leave, in order.
 #[derive(Debug)]
 enum Item {
     Open(Block),
-    Text { medium: Medium, text: String, start: u64, units: VecDeque<Unit> },
+    Text(Piece),
     Signature(String),
     Close,
-    Tool { id: String, name: String, json: String },
 }
 
-/// Tokens that spell some whole characters together, and where.
+/// Text that waits.
 #[derive(Debug)]
-struct Unit {
-    start: u64,
-    end: u64,
-    tokens: Vec<TokenLogprob>,
-}
-
-/// Text of one medium.
-#[derive(Debug)]
-struct Stream {
+struct Piece {
     medium: Medium,
-    watch: Watch,
-    /// The end of the text, where there is a classifier.
-    context: String,
-    /// Characters since the last score, and up to where scores reach.
-    unscored: usize,
-    scored: u64,
-    /// Nothing from here on leaves, ever: it was refused.
-    cap: u64,
-    /// Nothing from here on leaves while its block is open.
-    whole: u64,
-}
-
-impl Stream {
-    fn new(medium: Medium, json: bool) -> Stream {
-        Stream { medium, watch: Watch::new(json), context: String::new(), unscored: 0, scored: 0, cap: u64::MAX, whole: u64::MAX }
-    }
-
-    /// The first byte that may not leave yet.
-    fn limit(&self, court: &Court<'_>) -> u64 {
-        let held = self.watch.held(court.policy.matcher(Direction::Output)).min(self.cap).min(self.whole);
-        if court.classifier.is_some() { held.min(self.scored) } else { held }
-    }
+    text: String,
+    /// Where it begins in its stream.
+    start: u64,
+    units: VecDeque<Unit>,
+    /// Whether its stream is over: nothing is held back of it any more.
+    over: bool,
 }
 
 /// An answer.
@@ -108,11 +74,14 @@ impl Stream {
 pub(super) struct Choice {
     number: u32,
     state: State,
-    open: Option<Open>,
+    /// Of what kind the open block is.
+    open: Option<Medium>,
     text: Stream,
     thinking: Stream,
+    /// Of the call that is open, or was last.
+    arguments: Stream,
     queue: VecDeque<Item>,
-    /// Bytes in `queue` and in an open tool block, about.
+    /// Bytes in `queue`, about.
     held: usize,
     /// A block whose beginning shows only with what it holds.
     opening: Option<Block>,
@@ -122,16 +91,19 @@ pub(super) struct Choice {
 }
 
 /// What an item weighs beside its text.
-const ITEM: usize = 64;
+pub(super) const ITEM: usize = 64;
 
 impl Choice {
-    pub(super) fn new(number: u32, options: &GateOptions) -> Choice {
+    /// `begun`: what the caller began of its text.
+    pub(super) fn new(number: u32, options: &GateOptions, begun: Option<&Watch>) -> Choice {
+        let watch = begun.cloned().unwrap_or_else(|| Watch::new(options.structured));
         Choice {
             number,
             state: State::Going,
             open: None,
-            text: Stream::new(Medium::Text, options.structured),
-            thinking: Stream::new(Medium::Thinking, false),
+            text: Stream::new(Medium::Text, watch),
+            thinking: Stream::new(Medium::Thinking, Watch::new(false)),
+            arguments: Stream::new(Medium::Arguments, Watch::new(true)),
             queue: VecDeque::new(),
             held: 0,
             opening: None,
@@ -160,86 +132,34 @@ impl Choice {
     }
 
     fn take(&mut self, court: &mut Court<'_>, event: Event) -> Result<(), Breach> {
-        let matcher = court.policy.matcher(Direction::Output);
         match event {
-            Event::Open { block, .. } => {
-                if self.open.is_some() {
-                    return Err(Breach::Order("a block began in another"));
-                }
-                if !matches!(block, Block::Thinking) {
-                    // Thoughts are told apart from what follows; text around other blocks may be shown as one.
-                    self.thinking.watch.finish();
-                }
-                let fits = match &block {
-                    Block::Text => self.text.watch.open(matcher),
-                    Block::Thinking => self.thinking.watch.open(matcher),
-                    Block::ToolUse { .. } => true,
-                };
-                self.open = Some(match block {
-                    Block::Text => {
-                        if court.options.structured && court.options.buffer_structured {
-                            self.text.whole = self.text.watch.length();
-                        }
-                        self.queue.push_back(Item::Open(Block::Text));
-                        Open::Text
-                    }
-                    Block::Thinking => {
-                        self.queue.push_back(Item::Open(Block::Thinking));
-                        Open::Thinking
-                    }
-                    Block::ToolUse { id, name } => {
-                        self.held += id.len() + name.len();
-                        Open::Tool { id, name, json: String::new() }
-                    }
-                });
-                self.weigh(court, ITEM)?;
-                if fits { Ok(()) } else { Err(self.failed(court, "a text in too many blocks").into()) }
-            }
-            Event::Text { text, logprobs, .. } => match self.open {
-                Some(Open::Text) => self.text(court, Medium::Text, text, logprobs),
-                _ => Err(Breach::Order("text came outside a block of text")),
-            },
-            Event::Thinking { text, .. } => match self.open {
-                Some(Open::Thinking) => self.text(court, Medium::Thinking, text, Vec::new()),
-                _ => Err(Breach::Order("thoughts came outside a block of thoughts")),
-            },
+            Event::Open { block, .. } => self.begin(court, block),
+            Event::Text { text, logprobs, .. } => self.text(court, Medium::Text, text, logprobs),
+            Event::Thinking { text, .. } => self.text(court, Medium::Thinking, text, Vec::new()),
+            Event::Arguments { json, .. } => self.text(court, Medium::Arguments, json, Vec::new()),
             Event::Signature { signature, .. } => match self.open {
-                Some(Open::Thinking) if signature.bytes().all(|b| b.is_ascii_graphic()) => {
+                Some(Medium::Thinking) if signature.bytes().all(|b| b.is_ascii_graphic()) => {
                     self.weigh(court, ITEM + signature.len())?;
                     self.queue.push_back(Item::Signature(signature));
                     Ok(())
                 }
                 // It is not judged, so it must not be able to say anything.
-                Some(Open::Thinking) => Err(Breach::Order("a signature is no opaque word")),
+                Some(Medium::Thinking) => Err(Breach::Order("a signature is no opaque word")),
                 _ => Err(Breach::Order("a signature came outside a block of thoughts")),
             },
-            Event::Arguments { json: piece, .. } => {
-                let Some(Open::Tool { json, .. }) = &mut self.open else {
-                    return Err(Breach::Order("arguments came outside a call of a tool"));
-                };
-                json.push_str(&piece);
-                self.weigh(court, piece.len())
-            }
             Event::Close { .. } => match self.open.take() {
                 None => Err(Breach::Order("a block ended that had not begun")),
-                Some(Open::Text) => self.close(court, Medium::Text),
-                Some(Open::Thinking) => self.close(court, Medium::Thinking),
-                Some(Open::Tool { id, name, json }) => {
-                    self.tool(court, &id, &name, &json)?;
-                    self.queue.push_back(Item::Tool { id, name, json });
-                    Ok(())
-                }
+                Some(medium) => self.close(court, medium),
             },
             Event::Finish { reason, .. } => {
                 if self.open.is_some() {
                     return Err(Breach::Order("an answer ended within a block"));
                 }
                 if let Finish::StopSequence(text) = &reason {
-                    let mut hits = Scan::whole(matcher, text);
-                    self.note(court, &mut hits).map_or(Ok(()), |(decision, _)| Err(decision))?;
+                    self.stop(court, text)?;
                 }
-                self.text.watch.finish();
-                self.thinking.watch.finish();
+                self.over(court, Medium::Text);
+                self.over(court, Medium::Thinking);
                 self.release(court);
                 court.emit(Event::Finish { choice: self.number, reason });
                 self.state = State::Finished;
@@ -249,55 +169,164 @@ impl Choice {
         }
     }
 
+    /// A block begins.
+    fn begin(&mut self, court: &mut Court<'_>, block: Block) -> Result<(), Breach> {
+        let matcher = court.policy.matcher(Direction::Output);
+        if self.open.is_some() {
+            return Err(Breach::Order("a block began in another"));
+        }
+        if !matches!(block, Block::Thinking) {
+            // Thoughts are told apart from what follows; text around other blocks may be shown as one.
+            self.over(court, Medium::Thinking);
+        }
+        let mut weight = ITEM;
+        let fits = match &block {
+            Block::Text => {
+                self.open = Some(Medium::Text);
+                if court.options.structured && court.options.whole_blocks {
+                    self.text.whole = self.text.watch.length();
+                }
+                self.text.watch.open(matcher)
+            }
+            Block::Thinking => {
+                self.open = Some(Medium::Thinking);
+                self.thinking.watch.open(matcher)
+            }
+            Block::ToolUse { id, name } => {
+                for text in [id, name] {
+                    self.whole(court, text)?;
+                }
+                weight += id.len() + name.len();
+                self.open = Some(Medium::Arguments);
+                self.arguments = Stream::arguments(matcher, name, court.options.whole_blocks);
+                true
+            }
+        };
+        self.queue.push_back(Item::Open(block));
+        self.weigh(court, weight)?;
+        if fits { Ok(()) } else { Err(self.failed(court, "a text in too many blocks").into()) }
+    }
+
+    /// A text that stands by itself.
+    fn whole(&mut self, court: &mut Court<'_>, text: &str) -> Result<(), Breach> {
+        let mut hits = Scan::whole(court.policy.matcher(Direction::Output), text);
+        self.note(court, &mut hits).map_or(Ok(()), |(decision, _)| Err(decision.into()))
+    }
+
+    /// The text ended with this, which is no part of it. A caller knows it stood there.
+    fn stop(&mut self, court: &mut Court<'_>, text: &str) -> Result<(), Breach> {
+        self.whole(court, text)?;
+        let matcher = court.policy.matcher(Direction::Output);
+        let mut hits = Vec::new();
+        for c in text.chars() {
+            self.text.watch.push(matcher, c, &mut hits);
+        }
+        self.text.watch.close(matcher, &mut hits);
+        match self.note(court, &mut hits) {
+            None => Ok(()),
+            Some((decision, start)) => {
+                self.text.cap = self.text.cap.min(start);
+                Err(decision.into())
+            }
+        }
+    }
+
+    /// The text of a medium is over: what comes next is another. What it says at its end and must not be said never leaves, though no match was
+    /// complete; all else is free to.
+    fn over(&mut self, court: &mut Court<'_>, medium: Medium) {
+        let stream = self.stream(medium);
+        let from = stream.watch.revealing(court.policy.matcher(Direction::Output)).unwrap_or(u64::MAX);
+        stream.watch.finish();
+        for item in &mut self.queue {
+            let Item::Text(piece) = item else { continue };
+            if piece.medium != medium || piece.over {
+                continue;
+            }
+            piece.over = true;
+            let kept = usize::try_from(from.saturating_sub(piece.start)).unwrap_or(usize::MAX);
+            if kept < piece.text.len() {
+                piece.units.retain(|unit| unit.end <= from);
+                // Of what tokens spell together nothing stays where not all does.
+                let spelled = piece.units.back().map_or(u64::MAX, |unit| unit.end);
+                let kept = if piece.units.is_empty() { kept } else { kept.min((spelled - piece.start) as usize) };
+                piece.text.truncate(piece.text.floor_char_boundary(kept));
+            }
+        }
+    }
+
     fn stream(&mut self, medium: Medium) -> &mut Stream {
-        if medium == Medium::Thinking { &mut self.thinking } else { &mut self.text }
+        match medium {
+            Medium::Text => &mut self.text,
+            Medium::Thinking => &mut self.thinking,
+            Medium::Arguments => &mut self.arguments,
+        }
     }
 
     /// A piece of the open block's text.
     fn text(&mut self, court: &mut Court<'_>, medium: Medium, text: String, logprobs: Vec<TokenLogprob>) -> Result<(), Breach> {
+        if self.open != Some(medium) {
+            return Err(Breach::Order(match medium {
+                Medium::Text => "text came outside a block of text",
+                Medium::Thinking => "thoughts came outside a block of thoughts",
+                Medium::Arguments => "arguments came outside a call of a tool",
+            }));
+        }
         if text.is_empty() && logprobs.is_empty() {
             return Ok(());
         }
-        let matcher = court.policy.matcher(Direction::Output);
         let start = self.stream(medium).watch.length();
         let weight = weight(&text, &logprobs);
-        let units = units(&text, start, logprobs);
+        let mut units = units(&text, start, logprobs);
         // As much of it as may leave does so at the end or, where it breaches, up to there.
         match self.queue.back_mut() {
-            Some(Item::Text { medium: of, text: before, units: earlier, .. }) if *of == medium => {
-                before.push_str(&text);
-                earlier.extend(units);
-            }
-            _ => self.queue.push_back(Item::Text { medium, text: text.clone(), start, units: units.into() }),
+            Some(Item::Text(piece)) if piece.medium == medium && !piece.over => piece.text.push_str(&text),
+            _ => self.queue.push_back(Item::Text(Piece { medium, text: text.clone(), start, units: VecDeque::new(), over: false })),
         }
+        let judged = self.judge(court, medium, &text, &mut units);
+        if let Some(Item::Text(piece)) = self.queue.back_mut() {
+            piece.units.append(&mut units);
+        }
+        judged?;
+        self.weigh(court, weight)
+    }
+
+    /// Judges a piece of text, and what else might have stood in it.
+    fn judge(&mut self, court: &mut Court<'_>, medium: Medium, text: &str, units: &mut VecDeque<Unit>) -> Result<(), Breach> {
+        let matcher = court.policy.matcher(Direction::Output);
         let mut hits = Vec::new();
+        let mut units = units.iter_mut().peekable();
         for c in text.chars() {
             let stream = self.stream(medium);
+            while let Some(unit) = units.next_if(|unit| unit.start <= stream.watch.length()) {
+                judge_alternatives(unit, &stream.watch, matcher);
+            }
             stream.watch.push(matcher, c, &mut hits);
             if !hits.is_empty()
                 && let Some((decision, start)) = self.note(court, &mut hits)
             {
                 let stream = self.stream(medium);
                 stream.cap = stream.cap.min(start);
+                // Those that were not judged stand behind what leaves.
                 return Err(decision.into());
             }
             if court.classifier.is_some() {
                 let stream = self.stream(medium);
-                stream.context.push(c);
-                stream.unscored += 1;
-                if stream.unscored == court.options.stride {
+                stream.show(c);
+                if court.options.stride > 0 && stream.unscored >= court.options.stride {
                     self.score(court, medium)?;
                 }
             }
         }
-        self.stream(medium).watch.settle(matcher);
+        let stream = self.stream(medium);
+        units.for_each(|unit| judge_alternatives(unit, &stream.watch, matcher));
+        stream.watch.settle(matcher);
         if court.options.stride == 0 {
             self.score(court, medium)?;
         }
-        self.weigh(court, weight)
+        Ok(())
     }
 
-    /// The open block of text ends.
+    /// The open block ends.
     fn close(&mut self, court: &mut Court<'_>, medium: Medium) -> Result<(), Breach> {
         let matcher = court.policy.matcher(Direction::Output);
         let mut hits = Vec::new();
@@ -310,29 +339,11 @@ impl Choice {
         }
         self.score(court, medium)?;
         self.stream(medium).whole = u64::MAX;
+        if medium == Medium::Arguments {
+            // Each call is judged by itself.
+            self.over(court, medium);
+        }
         self.queue.push_back(Item::Close);
-        Ok(())
-    }
-
-    /// A whole call of a tool: its names, its arguments as they are written, where numbers stand too, and every string in them, decoded.
-    fn tool(&mut self, court: &mut Court<'_>, id: &str, name: &str, arguments: &str) -> Result<(), Breach> {
-        let matcher = court.policy.matcher(Direction::Output);
-        let strings = json::strings(arguments);
-        for text in [id, name, arguments].into_iter().chain(strings.iter().map(String::as_str)) {
-            let mut hits = Scan::whole(matcher, text);
-            if let Some((decision, _)) = self.note(court, &mut hits) {
-                return Err(decision.into());
-            }
-        }
-        if let Some(classifier) = court.classifier.as_deref_mut() {
-            let exchange = Exchange { direction: Direction::Output, medium: Medium::Arguments, question: &court.options.question };
-            // What is no JSON may say something outside strings.
-            let bare = serde_json::from_str::<serde::de::IgnoredAny>(arguments).is_err();
-            let text = [name].into_iter().chain(strings.iter().map(String::as_str)).chain(bare.then_some(arguments)).collect::<Vec<_>>();
-            let text = text.join("\n");
-            let findings = scores(court.policy, exchange, &text, classifier);
-            self.told(court, findings)?;
-        }
         Ok(())
     }
 
@@ -364,7 +375,7 @@ impl Choice {
         }
         let stream = self.stream(medium);
         stream.unscored = 0;
-        stream.scored = stream.watch.length();
+        stream.scored = stream.watch.complete();
         Ok(())
     }
 
@@ -431,31 +442,36 @@ impl Choice {
         while let Some(item) = self.queue.pop_front() {
             match item {
                 Item::Open(block) => self.opening = Some(block),
-                Item::Text { medium, mut text, start, mut units } => {
-                    let stream = if medium == Medium::Thinking { &self.thinking } else { &self.text };
-                    let mut until = stream.limit(court).clamp(start, start + text.len() as u64);
+                Item::Text(mut piece) => {
+                    let limit = if piece.over { u64::MAX } else { self.stream(piece.medium).limit(court) };
+                    let mut until = limit.clamp(piece.start, piece.start + piece.text.len() as u64);
                     let mut logprobs = Vec::new();
                     // Never a part of what tokens spell together.
-                    while let Some(unit) = units.pop_front_if(|unit| unit.end <= until) {
+                    while let Some(unit) = piece.units.pop_front_if(|unit| unit.end <= until) {
                         logprobs.extend(unit.tokens);
                     }
-                    until = units.front().map_or(until, |unit| until.min(unit.start));
-                    if until == start && logprobs.is_empty() {
+                    until = piece.units.front().map_or(until, |unit| until.min(unit.start));
+                    if until == piece.start && logprobs.is_empty() {
+                        if piece.over {
+                            continue;
+                        }
                         // Put back as it is: text that is held whole must not be copied for each piece.
-                        self.queue.push_front(Item::Text { medium, text, start, units });
+                        self.queue.push_front(Item::Text(piece));
                         return;
                     }
-                    let leaving = usize::try_from(until - start).unwrap_or(usize::MAX);
-                    let rest = text.split_off(text.floor_char_boundary(leaving));
-                    let done = rest.is_empty() && units.is_empty();
+                    let leaving = usize::try_from(until - piece.start).unwrap_or(usize::MAX);
+                    let rest = piece.text.split_off(piece.text.floor_char_boundary(leaving));
+                    let text = std::mem::replace(&mut piece.text, rest);
+                    piece.start = until;
                     self.show(court);
                     self.held = self.held.saturating_sub(weight(&text, &logprobs));
-                    court.emit(match medium {
+                    court.emit(match piece.medium {
                         Medium::Thinking => Event::Thinking { choice, text },
-                        Medium::Text | Medium::Arguments => Event::Text { choice, text, logprobs },
+                        Medium::Arguments => Event::Arguments { choice, json: text },
+                        Medium::Text => Event::Text { choice, text, logprobs },
                     });
-                    if !done {
-                        self.queue.push_front(Item::Text { medium, text: rest, start: until, units });
+                    if !(piece.text.is_empty() && piece.units.is_empty()) {
+                        self.queue.push_front(Item::Text(piece));
                         return;
                     }
                 }
@@ -470,14 +486,6 @@ impl Choice {
                     self.held = self.held.saturating_sub(ITEM);
                     court.emit(Event::Close { choice });
                 }
-                Item::Tool { id, name, json } => {
-                    self.held = self.held.saturating_sub(ITEM + id.len() + name.len() + json.len());
-                    court.emit(Event::Open { choice, block: Block::ToolUse { id, name } });
-                    if !json.is_empty() {
-                        court.emit(Event::Arguments { choice, json });
-                    }
-                    court.emit(Event::Close { choice });
-                }
             }
         }
     }
@@ -489,31 +497,4 @@ impl Choice {
             self.shown = true;
         }
     }
-}
-
-/// What text and its tokens take, about.
-fn weight(text: &str, logprobs: &[TokenLogprob]) -> usize {
-    text.len() + logprobs.iter().map(|token| ITEM * (1 + token.top.len())).sum::<usize>()
-}
-
-/// Tokens by the whole characters that they spell together. Tokens that do not spell the text are one with all of it.
-fn units(text: &str, start: u64, logprobs: Vec<TokenLogprob>) -> Vec<Unit> {
-    if logprobs.is_empty() {
-        return Vec::new();
-    }
-    let spelled = logprobs.iter().flat_map(|token| &token.token.0);
-    if !spelled.eq(text.as_bytes()) {
-        return vec![Unit { start, end: start + text.len() as u64, tokens: logprobs }];
-    }
-    let mut units = Vec::new();
-    let (mut tokens, mut from, mut at) = (Vec::new(), 0, 0);
-    for token in logprobs {
-        at += token.token.0.len();
-        tokens.push(token);
-        if text.is_char_boundary(at) {
-            units.push(Unit { start: start + from as u64, end: start + at as u64, tokens: std::mem::take(&mut tokens) });
-            from = at;
-        }
-    }
-    units
 }

@@ -3,9 +3,10 @@
 //! What a backend makes is [`Unjudged`], which nobody can open; what encoders take is [`Judged`], which nobody else can make.
 //!
 //! Two things hold, whatever a backend does and however it cuts its text: no byte of a match of a rule that blocks leaves, and where there is a
-//! classifier no byte leaves that it has not scored. Text and thoughts leave as they come, but for the end that may be the beginning of such a
-//! match; calls of tools are held until they are whole, and by default so is text that must be of a [format](GateOptions::structured). JSON's
-//! strings are judged decoded. Text is judged within its block and across the blocks of its answer.
+//! classifier no byte leaves that it has not scored. Text, thoughts and arguments of tools leave as they come, but for the end that may be the
+//! beginning of such a match. JSON's strings are judged decoded. Text is judged within its block and across the blocks of its answer, and as what goes
+//! on from what the caller [began](Begun). So is the stop text that ended it. What an answer ends in that is most of a match is never shown, and so
+//! is no [alternative](firecrest_contract::event::TokenLogprob::top) to a token that would have been.
 //!
 //! An answer that must not go on ends with what was safe, the open block's `Close` and a `Finish` of [`Finish::Refusal`]; its other events are
 //! dropped, and other answers go on. Events that no backend that works would make become a [`Event::Fault`].
@@ -55,6 +56,7 @@
 //! [`Finish::Refusal`]: firecrest_contract::event::Finish::Refusal
 
 mod choice;
+mod stream;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -67,7 +69,8 @@ use firecrest_contract::event::{Event, Usage};
 
 use super::classifier::Classifier;
 use super::decision::{Decision, Finding, decide};
-use super::rules::Policy;
+use super::rules::{Direction, Policy, Scan, Severity};
+use watch::Watch;
 
 /// An event as a backend made it. Only the gate can open it.
 #[derive(Debug)]
@@ -103,8 +106,8 @@ pub struct GateOptions {
     pub choices: u32,
     /// Text is JSON ([`Ask::format`]): its strings are judged decoded too.
     pub structured: bool,
-    /// Such text leaves only when its block is whole. Half a document is of no use to most, and one that is refused then shows nothing.
-    pub buffer_structured: bool,
+    /// Such text, and calls of tools, leave only when their block is whole: one that is refused then shows nothing.
+    pub whole_blocks: bool,
     /// A classifier scores text every so many characters, and at a block's end; text waits for it as long. Verdicts then don't depend on how a
     /// backend cuts its text. 0: whenever text comes, without delay and with verdicts that do.
     pub stride: usize,
@@ -116,7 +119,7 @@ pub struct GateOptions {
 
 impl Default for GateOptions {
     fn default() -> GateOptions {
-        GateOptions { choices: 1, structured: false, buffer_structured: true, stride: 64, max_held: 8 << 20, question: String::new() }
+        GateOptions { choices: 1, structured: false, whole_blocks: false, stride: 64, max_held: 8 << 20, question: String::new() }
     }
 }
 
@@ -137,11 +140,54 @@ impl GateOptions {
     }
 }
 
+/// What a caller wrote of the texts that answers go on from: an answer that was begun, or raw prompts.
+#[derive(Clone, Debug, Default)]
+pub struct Begun {
+    /// One a prompt.
+    prompts: Vec<Watch>,
+    /// Answers to each.
+    choices: u32,
+}
+
+/// Bytes of a prompt's end that are looked at: more than any match is long.
+const BEGUN: usize = 16 << 10;
+
+impl Begun {
+    /// Of an ask, and its raw prompts as text. Takes as long as these are, up to 16 KiB of each.
+    pub fn of(policy: &Policy, ask: &Ask, prompts: &[String]) -> Begun {
+        let matcher = policy.matcher(Direction::Output);
+        let watch = |text: &str| {
+            let end = text.get(text.ceil_char_boundary(text.len().saturating_sub(BEGUN))..).unwrap_or_default();
+            Watch::behind(matcher, end, ask.format.is_some())
+        };
+        let begun = ask.turns.last().filter(|turn| turn.role == Role::Assistant && ask.raw.is_empty());
+        let said: String = begun
+            .into_iter()
+            .flat_map(|turn| &turn.parts)
+            .filter_map(|part| match &part.content {
+                Content::Text(text) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect();
+        let prompts = match said.is_empty() {
+            true => prompts.iter().map(|prompt| watch(prompt)).collect(),
+            false => vec![watch(&said)],
+        };
+        Begun { prompts, choices: ask.choices.max(1) }
+    }
+
+    /// What one of the answers goes on from.
+    fn choice(&self, choice: u32) -> Option<&Watch> {
+        self.prompts.get((choice / self.choices.max(1)) as usize)
+    }
+}
+
 /// Judges the events of one request.
 pub struct Gate {
     policy: Arc<Policy>,
     options: GateOptions,
     classifier: Option<Box<dyn Classifier>>,
+    begun: Begun,
     /// Those of which anything came.
     choices: BTreeMap<u32, Choice>,
     findings: Vec<(u32, Finding)>,
@@ -162,13 +208,29 @@ impl std::fmt::Debug for Gate {
 impl Gate {
     /// A gate for one request's answers, by rules alone.
     pub fn new(policy: Arc<Policy>, options: GateOptions) -> Gate {
-        Gate { policy, options, classifier: None, choices: BTreeMap::new(), findings: Vec::new(), started: false, over: false }
+        Gate {
+            policy,
+            options,
+            classifier: None,
+            begun: Begun::default(),
+            choices: BTreeMap::new(),
+            findings: Vec::new(),
+            started: false,
+            over: false,
+        }
     }
 
     /// Also by a classifier. To be said before the first event.
     #[must_use]
     pub fn with_classifier(mut self, classifier: Box<dyn Classifier>) -> Gate {
         self.classifier = Some(classifier);
+        self
+    }
+
+    /// For answers that go on from this. To be said before the first event.
+    #[must_use]
+    pub fn behind(mut self, begun: Begun) -> Gate {
+        self.begun = begun;
         self
     }
 
@@ -188,9 +250,9 @@ impl Gate {
 
     fn take(&mut self, event: Event, out: &mut Vec<Judged>) -> Result<(), &'static str> {
         let choice = match &event {
-            Event::Fault(_) => {
+            Event::Fault(error) => {
                 self.over = true;
-                out.push(Judged(event));
+                out.push(Judged(self.fault(error)));
                 return Ok(());
             }
             Event::Start { .. } if self.started => return Err("it began twice"),
@@ -219,10 +281,23 @@ impl Gate {
         if choice >= self.options.choices.max(1) {
             return Err("there is an answer that was not asked for");
         }
-        let Gate { policy, options, classifier, choices, findings, .. } = self;
-        let choice = choices.entry(choice).or_insert_with(|| Choice::new(choice, options));
+        let Gate { policy, options, classifier, begun, choices, findings, .. } = self;
+        let choice = choices.entry(choice).or_insert_with(|| Choice::new(choice, options, begun.choice(choice)));
         let mut court = Court { policy, options, classifier: classifier.as_deref_mut(), findings, out };
         choice.push(&mut court, event)
+    }
+
+    /// What a backend failed with, as it may be told: its message might quote what the model said.
+    fn fault(&self, error: &ApiError) -> Event {
+        let matcher = self.policy.matcher(Direction::Output);
+        let blocked = Scan::whole(matcher, &error.message).iter().any(|hit| matcher.severity(hit.rule) == Severity::Block);
+        match blocked {
+            false => Event::Fault(error.clone()),
+            true => Event::Fault(ApiError {
+                message: "the answer failed, and why can't be shown: it holds what a rule blocks".to_owned(),
+                ..error.clone()
+            }),
+        }
     }
 
     fn all_ended(&self) -> bool {
@@ -241,10 +316,10 @@ impl Gate {
             self.started = true;
             out.push(Judged(Event::Start { usage: Usage::default() }));
         }
-        let Gate { policy, options, classifier, choices, findings, .. } = self;
+        let Gate { policy, options, classifier, begun, choices, findings, .. } = self;
         let mut court = Court { policy, options, classifier: classifier.as_deref_mut(), findings, out: &mut out };
         for number in 0..options.choices.max(1) {
-            choices.entry(number).or_insert_with(|| Choice::new(number, options)).fail(&mut court, why);
+            choices.entry(number).or_insert_with(|| Choice::new(number, options, begun.choice(number))).fail(&mut court, why);
         }
         out
     }

@@ -20,6 +20,8 @@ pub(super) struct Literals {
     start: StateID,
     /// By state: how much of the text's end may become one of these, without borders.
     alive: Vec<u16>,
+    /// By state: how long the shortest of these is that it may become.
+    nearest: Vec<u16>,
     /// By text: its rule and length.
     texts: Vec<(u16, u16)>,
 }
@@ -33,21 +35,24 @@ impl Literals {
         let marked: Vec<Vec<u8>> = texts.iter().map(|(_, text, words)| mark(text.as_bytes(), *words)).collect();
         let automaton = NFA::new(&marked).map_err(|e| e.to_string())?;
         let start = automaton.start_state(Anchored::No).map_err(|e| e.to_string())?;
-        let mut alive = Vec::new();
+        let (mut alive, mut nearest) = (Vec::new(), Vec::new());
         for text in &marked {
             // What was walked is the state's own text: no other is longer and its end.
             let (mut state, mut length) = (start, 0u16);
+            let whole = text.iter().filter(|byte| **byte != BORDER).count() as u16;
             for &byte in text {
                 state = automaton.next_state(Anchored::No, state, byte);
                 length += u16::from(byte != BORDER);
                 if alive.len() <= state.as_usize() {
                     alive.resize(state.as_usize() + 1, 0);
+                    nearest.resize(state.as_usize() + 1, u16::MAX);
                 }
                 alive[state.as_usize()] = length;
+                nearest[state.as_usize()] = whole.min(nearest[state.as_usize()]);
             }
         }
         let texts = texts.iter().map(|(rule, text, _)| (*rule, text.len() as u16)).collect();
-        Ok(Some(Literals { automaton, start, alive, texts }))
+        Ok(Some(Literals { automaton, start, alive, nearest, texts }))
     }
 
     pub(super) fn start(&self) -> StateID {
@@ -61,6 +66,11 @@ impl Literals {
     /// How many bytes at the end of the text may become a match.
     pub(super) fn alive(&self, state: StateID) -> u64 {
         self.alive.get(state.as_usize()).copied().unwrap_or_default().into()
+    }
+
+    /// How long the shortest text is that the end of what came may become.
+    pub(super) fn nearest(&self, state: StateID) -> u64 {
+        self.nearest.get(state.as_usize()).copied().unwrap_or_default().into()
     }
 
     /// The texts that end here: rule and length.

@@ -7,6 +7,8 @@ use super::literals::{BORDER, Literals, in_word};
 use super::{Matcher, Pattern};
 use crate::safety::normalise::{Normaliser, Spot};
 
+mod ahead;
+
 /// A match. All there are come, also those that lie in or overlap others, each when it is certain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Hit {

@@ -1,5 +1,7 @@
 //! The gate: each rule × every split × text, thoughts, arguments, structured text; blocks, tokens and the order of events.
 
+mod ends;
+
 use std::sync::{Arc, OnceLock};
 
 use firecrest_contract::event::{Block, Event, Finish, TokenLogprob, TokenText, Usage};
@@ -78,6 +80,9 @@ fn joined(events: Vec<Event>) -> Vec<Event> {
             (Some(Event::Thinking { text, choice }), Event::Thinking { text: more, choice: same }) if *choice == same => {
                 text.push_str(&more)
             }
+            (Some(Event::Arguments { json, choice }), Event::Arguments { json: more, choice: same }) if *choice == same => {
+                json.push_str(&more)
+            }
             (_, event) => out.push(event),
         }
     }
@@ -102,20 +107,22 @@ fn said(events: &[Event]) -> String {
     events.iter().map(of).collect()
 }
 
-/// How a text comes.
+/// How a text comes. `whole`: its block leaves only when it is whole.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
     Text,
     Thinking,
-    Arguments { escaped: bool },
+    Arguments { escaped: bool, whole: bool },
     Structured { escaped: bool, whole: bool },
 }
 
-const WAYS: [Way; 8] = [
+const WAYS: [Way; 10] = [
     Way::Text,
     Way::Thinking,
-    Way::Arguments { escaped: false },
-    Way::Arguments { escaped: true },
+    Way::Arguments { escaped: false, whole: true },
+    Way::Arguments { escaped: true, whole: true },
+    Way::Arguments { escaped: false, whole: false },
+    Way::Arguments { escaped: true, whole: false },
     Way::Structured { escaped: false, whole: true },
     Way::Structured { escaped: true, whole: true },
     Way::Structured { escaped: false, whole: false },
@@ -123,11 +130,12 @@ const WAYS: [Way; 8] = [
 ];
 
 impl Way {
+    fn is_whole(self) -> bool {
+        matches!(self, Way::Arguments { whole: true, .. } | Way::Structured { whole: true, .. })
+    }
+
     fn options(self) -> GateOptions {
-        match self {
-            Way::Structured { whole, .. } => GateOptions { structured: true, buffer_structured: whole, ..GateOptions::default() },
-            _ => GateOptions::default(),
-        }
+        GateOptions { structured: matches!(self, Way::Structured { .. }), whole_blocks: self.is_whole(), ..GateOptions::default() }
     }
 
     /// The raw text, and where what is carried begins in it.
@@ -135,7 +143,7 @@ impl Way {
         const BEFORE: &str = "Well, hm: ";
         match self {
             Way::Text | Way::Thinking => (format!("{BEFORE}{carried} , hm."), BEFORE.len()),
-            Way::Arguments { escaped } | Way::Structured { escaped, .. } => {
+            Way::Arguments { escaped, .. } | Way::Structured { escaped, .. } => {
                 let inner: String = if escaped {
                     carried.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
                 } else {
@@ -178,7 +186,7 @@ impl Way {
             matches!(out.as_slice(), [Event::Start { .. }, .., Event::Finish { .. }, Event::End { usage: Usage { output: 7, .. } }]),
             "{context}"
         );
-        if matches!(self, Way::Arguments { .. } | Way::Structured { whole: true, .. }) {
+        if self.is_whole() {
             assert_eq!(out.len(), 3, "a block that is held whole never opens: {context}");
         } else {
             assert!(!said(&out).is_empty(), "what is safe leaves: {context}");
@@ -196,7 +204,7 @@ fn first_match(policy: &Policy, text: &str) -> usize {
 
 fn begin_of(way: Way, policy: &Policy, example: &str) -> (String, usize) {
     let (raw, carried) = way.raw(example);
-    let escaped = matches!(way, Way::Arguments { escaped: true } | Way::Structured { escaped: true, .. });
+    let escaped = matches!(way, Way::Arguments { escaped: true, .. } | Way::Structured { escaped: true, .. });
     // In escaped text each unit before the match is six bytes.
     let before = first_match(policy, &format!("Well, hm: {example} , hm.")) - "Well, hm: ".len();
     let inside = match way {
@@ -218,8 +226,7 @@ fn every_rule_at_every_split() {
                 let characters: Vec<&str> = raw.split_inclusive(|_: char| true).collect();
                 assert_eq!(way.check(&policy, &rule.id, &characters, begin), whole, "{} {way:?}: character by character", rule.id);
                 // Text that is held whole is the same to every split but for its decoder: the first example shows that.
-                let held = matches!(way, Way::Arguments { .. } | Way::Structured { whole: true, .. });
-                if held && number > 0 {
+                if way.is_whole() && number > 0 {
                     continue;
                 }
                 for cut in (1..raw.len()).filter(|cut| raw.is_char_boundary(*cut)) {
@@ -349,7 +356,7 @@ fn a_violation_ends_the_answer_and_nothing_else() {
 fn before_anything_is_shown_no_block_opens() {
     for events in [
         vec![open(Block::Text), text("top secret"), CLOSE],
-        vec![open(tool()), Event::Arguments { choice: 0, json: r#"{"top secret": 1}"#.into() }, CLOSE],
+        vec![open(tool()), Event::Arguments { choice: 0, json: "top secret".into() }, CLOSE],
         vec![open(Block::ToolUse { id: "x".into(), name: "top secret".into() }), CLOSE],
     ] {
         let out = pass(&secret(), &GateOptions::default(), [vec![START], events, vec![DONE, END]].concat());
@@ -510,7 +517,7 @@ fn events_that_no_backend_makes_are_a_fault() {
 
 #[test]
 fn what_is_held_is_bounded() {
-    let options = GateOptions { max_held: 10_000, ..GateOptions::default() };
+    let options = GateOptions { max_held: 10_000, whole_blocks: true, ..GateOptions::default() };
     let mut gate = Gate::new(secret(), options);
     gate.push(Unjudged::new(START));
     gate.push(Unjudged::new(open(tool())));
