@@ -92,6 +92,8 @@ pub struct Principal {
     pub namespace: String,
     /// Positions of a prompt that one of its requests may pin.
     pub pin_quota: u64,
+    /// Whether answers of a form and calls of tools are told only when they are whole, and judged before anything of them is seen.
+    pub whole_blocks: bool,
     /// Whether it may load and unload models.
     pub admin: bool,
 }

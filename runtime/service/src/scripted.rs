@@ -17,7 +17,7 @@ use futures_util::{Stream, StreamExt, stream};
 
 use crate::aside::Aside;
 use crate::backend::{Allowance, Backend, Events, Exactness, Grant, Price, Queue, StartError};
-use crate::tools::{Ending, HERMES, Parser, Reading, THOUGHTS, Thoughts, ToolFormat};
+use crate::tools::{Ending, HERMES, Parser, Reading, Stops, THOUGHTS, Thoughts, ToolFormat};
 
 /// What is said in one turn of the assistant.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,7 +117,8 @@ impl Scripted {
         self.starts.set(self.starts.get() + 1);
         let prompt = prompt_words(&ask);
         let most = ask.max_tokens.map_or(u64::MAX, u64::from).min(self.context.saturating_sub(prompt));
-        let (text, ending) = cut(&text, &ask.stop, most, ask.max_tokens.is_some_and(|max| u64::from(max) <= most));
+        let (text, ending) = cut(&text, most, ask.max_tokens.is_some_and(|max| u64::from(max) <= most));
+        let stops = Stops::new(&ask.stop);
         let tools = !ask.tools.is_empty() && ask.tool_choice != ToolChoice::None && ask.raw.is_empty();
         let hides_thoughts =
             matches!(ask.thinking, Thinking::Off | Thinking::Adaptive { hidden: true } | Thinking::Budget { hidden: true, .. });
@@ -130,6 +131,7 @@ impl Scripted {
             continues: !ask.raw.is_empty(),
             one_call: ask.one_call(),
             ends_repeating: ask.tool_choice == ToolChoice::Any,
+            stops: stops.clone(),
             ..Reading::default()
         });
         let answers = readings.rev().map(|reading| {
@@ -302,19 +304,14 @@ fn prompt_words(ask: &Ask) -> u64 {
     parts.chain(tools).chain(raw).sum::<u64>() + ask.turns.len() as u64
 }
 
-/// A text as far as a stop or so many words, and why it ends there.
-fn cut(text: &str, stops: &[String], most: u64, asked: bool) -> (String, Ending) {
-    let stop = stops.iter().filter_map(|stop| Some((text.find(stop.as_str())?, stop))).min_by_key(|(at, _)| *at);
-    let stopped = stop.map_or(text, |(at, _)| text.get(..at).unwrap_or(text));
-    let mut end = 0;
-    for piece in pieces(stopped, Pieces::Words).iter().take(usize::try_from(most).unwrap_or(usize::MAX)) {
-        end += piece.len();
-    }
-    let kept = stopped.get(..end).unwrap_or(stopped).to_owned();
-    if end < stopped.len() || most == 0 {
-        return (kept, Ending::Cut(if asked { Finish::MaxTokens } else { Finish::ContextFull }));
-    }
-    (kept, stop.map_or(Ending::Complete, |(_, stop)| Ending::Cut(Finish::StopSequence(stop.clone()))))
+/// A text as far as so many words, and why it ends there.
+fn cut(text: &str, most: u64, asked: bool) -> (String, Ending) {
+    let kept: String = pieces(text, Pieces::Words).into_iter().take(usize::try_from(most).unwrap_or(usize::MAX)).collect();
+    let ending = match kept.len() < text.len() || most == 0 {
+        true => Ending::Cut(if asked { Finish::MaxTokens } else { Finish::ContextFull }),
+        false => Ending::Complete,
+    };
+    (kept, ending)
 }
 
 fn pieces(text: &str, how: Pieces) -> Vec<String> {

@@ -93,7 +93,7 @@ pub const FIELDS: &[Field] = &[
     field("tools.*{custom}.cache_control", Native, ""),
     field("tools.*{custom}.allowed_callers", Refuse, "unless `direct` is among them"),
     field("tools.*{custom}.defer_loading", Refuse, "`false` is fine"),
-    field("tools.*{custom}.eager_input_streaming", Hint, "arguments are judged first"),
+    field("tools.*{custom}.eager_input_streaming", Hint, "arguments are told as they come without it"),
     field("tools.*{custom}.input_examples", Hint, "not shown to the model"),
     field("tools.*{bash_20241022}", Native, "a client tool of a fixed name, with a description and schema of ours"),
     field("tools.*{bash_20250124}", Native, "a client tool of a fixed name, with a description and schema of ours"),

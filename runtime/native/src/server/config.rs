@@ -165,6 +165,8 @@ pub struct TierConfig {
     pub lane: Option<u8>,
     /// Positions of a prompt that a request may keep in the cache.
     pub pin_quota: Option<u64>,
+    /// Answers of a form and calls of tools are told only when they are whole.
+    pub whole_blocks: bool,
 }
 
 /// A model by its path alone.

@@ -97,6 +97,7 @@ impl NativeHost {
                 class: Class::Priority,
                 namespace: String::new(),
                 pin_quota: u64::MAX,
+                whole_blocks: false,
                 admin: true,
             })
         });
@@ -253,6 +254,7 @@ impl NativeHost {
             class: tier.class(&key.tier),
             namespace,
             pin_quota,
+            whole_blocks: tier.whole_blocks,
             admin: key.admin,
         }))
     }
@@ -427,7 +429,15 @@ mod tests {
 
     fn somebody() -> Rc<Principal> {
         let (key, limits) = ("somebody".into(), Tier::default());
-        Rc::new(Principal { key, limits, class: Class::Standard, namespace: String::new(), pin_quota: 0, admin: false })
+        Rc::new(Principal {
+            key,
+            limits,
+            class: Class::Standard,
+            namespace: String::new(),
+            pin_quota: 0,
+            whole_blocks: false,
+            admin: false,
+        })
     }
 
     #[test]

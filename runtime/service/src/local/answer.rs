@@ -263,21 +263,20 @@ impl Answer {
         choice.used += 1;
         let Some(parser) = &mut choice.parser else { return };
         self.thinking += u64::from(parser.is_thinking());
-        let (text, bytes) = choice.decoder.push(id);
-        if let Some(logprobs) = logprobs {
-            let token = |id| TokenText(self.tokenizer.token_bytes(id).unwrap_or_default().to_vec());
-            let top = logprobs.top.iter().map(|&(id, logprob)| (token(id), logprob)).collect();
-            parser.expect(bytes, TokenLogprob { token: token(id), logprob: logprobs.chosen, top });
+        if let Some(text) = choice.decoder.push(id) {
+            if let Some(logprobs) = logprobs {
+                let token = |id| TokenText(self.tokenizer.token_bytes(id).unwrap_or_default().to_vec());
+                let top = logprobs.top.iter().map(|&(id, logprob)| (token(id), logprob)).collect();
+                parser.expect(text.len(), TokenLogprob { token: token(id), logprob: logprobs.chosen, top });
+            }
+            parser.push(&text, &mut events);
         }
-        parser.push(&text, &mut events);
         let enough = choice.budget.as_mut().is_some_and(|budget| budget.spend(id, parser.is_thinking()));
-        // The one call that may be is whole: whatever else would come is not wanted.
+        // The one call that may be is whole, or a stop text is: whatever else would come is not wanted.
         let finished = parser.is_finished();
-        // Where a stop string is complete the answer's end is what is told next.
-        let enough = enough && !choice.decoder.is_stopped();
         self.queue.extend(events);
         if finished {
-            self.finish(at, Ending::Complete, true);
+            self.finish(at, Ending::Complete);
         } else if enough {
             self.end_thoughts(at);
         }
@@ -294,11 +293,11 @@ impl Answer {
         for id in close {
             choice.used += 1;
             self.thinking += u64::from(parser.is_thinking());
-            let (text, bytes) = choice.decoder.write(id);
+            let Some(text) = choice.decoder.push(id) else { continue };
             if self.ask.logprobs.is_some() {
                 // Nothing else could have come.
                 let token = TokenText(self.tokenizer.token_bytes(id).unwrap_or_default().to_vec());
-                parser.expect(bytes, TokenLogprob { token, logprob: 0.0, top: Vec::new() });
+                parser.expect(text.len(), TokenLogprob { token, logprob: 0.0, top: Vec::new() });
             }
             parser.push(&text, &mut events);
         }
@@ -309,7 +308,7 @@ impl Answer {
             Some(request) => choice.resuming = Some((self.submit)(request, 0)),
             None => {
                 let full = choice.full.clone();
-                self.finish(at, Ending::Cut(full), false);
+                self.finish(at, Ending::Cut(full));
             }
         }
     }
@@ -325,13 +324,12 @@ impl Answer {
     }
 
     fn done(&mut self, at: usize, reason: FinishReason) {
-        let (ending, stopped) = match reason {
-            FinishReason::EndOfGeneration(_) | FinishReason::GrammarComplete | FinishReason::Complete => (Ending::Complete, false),
-            FinishReason::MaxTokens => (Ending::Cut(Finish::MaxTokens), false),
-            FinishReason::ContextFull => (Ending::Cut(Finish::ContextFull), false),
-            FinishReason::StopString(index) => {
-                let text = self.ask.stop.get(index).cloned().unwrap_or_default();
-                (Ending::Cut(Finish::StopSequence(text)), true)
+        let ending = match reason {
+            FinishReason::EndOfGeneration(_) | FinishReason::GrammarComplete | FinishReason::Complete => Ending::Complete,
+            FinishReason::MaxTokens => Ending::Cut(Finish::MaxTokens),
+            FinishReason::ContextFull => Ending::Cut(Finish::ContextFull),
+            FinishReason::StopString(_) => {
+                return self.fault(ApiError::new(ErrorKind::Api, "the model stopped at a text that it was not told of"));
             }
             FinishReason::Cancelled => return self.fault(ApiError::new(ErrorKind::Api, "the answer was cancelled")),
             FinishReason::DeadlinePassed => {
@@ -347,16 +345,16 @@ impl Answer {
                 return self.fault(ApiError::new(kind, message));
             }
         };
-        self.finish(at, ending, stopped);
+        self.finish(at, ending);
     }
 
-    /// The last of a choice. `stopped`: text that was held back is not part of it.
-    fn finish(&mut self, at: usize, ending: Ending, stopped: bool) {
+    /// The last of a choice.
+    fn finish(&mut self, at: usize, ending: Ending) {
         let mut events = Vec::new();
         if let Some(choice) = self.choices.get_mut(at) {
             choice.stop();
             if let Some(mut parser) = choice.parser.take() {
-                parser.push(&choice.decoder.finish(stopped), &mut events);
+                parser.push(&choice.decoder.finish(), &mut events);
                 parser.finish(ending, &mut events);
             }
         }
@@ -430,7 +428,7 @@ impl Answer {
             })
             .collect();
         for &at in &starved {
-            self.finish(at, Ending::Cut(Finish::MaxTokens), false);
+            self.finish(at, Ending::Cut(Finish::MaxTokens));
         }
         !starved.is_empty()
     }

@@ -35,7 +35,7 @@ use crate::backend::{Backend, Events, Exactness, Grant, Price, Queue, StartError
 use crate::length::ask_bytes;
 use crate::prompt::{Prompt, Prompter, refused};
 use crate::tools::grammar::{Hold, Schemas, Vocabulary, hold, holds_from_start};
-use crate::tools::{Body, GENERIC, Parser, Reading, ToolFormat};
+use crate::tools::{Body, GENERIC, Parser, Reading, Stops, ToolFormat};
 use answer::{AHEAD, Answer, Asked, Choice, Echo, Probable};
 use budget::Budget;
 use decode::Decoder;
@@ -234,7 +234,7 @@ impl<P: EnginePort> Local<P> {
         aside.run(cost, work).await?
     }
 
-    fn reading(&self, ask: &Ask, prompt: &Prompt, hold: &Hold, index: u32) -> Reading {
+    fn reading(&self, ask: &Ask, prompt: &Prompt, hold: &Hold, stops: &Stops, index: u32) -> Reading {
         let tools = !ask.tools.is_empty() && ask.tool_choice != ToolChoice::None && ask.raw.is_empty();
         let hides_thoughts =
             matches!(ask.thinking, Thinking::Off | Thinking::Adaptive { hidden: true } | Thinking::Budget { hidden: true, .. });
@@ -246,10 +246,10 @@ impl<P: EnginePort> Local<P> {
             thinks_already: prompt.thinks.is_some(),
             continues: prompt.continues,
             hides_thoughts,
-            vouched: hold.vouched,
             one_call: ask.one_call(),
             ends_repeating: ask.tool_choice == ToolChoice::Any,
             only_calls: hold.constraint.is_some() && matches!(ask.tool_choice, ToolChoice::Any | ToolChoice::Tool(_)),
+            stops: stops.clone(),
         }
     }
 
@@ -302,6 +302,8 @@ impl<P: EnginePort> Local<P> {
         };
         let seed = ask.sampling.seed.unwrap_or_else(|| (self.lent.random)());
         let mut free = grant.output.granted();
+        // Not the engine's, which sees what marks calls and thoughts.
+        let stops = Stops::new(&ask.stop);
         for (at, prompt) in prompts.iter().enumerate() {
             let hold = self.hold(ask, Some(prompt), &grant.aside).await.map_err(StartError::Refused)?;
             let room = self.context.saturating_sub(prompt.ids.len() as u32);
@@ -321,7 +323,6 @@ impl<P: EnginePort> Local<P> {
                     prompt: prompt.ids.clone(),
                     work: Work::Generate(Generate {
                         max_tokens: ask.max_tokens,
-                        stop: ask.stop.clone(),
                         sampling: sampling(&ask.sampling, seed.wrapping_add(index.into())),
                         logprobs: ask.logprobs,
                         grammar: hold.constraint.clone(),
@@ -353,8 +354,8 @@ impl<P: EnginePort> Local<P> {
                     Ok(Submitted::Busy { retry_after }) => return Err(StartError::Busy { retry_after }),
                     Err(error) => return Err(start_error(ask, &error)),
                 };
-                let reading = self.reading(ask, prompt, &hold, index);
-                let decoder = Decoder::new(self.prompter.tokenizer(), &prompt.ids, &ask.stop, self.marks(&reading));
+                let reading = self.reading(ask, prompt, &hold, &stops, index);
+                let decoder = Decoder::new(self.prompter.tokenizer(), &prompt.ids, self.marks(&reading));
                 let random = Rc::clone(&self.lent.random);
                 let parser = Parser::new(reading, Box::new(move || call_id(&*random)));
                 answer.choices.push(Choice {

@@ -8,13 +8,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use firecrest_contract::ask::{Ask, Beyond, Dialect, Thinking};
+use firecrest_contract::ask::{Ask, Beyond, Dialect, Thinking, ToolChoice};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::{Event, Finish};
 use firecrest_contract::path::{Path, Segment};
 use firecrest_contract::{messages, openai};
 use firecrest_policy::limits::Price;
-use firecrest_policy::safety::gate::{Gate, GateOptions, Judged, Unjudged};
+use firecrest_policy::safety::gate::{Begun, Gate, GateOptions, Judged, Unjudged};
 use firecrest_policy::safety::judge::judge_input;
 use futures_util::future::{Either, select};
 use futures_util::{FutureExt, stream};
@@ -83,8 +83,10 @@ impl<H: Host> Service<H> {
     pub(super) async fn chat(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
         let read = self.read(exchange, body, |params: openai::chat::Request| Ok((params.include_usage(), params.into_ask()?)));
         let (usage, ask) = read.await?;
-        let encode =
-            move |head, ask: &Ask| Encoder::chat(ask.stream, head, encode::chat::Shape { choices: ask.choices, include_usage: usage });
+        let encode = move |head, ask: &Ask| {
+            let calls = !ask.tools.is_empty() && ask.tool_choice != ToolChoice::None;
+            Encoder::chat(ask.stream, head, encode::chat::Shape { choices: ask.choices, include_usage: usage, calls })
+        };
         self.generate(exchange, principal, ask, Box::new(encode), None).await
     }
 
@@ -153,13 +155,17 @@ impl<H: Host> Service<H> {
         let encoder = encode(head, &ask);
         let ask = Arc::new(ask);
         let answers = ask.answers();
-        let gate = Gate::new(Arc::clone(&self.options.safety), GateOptions::of(&ask));
+        let gate =
+            Gate::new(Arc::clone(&self.options.safety), GateOptions { whole_blocks: principal.whole_blocks, ..GateOptions::of(&ask) });
         backend.check(&ask)?;
         let prompts = backend.spelled(&ask, &exchange.aside).await?;
-        let verdict = {
+        let (verdict, begun) = {
             let (policy, ask) = (Arc::clone(&self.options.safety), Arc::clone(&ask));
-            exchange.aside.run(ask_bytes(&ask), move || judge_input(&policy, &ask, &prompts, None)).await?
+            let bytes = ask_bytes(&ask);
+            let work = move || (judge_input(&policy, &ask, &prompts, None), Begun::of(&policy, &ask, &prompts));
+            exchange.aside.run(bytes, work).await?
         };
+        let gate = gate.behind(begun);
         exchange.ledger.judged(verdict.decision.clone());
         if verdict.decision.blocks() {
             let refusal = Finish::Refusal(verdict.decision.into_refusal());

@@ -1,5 +1,6 @@
 //! Calls as they are written, whatever the format: names, then arguments, then their ends.
 
+use super::json::Json;
 use super::object::{Object, as_object};
 use super::python;
 use super::{Body, ToolFormat};
@@ -9,7 +10,8 @@ use super::{Body, ToolFormat};
 pub(super) enum Part {
     /// One begins.
     Name(String),
-    /// JSON of its arguments, to append.
+    /// JSON of its arguments, to append. Together they are at any time the beginning of an object, and a whole one only with the last, which comes
+    /// right before the end: whoever runs a call as soon as its arguments are whole must not run one that is none.
     Arguments(String),
     /// It is whole, and its arguments, if there were any, are an object.
     End,
@@ -92,17 +94,7 @@ impl Calls {
             }
             Reading::Named(call) => call.push(c, parts),
             Reading::Python(calls) if space && calls.is_new() => true,
-            Reading::Python(calls) => match calls.push(c) {
-                None => false,
-                Some(found) => {
-                    match found {
-                        python::Found::Nothing => {}
-                        python::Found::Name(name) => parts.push(Part::Name(name)),
-                        python::Found::Whole(json) => parts.extend([Part::Arguments(json), Part::End]),
-                    }
-                    true
-                }
-            },
+            Reading::Python(calls) => calls.push(c, parts),
         }
     }
 
@@ -111,7 +103,7 @@ impl Calls {
         match &mut self.body {
             Reading::Object(call) | Reading::Array { call, .. } => call.settle(&mut self.parts),
             Reading::Named(call) => call.settle(&mut self.parts),
-            Reading::Python(_) => {}
+            Reading::Python(calls) => calls.settle(&mut self.parts),
         }
         std::mem::take(&mut self.parts)
     }
@@ -126,20 +118,20 @@ impl Calls {
         match &self.body {
             Reading::Object(call) => call.object.is_done(),
             Reading::Array { state, .. } => *state == List::Done,
-            Reading::Named(call) => call.arguments.is_done(),
+            Reading::Named(call) => call.whole,
             Reading::Python(calls) => calls.is_done(),
         }
     }
 }
 
 /// What an object's arguments are, by their first character.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 enum Kind {
     #[default]
     Unknown,
-    /// An object: they can be told as they come.
-    Object,
-    /// Something that may stand for one: they are told when they are whole.
+    /// An object: they are told as they come.
+    Object(Box<Json>),
+    /// A string or null that may stand for one: told when it is whole, because only then it is known.
     Other,
 }
 
@@ -150,13 +142,14 @@ struct ObjectCall {
     arguments: &'static str,
     named: bool,
     kind: Kind,
-    /// Bytes of the arguments that were told.
+    /// Bytes of the arguments that were told, and that are known to be the beginning of an object.
     told: usize,
+    known: usize,
 }
 
 impl ObjectCall {
     fn new(arguments: &'static str) -> ObjectCall {
-        ObjectCall { object: Object::default(), arguments, named: false, kind: Kind::default(), told: 0 }
+        ObjectCall { object: Object::default(), arguments, named: false, kind: Kind::default(), told: 0, known: 0 }
     }
 
     fn push(&mut self, c: char, parts: &mut Vec<Part>) -> bool {
@@ -173,38 +166,55 @@ impl ObjectCall {
                 None => {}
             }
         }
-        if self.kind == Kind::Unknown
-            && let Some((text, _)) = self.object.member(self.arguments)
-        {
-            self.kind = match text.chars().next() {
-                Some('{') => Kind::Object,
-                Some('"' | 'n') => Kind::Other,
-                _ => return false,
-            };
+        if let Some((text, _)) = self.object.member(self.arguments) {
+            if matches!(self.kind, Kind::Unknown) {
+                self.kind = match text.chars().next() {
+                    Some('{') => Kind::Object(Box::default()),
+                    Some('"' | 'n') => Kind::Other,
+                    _ => return false,
+                };
+            }
+            if let Kind::Object(json) = &mut self.kind {
+                for c in text[self.known..].chars() {
+                    if !json.push(c) {
+                        return false;
+                    }
+                    self.known += c.len_utf8();
+                }
+            }
         }
         if !self.object.is_done() {
             return true;
         }
-        self.settle(parts);
+        if !self.named {
+            return false;
+        }
         if let Some((text, _)) = self.object.member(self.arguments) {
-            let Some(object) = as_object(text) else { return false };
-            if self.kind == Kind::Other {
-                parts.push(Part::Arguments(object));
+            match self.kind {
+                Kind::Object(_) => parts.push(Part::Arguments(text[self.told..].to_owned())),
+                _ => {
+                    let Some(object) = as_object(text) else { return false };
+                    parts.push(Part::Arguments(object));
+                }
             }
+            self.told = text.len();
         }
         parts.push(Part::End);
-        self.named
+        true
     }
 
-    /// Tells arguments that have come.
+    /// Tells arguments that have come, but for the brace that makes them whole.
     fn settle(&mut self, parts: &mut Vec<Part>) {
         if self.named
-            && self.kind == Kind::Object
-            && let Some((text, _)) = self.object.member(self.arguments)
-            && text.len() > self.told
+            && !self.object.is_done()
+            && matches!(self.kind, Kind::Object(_))
+            && let Some((text, whole)) = self.object.member(self.arguments)
         {
-            parts.push(Part::Arguments(text[self.told..].to_owned()));
-            self.told = text.len();
+            let until = if whole && self.known == text.len() { self.known - 1 } else { self.known };
+            if until > self.told {
+                parts.push(Part::Arguments(text[self.told..until].to_owned()));
+                self.told = until;
+            }
         }
     }
 }
@@ -216,8 +226,11 @@ struct NamedCall {
     name: String,
     /// From the first bracket behind the name to the arguments.
     head: Option<String>,
-    arguments: Object,
+    /// Its arguments so far, and what holds them to be an object.
+    arguments: String,
+    json: Json,
     told: usize,
+    whole: bool,
 }
 
 /// Longest name of a tool, and longest text between it and the arguments.
@@ -226,7 +239,7 @@ const LONGEST: usize = 128;
 impl NamedCall {
     fn push(&mut self, c: char, parts: &mut Vec<Part>) -> bool {
         let space = matches!(c, ' ' | '\t' | '\n' | '\r');
-        if !self.arguments.text().is_empty() {
+        if !self.arguments.is_empty() {
             return self.push_argument(c, parts);
         }
         match &mut self.head {
@@ -252,24 +265,22 @@ impl NamedCall {
     }
 
     fn push_argument(&mut self, c: char, parts: &mut Vec<Part>) -> bool {
-        if !self.arguments.push(c) {
+        if !self.json.push(c) {
             return false;
         }
-        if self.arguments.is_done() {
+        self.arguments.push(c);
+        self.whole = self.json.is_done();
+        if self.whole {
             self.settle(parts);
-            if as_object(self.arguments.text()).is_none() {
-                return false;
-            }
             parts.push(Part::End);
         }
         true
     }
 
     fn settle(&mut self, parts: &mut Vec<Part>) {
-        let text = self.arguments.text();
-        if text.len() > self.told {
-            parts.push(Part::Arguments(text[self.told..].to_owned()));
-            self.told = text.len();
+        if self.arguments.len() > self.told {
+            parts.push(Part::Arguments(self.arguments[self.told..].to_owned()));
+            self.told = self.arguments.len();
         }
     }
 }

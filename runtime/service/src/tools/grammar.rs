@@ -109,8 +109,6 @@ pub(crate) fn size(value: &Value) -> usize {
 pub struct Hold {
     /// For the engine.
     pub constraint: Option<Constraint>,
-    /// Whether every call it writes is one: see [`super::Reading::vouched`].
-    pub vouched: bool,
 }
 
 /// Whether an ask's answer is held to its form from its first token on, thoughts apart.
@@ -293,7 +291,7 @@ impl Writer<'_> {
             self.rule("answer", &format!("%json {answer}"));
         }
         let trigger = thoughts.map_or(Trigger::Start, |thoughts| self.trigger(thoughts.close));
-        Hold { constraint: Some(Constraint { grammar: Grammar::Lark(self.text), trigger }), vouched: true }
+        Hold { constraint: Some(Constraint { grammar: Grammar::Lark(self.text), trigger }) }
     }
 
     /// A grammar for what follows where a call opens.
@@ -314,7 +312,7 @@ impl Writer<'_> {
         self.rule("start", &format!("{body}{end}"));
         self.calls(tools);
         let trigger = self.trigger(self.format.open);
-        Hold { constraint: Some(Constraint { grammar: Grammar::Lark(self.text), trigger }), vouched: !self.format.bare }
+        Hold { constraint: Some(Constraint { grammar: Grammar::Lark(self.text), trigger }) }
     }
 
     fn calls(&mut self, tools: &[(&str, Value)]) {

@@ -6,11 +6,14 @@
 mod call;
 #[cfg(feature = "local")]
 pub mod grammar;
+mod json;
 mod object;
 mod parser;
 mod python;
+mod stops;
 
 pub use parser::{Ending, Parser, Reading};
+pub use stops::Stops;
 
 /// How a model writes calls of tools.
 #[derive(Debug, PartialEq, Eq)]

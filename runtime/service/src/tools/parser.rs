@@ -1,14 +1,18 @@
 //! From a model's raw text to blocks: thoughts, text, calls of tools.
 //!
-//! What comes out does not depend on how the text is cut. Of a call nothing is told before it is whole, unless a grammar vouches for it
-//! ([`Reading::vouched`]); then its arguments go out as they come. What begins like a call and is none, because it goes on as none can, names no tool
-//! that was offered, or has arguments that are no object, becomes text: all of it up to the character by which that shows, opening included. Reading goes on behind it.
+//! What comes out does not depend on how the text is cut. A call is told from the first character of its arguments on, as they come; arguments that are
+//! written as a string, which some models do, when they are whole. What begins like a call and is none, because it goes on as none can or names no tool
+//! that was offered, becomes text: all of it up to the character by which that shows, opening included. Where arguments were told by then, the call is
+//! closed instead, and the answer asks for none to be run. Reading goes on behind it. Arguments are whole only where their call is.
+//!
+//! Stop texts are looked for in the answer's text alone: not in thoughts, nor in calls, nor in what marks them.
 
 use std::collections::VecDeque;
 
 use firecrest_contract::event::{Block, Event, Finish, TokenLogprob};
 
 use super::call::{Calls, Part};
+use super::stops::Stops;
 use super::{Thoughts, ToolFormat};
 
 /// What a parser is told once.
@@ -28,8 +32,6 @@ pub struct Reading {
     pub continues: bool,
     /// Whether thoughts are left out.
     pub hides_thoughts: bool,
-    /// Whether a grammar holds every call to its form, so that none turns out not to be one.
-    pub vouched: bool,
     /// Whether reading ends behind the first call.
     pub one_call: bool,
     /// Whether reading ends before a call that repeats an earlier one of the answer, name and arguments: where a tool must be called, a small
@@ -37,6 +39,8 @@ pub struct Reading {
     pub ends_repeating: bool,
     /// Whether the answer can be calls only, thoughts apart: what is cut within the opening of one is no text.
     pub only_calls: bool,
+    /// Texts that end the answer's text.
+    pub stops: Stops,
 }
 
 /// Why the text ended.
@@ -71,12 +75,16 @@ pub struct Parser {
     calls: usize,
     /// Names and arguments of those, where none may be repeated.
     made: Vec<(String, String)>,
-    /// Whether arguments of the open call were told.
-    argued: bool,
     /// Whether a call broke that was told already.
     broken: bool,
-    /// Tokens whose text is not told yet, each with where it ends.
-    tokens: VecDeque<(u64, TokenLogprob)>,
+    /// Where the text begins that may be the beginning of a stop text, and the one that ended the answer.
+    held_from: u64,
+    stopped: Option<String>,
+    /// Tokens whose text is not told yet, and up to where the text of all that came reaches.
+    tokens: VecDeque<Token>,
+    expected: u64,
+    /// Where the text that was told ends.
+    told: u64,
     /// Of the open block's thoughts, for their signature.
     digest: u64,
 }
@@ -105,6 +113,15 @@ enum State {
     Finished,
 }
 
+/// A token on its way.
+#[derive(Debug)]
+struct Token {
+    /// Where its text stands. Of one that is a part of a character there is none: it stands where that character begins.
+    start: u64,
+    end: u64,
+    logprob: TokenLogprob,
+}
+
 /// Calls being read.
 #[derive(Debug)]
 struct Calling {
@@ -120,7 +137,7 @@ struct Calling {
     arguments: String,
     /// Earlier calls of the answer that this one may turn out to repeat, by their place in [`Parser::made`].
     repeats: Vec<usize>,
-    /// Whether it is told as it comes, and was begun to be.
+    /// Whether its arguments were begun to be told.
     told: bool,
 }
 
@@ -134,6 +151,8 @@ impl Parser {
         };
         Parser {
             drops_space: reading.thinks_already,
+            held_from: 0,
+            stopped: None,
             reading,
             ids,
             state,
@@ -142,9 +161,10 @@ impl Parser {
             open: None,
             calls: 0,
             made: Vec::new(),
-            argued: false,
             broken: false,
             tokens: VecDeque::new(),
+            expected: 0,
+            told: 0,
             digest: FNV_BASIS,
         }
     }
@@ -154,15 +174,17 @@ impl Parser {
         matches!(self.state, State::Thinking)
     }
 
-    /// Whether nothing that still comes would be told: the one call that may be is whole.
+    /// Whether nothing that still comes would be told: the one call that may be is whole, or a stop text ended the answer.
     pub fn is_finished(&self) -> bool {
         matches!(self.state, State::Finished)
     }
 
-    /// A token whose text comes with the next [`Parser::push`]es, as far as `text` bytes from here.
+    /// A token whose text comes with the next [`Parser::push`]es: so many bytes behind those of the tokens before it. A token that is only a part of a
+    /// character has none, and belongs to that character.
     pub fn expect(&mut self, text: usize, logprob: TokenLogprob) {
-        let before = self.tokens.back().map_or(0, |(end, _)| *end).max(self.at + self.pending.len() as u64);
-        self.tokens.push_back((before + text as u64, logprob));
+        let start = self.expected;
+        self.expected += text as u64;
+        self.tokens.push_back(Token { start, end: self.expected.max(start + 1), logprob });
     }
 
     /// More text.
@@ -193,11 +215,13 @@ impl Parser {
             State::Call(calling) => self.end_call(*calling, &ending, out),
             State::After | State::Between | State::Finished => {}
         }
+        self.flush(out);
         self.close(out);
-        let reason = match ending {
-            Ending::Cut(reason) => reason,
-            Ending::Complete if self.calls > 0 && !self.broken => Finish::ToolUse,
-            Ending::Complete => Finish::EndTurn,
+        let reason = match (self.stopped, ending) {
+            (Some(stop), _) => Finish::StopSequence(stop),
+            (None, Ending::Cut(reason)) => reason,
+            (None, Ending::Complete) if self.calls > 0 && !self.broken => Finish::ToolUse,
+            (None, Ending::Complete) => Finish::EndTurn,
         };
         out.push(Event::Finish { choice: self.reading.choice, reason });
     }
@@ -212,13 +236,8 @@ impl Parser {
         let cut = matches!(ending, Ending::Cut(_));
         match calling {
             Calling { told: true, .. } => self.broken = true,
-            Calling { repeats, .. } if cut && !repeats.is_empty() => {}
-            Calling { name: Some(name), arguments, .. } if cut => {
-                self.open_call(name, out);
-                self.arguments(arguments, out);
-            }
-            // Nobody could make anything of an opening.
-            Calling { marked, .. } if cut && (marked || self.reading.only_calls) => {}
+            // Nobody could make anything of an opening, and who runs calls without arguments must not run this one.
+            Calling { marked, name, .. } if cut && (marked || name.is_some() || self.reading.only_calls) => {}
             // A list that was not closed behind its last call.
             Calling { raw, .. } if self.calls > 0 && raw.trim_matches([' ', '\n', '\t', '\r', ',']).is_empty() => {}
             Calling { raw, from, .. } => self.text_from(&raw, from, out),
@@ -316,6 +335,9 @@ impl Parser {
         let space = trailing_space(&self.pending[..end], MOST_SPACE);
         let text = self.take(end - space);
         self.text(&text, out);
+        if self.is_finished() {
+            return true;
+        }
         self.state = self.call(format, space + format.open.len(), true);
         true
     }
@@ -335,31 +357,31 @@ impl Parser {
         let pending = std::mem::take(&mut self.pending);
         for c in pending.chars() {
             read += c.len_utf8();
-            calling.raw.push(c);
+            if !calling.told {
+                calling.raw.push(c);
+            }
             holds = calling.calls.push(c);
             holds = holds && (!calling.calls.is_ready() || self.parts(&mut calling, self.at + read as u64, out));
             if !holds || calling.calls.is_done() || self.is_finished() {
                 break;
             }
         }
+        let before = self.at + (read as u64).saturating_sub(pending[..read].chars().next_back().map_or(0, |c| c.len_utf8() as u64));
         self.at += read as u64;
         self.pending = pending[read..].to_owned();
         if self.is_finished() {
             return true;
         }
-        // Arguments that are not at an end yet.
-        holds = holds && self.parts(&mut calling, self.at, out);
+        // Arguments that are not at an end yet, or came before what shows that this is no call.
+        holds = self.parts(&mut calling, self.at, out) && holds;
         if !holds {
             self.state = State::Text;
             if calling.told {
-                // It can't be taken back: it is closed, and the answer does not ask for it to be run.
-                for part in calling.calls.take() {
-                    if let Part::Arguments(json) = part {
-                        self.arguments(json, out);
-                    }
-                }
+                // It can't be taken back: it is closed, and the answer does not ask for it to be run. What broke it is text.
                 self.close(out);
                 self.broken = true;
+                let broke = pending[..read].chars().next_back().map(String::from).unwrap_or_default();
+                self.text_from(&broke, before, out);
             } else {
                 let Calling { raw, from, .. } = *calling;
                 self.text_from(&raw, from, out);
@@ -377,28 +399,32 @@ impl Parser {
     fn parts(&mut self, calling: &mut Calling, at: u64, out: &mut Vec<Event>) -> bool {
         for part in calling.calls.take() {
             match part {
-                Part::Name(name) => {
-                    if !self.reading.tools.contains(&name) {
-                        return false;
-                    }
+                Part::Name(name) if self.reading.tools.contains(&name) => {
                     calling.repeats = (0..self.made.len()).filter(|at| self.made[*at].0 == name).collect();
                     calling.name = Some(name);
-                    self.tell(calling, out);
                 }
+                Part::Name(_) => return false,
                 Part::Arguments(json) => {
                     let before = calling.arguments.len();
                     calling.repeats.retain(|at| self.made[*at].1.get(before..).is_some_and(|rest| rest.starts_with(&json)));
                     if !calling.told || self.reading.ends_repeating {
                         calling.arguments.push_str(&json);
                     }
-                    match calling.told {
-                        true => self.arguments(json, out),
-                        false => self.tell(calling, out),
+                    if calling.told {
+                        self.arguments(json, out);
+                    } else if calling.repeats.is_empty() {
+                        self.open_call(calling.name.clone().unwrap_or_default(), out);
+                        calling.told = true;
+                        self.arguments(calling.arguments.clone(), out);
                     }
                 }
                 Part::End => {
                     let name = calling.name.take().unwrap_or_default();
-                    let arguments = std::mem::take(&mut calling.arguments);
+                    let mut arguments = std::mem::take(&mut calling.arguments);
+                    if arguments.is_empty() && !calling.told {
+                        // A call without arguments has an empty object of them.
+                        arguments.push_str("{}");
+                    }
                     if std::mem::take(&mut calling.repeats).iter().any(|at| self.made[*at].1.len() == arguments.len()) {
                         self.state = State::Finished;
                         return true;
@@ -410,7 +436,7 @@ impl Parser {
                         self.open_call(name, out);
                         self.arguments(arguments, out);
                     }
-                    self.end_arguments(out);
+                    self.close(out);
                     self.calls += 1;
                     calling.told = false;
                     calling.raw.clear();
@@ -423,14 +449,6 @@ impl Parser {
             }
         }
         true
-    }
-
-    /// Begins to tell a call that a grammar vouches for, once it can't be the repetition of an earlier one.
-    fn tell(&mut self, calling: &mut Calling, out: &mut Vec<Event>) {
-        let Some(name) = calling.name.as_ref().filter(|_| self.reading.vouched && calling.repeats.is_empty()) else { return };
-        calling.told = true;
-        self.open_call(name.clone(), out);
-        self.arguments(calling.arguments.clone(), out);
     }
 
     fn close_calls(&mut self) -> bool {
@@ -476,15 +494,61 @@ impl Parser {
     }
 
     fn text_from(&mut self, text: &str, from: u64, out: &mut Vec<Event>) {
+        if text.is_empty() || self.stopped.is_some() {
+            return;
+        }
+        if self.reading.stops.held() == 0 {
+            self.held_from = from;
+        }
+        let (certain, stopped) = self.reading.stops.push(text);
+        self.stopped = stopped.map(str::to_owned);
+        let begin = self.held_from;
+        self.held_from += certain.len() as u64;
+        self.tell(&certain, begin, out);
+        if self.stopped.is_some() {
+            self.state = State::Finished;
+            self.cut_token(out);
+        }
+    }
+
+    /// Text that might have been the beginning of a stop text is none: something else comes behind it.
+    fn flush(&mut self, out: &mut Vec<Event>) {
+        let held = self.reading.stops.begin_again();
+        self.tell(&held, self.held_from, out);
+    }
+
+    /// Tells text, with the tokens that end in it.
+    fn tell(&mut self, text: &str, from: u64, out: &mut Vec<Event>) {
         if text.is_empty() {
             return;
         }
         self.begin(Open::Text, Block::Text, out);
-        while self.tokens.pop_front_if(|(end, _)| *end <= from).is_some() {}
-        let until = from + text.len() as u64;
-        let told = std::iter::from_fn(|| self.tokens.pop_front_if(|(end, _)| *end <= until));
-        let logprobs = told.map(|(_, logprob)| logprob).collect();
+        while self.tokens.pop_front_if(|token| token.end <= from).is_some() {}
+        let goes_on = std::mem::replace(&mut self.told, from + text.len() as u64) == from;
+        let until = self.told;
+        let told = std::iter::from_fn(|| self.tokens.pop_front_if(|token| token.end <= until));
+        let whole = |token: Token| {
+            let mut logprob = token.logprob;
+            // Of a token that begins in what is not told the rest stands here.
+            if token.start < from && !goes_on {
+                logprob.token.0.drain(..logprob.token.0.len().min((from - token.start) as usize));
+            }
+            logprob
+        };
+        let logprobs = told.map(whole).collect();
         out.push(Event::Text { choice: self.reading.choice, text: text.to_owned(), logprobs });
+    }
+
+    /// A stop text ended the text within a token: as much of it as was told has its place too.
+    fn cut_token(&mut self, out: &mut Vec<Event>) {
+        while self.tokens.pop_front_if(|token| token.end <= self.told).is_some() {}
+        let until = self.told;
+        if let Some(Token { start, mut logprob, .. }) = self.tokens.pop_front_if(|token| token.start < until)
+            && self.open == Some(Open::Text)
+        {
+            logprob.token.0.truncate((until - start) as usize);
+            out.push(Event::Text { choice: self.reading.choice, text: String::new(), logprobs: vec![logprob] });
+        }
     }
 
     fn thought(&mut self, text: &str, out: &mut Vec<Event>) {
@@ -497,24 +561,15 @@ impl Parser {
 
     fn open_call(&mut self, name: String, out: &mut Vec<Event>) {
         let id = (self.ids)();
+        self.flush(out);
         self.close(out);
-        self.argued = false;
         self.begin(Open::ToolUse, Block::ToolUse { id, name }, out);
     }
 
     fn arguments(&mut self, json: String, out: &mut Vec<Event>) {
         if !json.is_empty() {
-            self.argued = true;
             out.push(Event::Arguments { choice: self.reading.choice, json });
         }
-    }
-
-    /// A call is whole: one without arguments has an empty object of them.
-    fn end_arguments(&mut self, out: &mut Vec<Event>) {
-        if !self.argued {
-            self.arguments("{}".to_owned(), out);
-        }
-        self.close(out);
     }
 
     fn begin(&mut self, kind: Open, block: Block, out: &mut Vec<Event>) {

@@ -113,20 +113,148 @@ fn recorded_outputs_become_blocks() {
     }
 }
 
+/// In every format, as they are written.
 #[test]
-fn a_grammar_that_vouches_changes_nothing_but_the_time() {
-    for (format, text, expected) in RECORDED {
-        let vouched = Reading { vouched: true, ..reading(format) };
-        assert_eq!(lines(&read(vouched, &[text], Ending::Complete)), expected);
+fn arguments_are_told_as_they_come() {
+    let begun = [
+        (&HERMES, "<tool_call>\n{\"name\": \"search\", \"arguments\": {\"q\": \"ab", r#"{"q": "ab"#),
+        (&GENERIC, "<tool_call>\n{\"name\": \"search\", \"arguments\": {\"q\": \"ab", r#"{"q": "ab"#),
+        (&LLAMA, "{\"name\": \"search\", \"parameters\": {\"q\": \"ab", r#"{"q": "ab"#),
+        (&MISTRAL, "[TOOL_CALLS][{\"name\": \"search\", \"arguments\": {\"q\": \"ab", r#"{"q": "ab"#),
+        (&MISTRAL_NAMED, "[TOOL_CALLS]search[ARGS]{\"q\": \"ab", r#"{"q": "ab"#),
+        (&PYTHONIC, "[search(q='ab", r#"{"q":"ab"#),
+    ];
+    for (format, text, told) in begun {
+        let mut parser = Parser::new(reading(format), Box::new(|| "toolu_1".to_owned()));
+        let mut events = Vec::new();
+        parser.push(text, &mut events);
+        assert_eq!(lines(&joined(events)), format!("C toolu_1 search {told}"), "{}", format.name);
     }
 }
 
+/// Whoever runs a call as soon as its arguments are an object's JSON runs only calls that are whole.
 #[test]
-fn vouched_arguments_are_told_as_they_come() {
-    let mut parser = Parser::new(Reading { vouched: true, ..reading(&HERMES) }, Box::new(|| "toolu_1".to_owned()));
+fn arguments_are_whole_only_where_their_call_is() {
+    for (format, text, _) in RECORDED {
+        let mut parser = Parser::new(reading(format), Box::new(String::new));
+        let (mut events, mut open) = (Vec::new(), None::<String>);
+        for c in text.chars() {
+            parser.push(c.encode_utf8(&mut [0; 4]), &mut events);
+            for event in events.drain(..) {
+                match event {
+                    Event::Open { block: Block::ToolUse { .. }, .. } => open = Some(String::new()),
+                    Event::Arguments { json, .. } => open.as_mut().expect("a call").push_str(&json),
+                    Event::Close { .. } => open = None,
+                    _ => {}
+                }
+            }
+            let whole = open.as_ref().is_some_and(|json| serde_json::from_str::<serde_json::Value>(json).is_ok());
+            assert!(!whole, "{text}: {open:?}");
+        }
+    }
+}
+
+/// Where arguments were told that turn out to be none, the call is closed, and none is asked to be run.
+#[test]
+fn a_call_that_breaks_is_closed() {
+    let arguments = "<tool_call>{\"name\": \"now\", \"arguments\": {\"a\": ";
+    for (broken, told, rest) in [
+        ("tru}}</tool_call> x", "{\"a\": tru", "}}</tool_call> x"),
+        ("1}, x", "{\"a\": 1", "x"),
+        ("1} <|im_start|>", "{\"a\": 1", "<|im_start|>"),
+        ("\"\\ud800\"}}", "{\"a\": \"\\ud800", "\"}}"),
+        ("1e999}}", "{\"a\": 1e99", "9}}"),
+    ] {
+        let expected = format!("C toolu_1 now {told} . T {rest:?} . EndTurn");
+        assert_eq!(whole(&HERMES, &format!("{arguments}{broken}")), expected);
+    }
+    assert_eq!(whole(&PYTHONIC, "[now(a=1, b=x)]"), r#"C toolu_1 now {"a":1,"b": . T ")]" . EndTurn"#);
+    assert_eq!(whole(&MISTRAL_NAMED, "[TOOL_CALLS]now[ARGS]{\"a\": ]"), r#"C toolu_1 now {"a":  . T "]" . EndTurn"#);
+}
+
+fn stopping(format: Option<&'static ToolFormat>, stops: &[&str], text: &str) -> String {
+    let stops = Stops::new(&stops.iter().map(|stop| (*stop).to_owned()).collect::<Vec<_>>());
+    let reading = || Reading { format, stops: stops.clone(), ..reading(&HERMES) };
+    let expected = read(reading(), &[text], Ending::Complete);
+    for at in (0..=text.len()).filter(|&at| text.is_char_boundary(at)) {
+        assert_eq!(read(reading(), &[&text[..at], &text[at..]], Ending::Complete), expected, "{text} at {at}");
+    }
+    lines(&expected)
+}
+
+#[test]
+fn stop_texts_are_looked_for_in_text_alone() {
+    let call = "<tool_call>\n{\"name\": \"now\", \"arguments\": {\"a\": \"Oslo\"}}\n</tool_call>";
+    for stop in ["\n", "name", "<tool_call>", "Oslo", "}", "</"] {
+        assert_eq!(stopping(Some(&HERMES), &[stop], call), r#"C toolu_1 now {"a": "Oslo"} . ToolUse"#, "{stop}");
+    }
+    for stop in ["think", "</", "hm", "\n"] {
+        assert_eq!(stopping(Some(&HERMES), &[stop], "<think>\nhm\n</think>\n\nYes."), r#"H "hm" . T "Yes." . EndTurn"#, "{stop}");
+    }
+    // In the text, before and behind calls, over what only looked like one, and whole before what is longer.
+    let stopped = |stop: &str, text: &str| stopping(Some(&HERMES), &[stop, "never said"], text);
+    assert_eq!(stopped("b c", "a b c d"), r#"T "a " . StopSequence("b c")"#);
+    assert_eq!(stopped("es", &format!("Yes.{call}")), r#"T "Y" . StopSequence("es")"#);
+    assert_eq!(stopped("It", &format!("{call}\nIt is.")), r#"C toolu_1 now {"a": "Oslo"} . StopSequence("It")"#);
+    assert_eq!(stopped("<tool_call>x", "a <tool_call>xy"), r#"T "a " . StopSequence("<tool_call>x")"#);
+    // What a call or the end stands behind was no stop text.
+    assert_eq!(stopped("Yes, sir", &format!("Yes{call}")), r#"T "Yes" . C toolu_1 now {"a": "Oslo"} . ToolUse"#);
+    assert_eq!(stopped("Yes, sir", "Yes, s"), r#"T "Yes, s" . EndTurn"#);
+    // In JSON and without tools all is text.
+    assert_eq!(stopping(None, &["}"], "{\"a\": 1}"), r#"T "{\"a\": 1" . StopSequence("}")"#);
+    assert_eq!(stopping(None, &["\n"], "\n"), r#"StopSequence("\n")"#);
+    assert_eq!(stopping(None, &["b", "abc", "ab"], "xabc"), r#"T "x" . StopSequence("ab")"#);
+}
+
+/// Of the text, what each token spells in it; whatever is cut.
+fn spelled(stops: &[&str], tokens: &[(&[u8], &str)], ending: Ending) -> (String, Vec<Vec<u8>>) {
+    let stops = Stops::new(&stops.iter().map(|stop| (*stop).to_owned()).collect::<Vec<_>>());
+    let mut parser = Parser::new(Reading { stops, ..reading(&HERMES) }, Box::new(String::new));
     let mut events = Vec::new();
-    parser.push("<tool_call>\n{\"name\": \"search\", \"arguments\": {\"q\": \"ab", &mut events);
-    assert_eq!(lines(&events), r#"C toolu_1 search {"q": "ab"#);
+    for (bytes, text) in tokens {
+        parser.expect(text.len(), TokenLogprob { token: TokenText(bytes.to_vec()), logprob: -1.0, top: Vec::new() });
+        parser.push(text, &mut events);
+    }
+    parser.finish(ending, &mut events);
+    let (mut text, mut spelled) = (String::new(), Vec::new());
+    for event in events {
+        if let Event::Text { text: more, logprobs, .. } = event {
+            text.push_str(&more);
+            spelled.extend(logprobs.into_iter().map(|logprob| logprob.token.0));
+        }
+    }
+    (text, spelled)
+}
+
+#[test]
+fn every_token_of_the_text_has_its_place() {
+    let fox = "\u{1f98a}".as_bytes();
+    let parts: Vec<(&[u8], &str)> = vec![
+        (b"a ", "a "),
+        (&fox[..1], ""),
+        (&fox[1..2], ""),
+        (&fox[2..], "\u{1f98a}"),
+        (b"!", "!"),
+        (&fox[..1], ""),
+        (&fox[1..], "\u{1f98a}"),
+    ];
+    for stops in [&[][..], &["a \u{1f98a}?"], &["!!"]] {
+        let (text, tokens) = spelled(stops, &parts, Ending::Complete);
+        assert_eq!((text.as_bytes(), tokens.len()), (tokens.concat().as_slice(), parts.len()));
+    }
+    // Of a token that a stop text cuts, what is in the text; those of the stop text have none.
+    let words: Vec<(&[u8], &str)> = vec![(b"one ", "one "), (b"two th", "two th"), (b"ree", "ree"), (b" four", " four")];
+    let (text, tokens) = spelled(&["three"], &words, Ending::Complete);
+    assert_eq!((text.as_str(), tokens), ("one two ", vec![b"one ".to_vec(), b"two ".to_vec()]));
+    let (text, tokens) = spelled(&["one"], &words, Ending::Complete);
+    assert_eq!((text.as_str(), tokens.len()), ("", 0));
+    let (text, tokens) = spelled(&["three four!"], &words, Ending::Complete);
+    assert_eq!((text.as_str(), tokens.len()), ("one two three four", 4));
+    // Tokens of thoughts, calls and layout have none.
+    let mixed: Vec<(&[u8], &str)> =
+        vec![(b"<think>", "<think>"), (b"hm", "hm"), (b"</think>\n\nYes", "</think>\n\nYes"), (b" sir", " sir")];
+    let (text, tokens) = spelled(&["never"], &mixed, Ending::Complete);
+    assert_eq!((text.as_str(), tokens), ("Yes sir", vec![b"Yes".to_vec(), b" sir".to_vec()]));
 }
 
 #[test]
@@ -135,7 +263,7 @@ fn what_is_no_call_is_text() {
     let expected = [
         r#"T "a < b <tool <tool_call>\n{\"name\": \"launch\", \"arguments\": {}}\n</tool_call> done" . EndTurn"#,
         r#"T "<tool_call>{\"name\": \"now\", \"arguments\": [1]}</tool_call>" . EndTurn"#,
-        r#"T "<tool_call>{\"name\": \"now\", \"arguments\": {\"a\": tru}}</tool_call> x" . EndTurn"#,
+        r#"C toolu_1 now {"a": tru . T "}}</tool_call> x" . EndTurn"#,
         r#"C toolu_1 now {} . C toolu_2 now {"a": 1} . ToolUse"#,
         r#"T "<tool_call> nonsense" . C toolu_1 now {} . ToolUse"#,
         r#"H "never closed <tool_call>" . EndTurn"#,
@@ -159,12 +287,10 @@ fn a_call_that_is_cut_is_closed_and_not_to_be_run() {
     assert_eq!(cut(&HERMES, begun), r#"C toolu_1 search {"q": "a . MaxTokens"#);
     assert_eq!(cut(&HERMES, "Hm.\n<tool_call>\n{\"na"), r#"T "Hm." . MaxTokens"#);
     assert_eq!(cut(&LLAMA, "{\"na"), r#"T "{\"na" . MaxTokens"#);
-    assert_eq!(cut(&LLAMA, "{\"name\": \"now\", "), r#"C toolu_1 now . MaxTokens"#);
+    assert_eq!(cut(&LLAMA, "{\"name\": \"now\", "), "MaxTokens", "who runs calls without arguments would run it");
     assert_eq!(cut(&HERMES, HERMES_TWO).split(' ').next_back(), Some("MaxTokens"));
     // Told already and never finished: closed, but the caller is not asked to run it.
-    let vouched = Reading { vouched: true, ..reading(&HERMES) };
-    assert_eq!(lines(&read(vouched.clone(), &[begun], Ending::Cut(Finish::MaxTokens))), r#"C toolu_1 search {"q": "a . MaxTokens"#);
-    assert_eq!(lines(&read(vouched, &[begun], Ending::Complete)), r#"C toolu_1 search {"q": "a . EndTurn"#);
+    assert_eq!(whole(&HERMES, begun), r#"C toolu_1 search {"q": "a . EndTurn"#);
 }
 
 #[test]
@@ -247,17 +373,14 @@ fn every_text() -> Vec<(&'static ToolFormat, &'static str)> {
 fn every_cut_gives_the_same_events() {
     for (format, text) in every_text() {
         for ending in [Ending::Complete, Ending::Cut(Finish::MaxTokens)] {
-            for vouched in [false, true] {
-                let reading = || Reading { vouched, ..reading(format) };
-                let expected = read(reading(), &[text], ending.clone());
-                for at in (0..=text.len()).filter(|&at| text.is_char_boundary(at)) {
-                    assert_eq!(read(reading(), &[&text[..at], &text[at..]], ending.clone()), expected, "{text} at {at}");
-                }
-                let mut bytes = [0; 4];
-                let singly: Vec<String> = text.chars().map(|c| c.encode_utf8(&mut bytes).to_owned()).collect();
-                let singly: Vec<&str> = singly.iter().map(String::as_str).collect();
-                assert_eq!(read(reading(), &singly, ending.clone()), expected, "{text}");
+            let expected = read(reading(format), &[text], ending.clone());
+            for at in (0..=text.len()).filter(|&at| text.is_char_boundary(at)) {
+                assert_eq!(read(reading(format), &[&text[..at], &text[at..]], ending.clone()), expected, "{text} at {at}");
             }
+            let mut bytes = [0; 4];
+            let singly: Vec<String> = text.chars().map(|c| c.encode_utf8(&mut bytes).to_owned()).collect();
+            let singly: Vec<&str> = singly.iter().map(String::as_str).collect();
+            assert_eq!(read(reading(format), &singly, ending.clone()), expected, "{text}");
         }
     }
 }
@@ -265,17 +388,17 @@ fn every_cut_gives_the_same_events() {
 proptest! {
     #[test]
     fn whatever_comes_cuts_change_nothing(
-        which in 0..5usize,
+        which in 0..6usize,
         // Pieces of syntax in any order, so that much of it nearly holds.
         parts in prop::collection::vec(prop::sample::select(vec![
             "<tool_call>", "</tool_call>", "<tool", "{\"name\": \"now\"", ", \"arguments\": ", ", \"parameters\": ", "{}", "{\"a\": \"", "\"", "}", "}}",
             "[TOOL_CALLS]", "[", "]", ",", "; ", "now", "[ARGS]", "now(a=1", ")", "<think>", "</think>", "<|python_tag|>", "\n", " ", "é", "x",
         ]), 0..24),
         cuts in prop::collection::vec(0..200usize, 0..6),
-        vouched in any::<bool>(), one_call in any::<bool>(), cut in any::<bool>(),
+        one_call in any::<bool>(), cut in any::<bool>(),
     ) {
         let text = parts.concat();
-        let reading = || Reading { vouched, one_call, ..reading(FORMATS[which]) };
+        let reading = || Reading { one_call, ..reading(FORMATS[which]) };
         let ending = if cut { Ending::Cut(Finish::MaxTokens) } else { Ending::Complete };
         let mut pieces = vec![text.as_str()];
         for at in cuts {

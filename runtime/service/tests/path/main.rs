@@ -5,5 +5,6 @@ mod aside;
 mod faults;
 mod judged;
 mod limits;
+mod streams;
 mod threads;
 mod world;

@@ -307,8 +307,15 @@ impl World {
 
     /// Adds a key.
     pub(crate) fn key(&self, key: &str, limits: Tier) {
-        let principal =
-            Principal { key: key.into(), limits, class: Class::Priority, namespace: key.to_owned(), pin_quota: 0, admin: false };
+        let principal = Principal {
+            key: key.into(),
+            limits,
+            class: Class::Priority,
+            namespace: key.to_owned(),
+            pin_quota: 0,
+            whole_blocks: false,
+            admin: false,
+        };
         self.keys.borrow_mut().insert(key.to_owned(), Rc::new(principal));
     }
 

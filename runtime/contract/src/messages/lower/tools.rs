@@ -61,7 +61,7 @@ impl Seen {
         }
         self.offers(at, tool.allowed_callers, tool.defer_loading, tool.input_examples);
         if tool.eager_input_streaming == Some(true) {
-            self.hint(&at.key("eager_input_streaming"), "arguments are sent once they were judged, never before");
+            self.hint(&at.key("eager_input_streaming"), "arguments are told as they come without it, and judged before");
         }
         self.unknown(at, tool.unknown);
         let cache = self.cache(at, tool.cache_control)?;

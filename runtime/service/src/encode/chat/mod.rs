@@ -7,8 +7,8 @@
 //! that answer is said.
 //!
 //! Chunks have no mark at a call's end: clients run a call as soon as its arguments are an object's JSON, or when the stream ends, whatever
-//! the reason.
-//! So a call is told when its block closes, and one that was refused before is not told at all.
+//! the reason, and some take no arguments for the empty object. So a call is told with the first of its arguments: one that is cut or refused behind
+//! that has arguments that nobody can read, because they are whole only where their call is.
 
 mod stream;
 mod whole;
@@ -26,4 +26,6 @@ pub struct Shape {
     pub choices: u32,
     /// Whether a stream ends with a chunk that says what it took.
     pub include_usage: bool,
+    /// Whether tools may be called: then an answer may have no text, and its first chunk says so.
+    pub calls: bool,
 }

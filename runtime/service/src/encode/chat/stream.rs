@@ -27,17 +27,10 @@ pub struct Stream {
 struct Choice {
     /// Calls told.
     calls: u64,
-    /// The call whose block is open.
-    call: Option<Call>,
-}
-
-/// A call that is not told yet.
-#[derive(Debug)]
-struct Call {
-    id: String,
-    name: String,
-    /// Escaped.
-    arguments: Vec<u8>,
+    /// The call whose block is open, and is not told yet.
+    call: Option<(String, String)>,
+    /// Whether anything was told behind the role.
+    told: bool,
 }
 
 impl Stream {
@@ -86,8 +79,14 @@ impl Stream {
             Step::Take => {}
         }
         match event {
-            Event::Start { .. } | Event::Signature { .. } => {}
-            Event::Open { choice, block } => self.open(*choice, block, out),
+            // Nobody waits for a first chunk: whose it is is known.
+            Event::Start { .. } => (0..self.shape.choices).for_each(|choice| self.role(choice, out)),
+            Event::Signature { .. } => {}
+            Event::Open { choice, block } => {
+                if let Block::ToolUse { id, name } = block {
+                    self.choices.entry(*choice).or_default().call = Some((id.clone(), name.clone()));
+                }
+            }
             Event::Text { choice, text, logprobs } => {
                 if !text.is_empty() || !logprobs.is_empty() {
                     self.begin(*choice, out);
@@ -107,14 +106,24 @@ impl Stream {
                 }
             }
             Event::Arguments { choice, json } => {
-                if let Some(call) = self.choices.get_mut(choice).and_then(|state| state.call.as_mut()) {
-                    escape(json, &mut call.arguments);
+                if !json.is_empty() {
+                    self.call(*choice, out);
+                    self.arguments(*choice, json, out);
                 }
             }
-            Event::Close { choice } => self.call(*choice, out),
+            Event::Close { choice } => {
+                // A call without arguments has the empty object.
+                if self.choices.get(choice).is_some_and(|state| state.call.is_some()) {
+                    self.call(*choice, out);
+                    self.arguments(*choice, "{}", out);
+                }
+            }
             Event::Finish { choice, reason } => {
-                if !self.choices.contains_key(choice) {
-                    self.role(*choice, false, out);
+                if self.shape.calls && !self.choices.get(choice).is_some_and(|state| state.told) {
+                    // Neither text nor a call: the text is empty.
+                    self.begin(*choice, out);
+                    out.extend_from_slice(b"{\"content\":\"\"}");
+                    self.end_piece(&[], out);
                 }
                 self.begin(*choice, out);
                 out.extend_from_slice(b"{},\"logprobs\":null,\"finish_reason\":\"");
@@ -127,54 +136,49 @@ impl Stream {
         }
     }
 
-    fn open(&mut self, choice: u32, block: &Block, out: &mut Vec<u8>) {
-        if !self.choices.contains_key(&choice) {
-            self.role(choice, matches!(block, Block::ToolUse { .. }), out);
-        }
-        if let Block::ToolUse { id, name } = block {
-            let call = Call { id: id.clone(), name: name.clone(), arguments: Vec::new() };
-            self.choices.entry(choice).or_default().call = Some(call);
-        }
-    }
-
-    /// Tells the call whose block closed, if it was one: what it is, then its arguments.
+    /// Tells what the call is whose block is open, unless that was told.
     fn call(&mut self, choice: u32, out: &mut Vec<u8>) {
         let Some(state) = self.choices.get_mut(&choice) else { return };
-        let Some(call) = state.call.take() else { return };
+        let Some((id, name)) = state.call.take() else { return };
         let index = state.calls;
         state.calls += 1;
         self.begin(choice, out);
         out.extend_from_slice(b"{\"tool_calls\":[{\"index\":");
         json::integer(index, out);
         out.extend_from_slice(b",\"id\":");
-        json::string(&call.id, out);
+        json::string(&id, out);
         out.extend_from_slice(b",\"type\":\"function\",\"function\":{\"name\":");
-        json::string(&call.name, out);
+        json::string(&name, out);
         out.extend_from_slice(b",\"arguments\":\"\"}}]}");
         self.end_piece(&[], out);
+    }
+
+    /// Tells more of the arguments of the call told last.
+    fn arguments(&mut self, choice: u32, json: &str, out: &mut Vec<u8>) {
+        let index = self.choices.get(&choice).map_or(0, |state| state.calls.saturating_sub(1));
         self.begin(choice, out);
         out.extend_from_slice(b"{\"tool_calls\":[{\"index\":");
         json::integer(index, out);
         out.extend_from_slice(b",\"function\":{\"arguments\":\"");
-        // A call without arguments has the empty object.
-        out.extend_from_slice(if call.arguments.is_empty() { b"{}" } else { &call.arguments });
+        escape(json, out);
         out.extend_from_slice(b"\"}}]}");
         self.end_piece(&[], out);
     }
 
-    /// The first piece of an answer: whose it is. Where it begins with a call there may be no text at all.
-    fn role(&mut self, choice: u32, call: bool, out: &mut Vec<u8>) {
-        self.choices.insert(choice, Choice::default());
+    /// The first piece of an answer: whose it is. Where it may be a call there may be no text at all.
+    fn role(&mut self, choice: u32, out: &mut Vec<u8>) {
         self.begin(choice, out);
-        let content: &[u8] = if call { b"null" } else { b"\"\"" };
+        let content: &[u8] = if self.shape.calls { b"null" } else { b"\"\"" };
         out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":");
         out.extend_from_slice(content);
         out.extend_from_slice(b",\"refusal\":null}");
         self.end_piece(&[], out);
+        self.choices.insert(choice, Choice::default());
     }
 
     /// A chunk up to the value of `delta`.
-    fn begin(&self, choice: u32, out: &mut Vec<u8>) {
+    fn begin(&mut self, choice: u32, out: &mut Vec<u8>) {
+        self.choices.entry(choice).or_default().told = true;
         out.extend_from_slice(&self.prefix);
         out.extend_from_slice(b"{\"index\":");
         json::integer(u64::from(choice), out);

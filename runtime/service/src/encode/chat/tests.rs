@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Shape, Stream, Whole};
 use crate::encode::arbitrary::{answers, frames, head, nonsense, only, refusal};
 
-const SHAPE: Shape = Shape { choices: 3, include_usage: true };
+const SHAPE: Shape = Shape { choices: 3, include_usage: true, calls: true };
 
 fn streamed(events: &[Event], shape: Shape) -> Vec<u8> {
     let mut stream = Stream::new(head(), shape);
@@ -133,7 +133,7 @@ proptest! {
     /// Whatever a backend does, frames are whole and nothing follows the end.
     #[test]
     fn nonsense_is_a_fault(events in nonsense()) {
-        let shape = Shape { choices: 1, include_usage: true };
+        let shape = Shape { choices: 1, include_usage: true, calls: true };
         let frames = frames(&streamed(&events, shape));
         let last = frames.len().saturating_sub(1);
         for (index, (_, data)) in frames.iter().enumerate() {
@@ -150,7 +150,7 @@ proptest! {
     }
 }
 
-const ONE: Shape = Shape { choices: 1, include_usage: false };
+const ONE: Shape = Shape { choices: 1, include_usage: false, calls: false };
 
 fn text(text: &str) -> Event {
     Event::Text { choice: 0, text: text.into(), logprobs: Vec::new() }
@@ -168,7 +168,7 @@ fn bytes_of_a_small_answer() {
         Event::Finish { choice: 0, reason: Finish::ToolUse },
         Event::End { usage: Usage { input: 3, output: 2, ..Usage::default() } },
     ];
-    let bytes = String::from_utf8(streamed(&events, Shape { choices: 1, include_usage: true })).expect("UTF-8");
+    let bytes = String::from_utf8(streamed(&events, Shape { choices: 1, include_usage: true, calls: false })).expect("UTF-8");
     let before = r#"data: {"id":"chatcmpl-a1\"b","object":"chat.completion.chunk","created":1700000000,"model":"tiny\u2028\"m\"","service_tier":"default","choices":["#;
     let deltas = [
         r#"{"role":"assistant","content":"","refusal":null}"#,
@@ -199,11 +199,11 @@ fn refused_at_once() {
 }
 
 #[test]
-fn a_refused_call_is_not_told() {
+fn a_call_that_is_refused_before_its_arguments_is_not_told() {
     let events = [
         Event::Start { usage: Usage::default() },
         Event::Open { choice: 0, block: Block::ToolUse { id: "c1".into(), name: "f".into() } },
-        Event::Arguments { choice: 0, json: "{}".into() },
+        Event::Arguments { choice: 0, json: String::new() },
         Event::Finish { choice: 0, reason: refusal() },
         Event::End { usage: Usage::default() },
     ];

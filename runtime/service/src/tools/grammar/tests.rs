@@ -68,9 +68,9 @@ fn walk(tokenizer: &Tokenizer, compiler: &Compiler, hold: &Hold, seed: u64) -> (
     (tokenizer.decode(&ids, true), whole)
 }
 
-fn read(format: &'static ToolFormat, hold: &Hold, text: &str, ended: bool) -> Vec<Event> {
+fn read(format: &'static ToolFormat, text: &str, ended: bool) -> Vec<Event> {
     let tools = ["get_weather", "now"].map(str::to_owned).to_vec();
-    let reading = Reading { format: Some(format), tools, vouched: hold.vouched, ..Reading::default() };
+    let reading = Reading { format: Some(format), tools, ..Reading::default() };
     let mut parser = Parser::new(reading, Box::new(|| "toolu_1".to_owned()));
     let mut events = Vec::new();
     parser.push(text, &mut events);
@@ -100,7 +100,7 @@ fn whatever_is_sampled_parses() {
                 }
                 for seed in 0..6 {
                     let (text, ended) = walk(&tokenizer, &compiler, &hold, seed);
-                    let events = read(format, &hold, &text, ended);
+                    let events = read(format, &text, ended);
                     let calls = events.iter().filter(|e| matches!(e, Event::Open { block: Block::ToolUse { .. }, .. })).count();
                     let prose = events.iter().any(|e| matches!(e, Event::Open { block: Block::Text, .. }));
                     let may_say = format.bare && choice == ToolChoice::Auto;
