@@ -276,14 +276,14 @@ impl Choice {
         }
         let start = self.stream(medium).watch.length();
         let weight = weight(&text, &logprobs);
-        let mut units = units(&text, start, logprobs);
+        let mut units = if logprobs.is_empty() { VecDeque::new() } else { units(&text, start, logprobs) };
         // As much of it as may leave does so at the end or, where it breaches, up to there.
         match self.queue.back_mut() {
             Some(Item::Text(piece)) if piece.medium == medium && !piece.over => piece.text.push_str(&text),
             _ => self.queue.push_back(Item::Text(Piece { medium, text: text.clone(), start, units: VecDeque::new(), over: false })),
         }
         let judged = self.judge(court, medium, &text, &mut units);
-        if let Some(Item::Text(piece)) = self.queue.back_mut() {
+        if let Some(Item::Text(piece)) = self.queue.back_mut().filter(|_| !units.is_empty()) {
             piece.units.append(&mut units);
         }
         judged?;
@@ -294,11 +294,14 @@ impl Choice {
     fn judge(&mut self, court: &mut Court<'_>, medium: Medium, text: &str, units: &mut VecDeque<Unit>) -> Result<(), Breach> {
         let matcher = court.policy.matcher(Direction::Output);
         let mut hits = Vec::new();
+        let spelled = !units.is_empty();
         let mut units = units.iter_mut().peekable();
         for c in text.chars() {
             let stream = self.stream(medium);
-            while let Some(unit) = units.next_if(|unit| unit.start <= stream.watch.length()) {
-                judge_alternatives(unit, &stream.watch, matcher);
+            if spelled {
+                while let Some(unit) = units.next_if(|unit| unit.start <= stream.watch.length()) {
+                    judge_alternatives(unit, &stream.watch, matcher);
+                }
             }
             stream.watch.push(matcher, c, &mut hits);
             if !hits.is_empty()

@@ -67,6 +67,7 @@ impl Watch {
     }
 
     /// Takes a character.
+    #[inline]
     pub(super) fn push(&mut self, matcher: &Matcher, c: char, hits: &mut Vec<Hit>) {
         let (start, end) = (self.length, self.length + c.len_utf8() as u64);
         for (_, scan) in &mut self.scans {
@@ -89,7 +90,9 @@ impl Watch {
             });
         }
         self.length = end;
-        self.own(hits);
+        if !hits.is_empty() {
+            self.own(hits);
+        }
     }
 
     /// Leaves out what lies in the caller's own text.
@@ -140,8 +143,12 @@ impl Watch {
 
     /// The first byte that may belong to a match of a rule that blocks, or the text's length.
     pub(super) fn held(&self, matcher: &Matcher) -> u64 {
-        let first = self.searches().filter_map(|scan| scan.held(matcher)).min().unwrap_or(self.length);
-        first.min(self.complete())
+        let mut first = self.length;
+        for (_, scan) in &self.scans {
+            first = scan.held(matcher).map_or(first, |held| held.min(first));
+        }
+        let Some(scan) = self.strings.as_ref().and_then(|strings| strings.scan.as_ref()) else { return first };
+        scan.held(matcher).map_or(first, |held| held.min(first)).min(self.complete())
     }
 
     /// Up to where every character is known: an escape that is open may become any.
