@@ -179,7 +179,7 @@ impl Server {
     /// What is wrong with the models; a thread that can't be made.
     pub fn in_process(self) -> Result<Service, String> {
         let (started, starting) = std::sync::mpsc::sync_channel(1);
-        let (over, mut ended) = oneshot::channel::<()>();
+        let (over, ended) = oneshot::channel::<()>();
         let (jobs, taken) = mpsc::channel(JOBS);
         let thread = std::thread::Builder::new().name("service".to_owned()).spawn(move || {
             let _over = over;

@@ -438,19 +438,17 @@ fn a_call_that_repeats_another_ends_the_answer() {
         (format!("{oslo}{rome}{oslo}{now}"), format!("{once} {other} ToolUse")),
         (format!("{oslo}{rome}{now}{now}"), format!("{once} {other} C toolu_3 now {{}} . ToolUse")),
     ];
-    for vouched in [false, true] {
-        for (text, told) in &cases {
-            let reading = || Reading { ends_repeating: true, vouched, ..reading(&HERMES) };
-            assert_eq!(lines(&read(reading(), &[text], Ending::Complete)), *told, "{text}");
-            let letters: Vec<String> = text.chars().map(String::from).collect();
-            let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
-            assert_eq!(lines(&read(reading(), &letters, Ending::Complete)), *told, "{text}");
-        }
-        // What is cut within a call that may have become another one is not told.
-        let reading = || Reading { ends_repeating: true, vouched, ..reading(&HERMES) };
-        let cut = format!("{oslo}{}", &rome[..rome.len() - 20]);
-        assert_eq!(lines(&read(reading(), &[&cut], Ending::Cut(Finish::MaxTokens))), format!("{once} MaxTokens"), "{cut}");
+    for (text, told) in &cases {
+        let reading = || Reading { ends_repeating: true, ..reading(&HERMES) };
+        assert_eq!(lines(&read(reading(), &[text], Ending::Complete)), *told, "{text}");
+        let letters: Vec<String> = text.chars().map(String::from).collect();
+        let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
+        assert_eq!(lines(&read(reading(), &letters, Ending::Complete)), *told, "{text}");
     }
+    // What is cut within a call that may have become another one is not told.
+    let reading = || Reading { ends_repeating: true, ..reading(&HERMES) };
+    let cut = format!("{oslo}{}", &rome[..rome.len() - 20]);
+    assert_eq!(lines(&read(reading(), &[&cut], Ending::Cut(Finish::MaxTokens))), format!("{once} MaxTokens"), "{cut}");
     // Nobody has to call a tool here: who rolls two dice asks twice.
     let twice = format!("{now}{now}");
     assert_eq!(whole(&HERMES, &twice), "C toolu_1 now {} . C toolu_2 now {} . ToolUse");
