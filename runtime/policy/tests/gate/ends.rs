@@ -89,6 +89,7 @@ fn most_of_a_match_is_not_shown_at_an_end() {
 fn asked(begun: &str, raw: bool) -> (Ask, Vec<String>) {
     let part = |text: &str| vec![Part { content: Content::Text(text.to_owned()), cache: None }];
     let mut ask = Ask {
+        echo: false,
         dialect: Dialect::OpenAi,
         model: "m".into(),
         turns: Vec::new(),

@@ -211,7 +211,7 @@ impl Answer {
                 let text = choice.echo.take().map(|echo| echo.text).unwrap_or_default();
                 let mut events = Vec::new();
                 if let Some(parser) = &mut choice.parser {
-                    parser.push(&text, &mut events);
+                    parser.echo(&text, &mut events);
                 }
                 self.queue.extend(events);
             }
@@ -235,7 +235,7 @@ impl Answer {
             let (logprob, top) = logprobs.map_or((f32::NAN, Vec::new()), |l| (l.chosen, l.top));
             let top = top.into_iter().map(|(id, logprob)| (token(id), logprob)).collect();
             parser.expect(text.len(), TokenLogprob { token: token(id), logprob, top });
-            parser.push(&text, &mut events);
+            parser.echo(&text, &mut events);
         }
         self.queue.extend(events);
     }
@@ -246,14 +246,14 @@ impl Answer {
         let Some(choice) = self.choices.get_mut(at) else { return };
         let Some(mut probable) = choice.echo.take().and_then(|echo| echo.probable) else { return };
         if let Some(parser) = &mut choice.parser {
-            parser.push(&probable.stream.finish(), &mut events);
+            parser.echo(&probable.stream.finish(), &mut events);
         }
         self.queue.extend(events);
         choice.running = None;
         (choice.allowed, choice.before) = (choice.used, choice.used);
         match probable.request.take() {
             Some(request) => choice.resuming = Some((self.submit)(request, 0)),
-            None => self.finish(at, Ending::Cut(Finish::MaxTokens), false),
+            None => self.finish(at, Ending::Cut(Finish::MaxTokens)),
         }
     }
 

@@ -339,6 +339,11 @@ fn an_answer_may_begin_with_its_prompt() {
         let plain = all(&local, raw(RawPrompt::Text(said.into()), 0, None), Grant::unlimited()).await;
         assert_eq!(text_of(&plain), said);
         assert_eq!(finishes(&plain), [Finish::MaxTokens]);
+        // A stop text of the prompt ends nothing.
+        for logprobs in [None, Some(1)] {
+            let asked = Ask { stop: vec!["upon".into()], ..raw(RawPrompt::Text(said.into()), 1, logprobs) };
+            assert!(text_of(&all(&local, asked, Grant::unlimited()).await).starts_with(said));
+        }
 
         // What was generated is as probable when it is read again.
         let asked = Ask { echo: false, ..raw(RawPrompt::Text(said.into()), 4, Some(2)) };

@@ -187,6 +187,13 @@ impl Parser {
         self.tokens.push_back(Token { start, end: self.expected.max(start + 1), logprob });
     }
 
+    /// Takes text of the prompt that is repeated before the answer. Stop texts are not looked for in it.
+    pub fn echo(&mut self, text: &str, out: &mut Vec<Event>) {
+        let stops = std::mem::take(&mut self.reading.stops);
+        self.push(text, out);
+        self.reading.stops = stops;
+    }
+
     /// More text.
     pub fn push(&mut self, text: &str, out: &mut Vec<Event>) {
         let mut rest = text;

@@ -170,6 +170,8 @@ impl Begun {
             })
             .collect();
         let prompts = match said.is_empty() {
+            // A prompt that is echoed is judged as the beginning of the answer itself.
+            true if ask.echo => Vec::new(),
             true => prompts.iter().map(|prompt| watch(prompt)).collect(),
             false => vec![watch(&said)],
         };
