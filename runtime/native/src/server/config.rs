@@ -357,6 +357,7 @@ impl TierConfig {
         output_tokens_per_minute: None,
         tokens_per_day: None,
         concurrent: NonZeroU32::new(128),
+        whole_blocks: false,
         lane: None,
         pin_quota: Some(16_384),
     };
