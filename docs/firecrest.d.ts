@@ -1241,7 +1241,7 @@ export type ModerateRequest = {
 
 /** A judgement of one input, in OpenAI's categories. */
 export type ModerationResult = {
-    /** Whether any category is, OpenAI's or the policy's own, or a rule decided against it. */
+    /** Whether any of the 13 categories is. What a policy finds that is of none of them, `/v1/moderate` tells. */
     flagged: boolean;
     /** Whether each of the 13 is. */
     categories: { [member: string]: unknown };

@@ -11,6 +11,7 @@ mod format;
 mod functions;
 mod json;
 mod methods;
+mod numbers;
 mod python;
 mod rewrite;
 mod shape;
