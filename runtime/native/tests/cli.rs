@@ -222,7 +222,8 @@ fn a_prompt_of_any_length_may_be_the_first() {
         let (prompt, common) =
             (tokens(count), ["generate", "--model", &model, "--context", "1024", "--backend", "cpu", "--json", "--tokens"]);
         let answer = json(&[&common[..], &[&prompt, "--max-tokens", most]].concat());
-        assert_eq!(answer["usage"]["prompt_tokens"].as_u64(), Some(count as u64), "{answer}");
+        assert_eq!(answer["prompt_tokens"].as_array().map(Vec::len), Some(count));
+        assert!(answer["tokens"].as_array().is_some_and(|tokens| tokens.len() as u64 <= most.parse().expect("a number")), "{answer}");
     }
 }
 

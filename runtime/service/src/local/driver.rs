@@ -298,18 +298,24 @@ mod tests {
     fn a_step_that_fails_ends_the_driver_and_tells_everybody() {
         let (engine, _) = crate::local::tests::engine();
         let (handle, commands) = commands();
-        let mut left = 3;
-        let driven = drive(engine, commands, async |engine: &mut Engine| {
-            left -= 1;
-            if left == 0 { Err(Error::new(ErrorCode::Device, "a test")) } else { engine.step().await }
-        });
+        let fails = std::cell::Cell::new(false);
+        let driven = drive(
+            engine,
+            commands,
+            async |engine: &mut Engine| {
+                if fails.get() { Err(Error::new(ErrorCode::Device, "a test")) } else { engine.step().await }
+            },
+        );
         let asked = async {
             let mut running = Vec::new();
             for _ in 0..3 {
                 let request = Request::generate(vec![1, 2, 3], Generate { ignore_eos: true, ..Generate::default() });
-                let Ok(Submitted::Running(one)) = handle.submit(request, u32::MAX).await else { panic!("it was not taken") };
+                let Ok(Submitted::Running(one)) = handle.submit(request, 1).await else { panic!("it was not taken") };
                 running.push(one);
             }
+            // All three are under way, and wait for their second tokens.
+            fails.set(true);
+            running.iter().for_each(|one| one.allow(2));
             for one in running {
                 let last = one.fold(None, async |_, told| Some(told)).await;
                 assert!(matches!(&last, Some(Told::Lost(why)) if why == "a test"), "{last:?}");
