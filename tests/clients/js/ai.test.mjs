@@ -29,7 +29,7 @@ const VERSIONS = [
 ];
 
 for (const [version, ai, anthropic, openai, compatible] of VERSIONS) {
-  const { generateObject, generateText, Output, stepCountIs, streamText, tool } = ai;
+  const { generateObject, generateText, Output, stepCountIs, streamObject, streamText, tool } = ai;
   const settings = (of) => ({ baseURL: `${of.url}/v1`, apiKey: "any", fetch: validated });
 
   /** The providers by name, each with a model. */
@@ -141,6 +141,25 @@ for (const [version, ai, anthropic, openai, compatible] of VERSIONS) {
         assert.deepEqual(output, { name: "Ada", age: 36 }, name);
         const { object } = await generateObject({ model, prompt: "Who?", schema, maxRetries: 0 });
         assert.deepEqual(object, { name: "Ada", age: 36 }, name);
+      }
+    });
+
+    test("objects come as they are made", async () => {
+      const schema = z.object({ people: z.array(z.object({ name: z.string(), age: z.number() })) });
+      // Over Messages the SDK asks for a call of a tool that it names `json`.
+      for (const [name, model] of [...models("people").slice(0, 3), models("json-people")[3]]) {
+        const sizes = new Set();
+        const stream = streamObject({ model, prompt: "Who?", schema, maxRetries: 0 });
+        for await (const part of stream.partialObjectStream) sizes.add(part.people?.length ?? 0);
+        assert.equal((await stream.object).people.length, 4, name);
+        assert.ok(
+          [1, 2, 3, 4].every((size) => sizes.has(size)),
+          `${name}: ${[...sizes]}`,
+        );
+        const text = streamText({ model, prompt: "Who?", output: Output.object({ schema }), maxRetries: 0 });
+        let partials = 0;
+        for await (const _ of text.partialOutputStream) partials += 1;
+        assert.ok(partials >= 4, `${name}: ${partials}`);
       }
     });
 

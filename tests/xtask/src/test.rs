@@ -142,7 +142,9 @@ fn clients(_: &Context) -> Result<Outcome, String> {
     if !servers()? {
         return Ok(Outcome::Failed("the server does not build".into()));
     }
-    let mut install = command("npm", &["ci", "--engine-strict=false"]);
+    // Not `npm ci`: opencode names packages for platforms that registries don't all have, and a lock file without them is refused. Versions are the
+    // lock file's all the same, and the tests assert those of the clients.
+    let mut install = command("npm", &["install", "--no-save", "--engine-strict=false", "--no-audit", "--no-fund"]);
     install.current_dir(repository().join("tests/clients"));
     if !run(&mut install)? {
         return Ok(Outcome::Failed("npm could not install the clients".into()));

@@ -7,6 +7,14 @@ from openai import OpenAI
 from pydantic import BaseModel
 
 ASKED = {"messages": [{"role": "user", "content": "Who are you?"}], "max_retries": 0}
+MODES = [Mode.TOOLS, Mode.JSON_SCHEMA]
+
+
+class Person(BaseModel):
+    """Someone. Its schema says nothing of other members."""
+
+    friend: bool
+    old: bool
 
 
 class Member(BaseModel):
@@ -22,7 +30,17 @@ def client(server, mode):
     return instructor.from_openai(OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0), mode=mode)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_an_answer_of_a_real_model(embedded, mode):
+    person = client(embedded, mode).create(model="firecrest-chat", response_model=Person, max_tokens=160, **ASKED)
+    assert isinstance(person, Person)
+    *_, last = client(embedded, mode).create_partial(model="firecrest-chat", response_model=Person, max_tokens=160, **ASKED)
+    assert last.friend is not None and last.old is not None
+
+
 @pytest.mark.parametrize("mode, model", [(Mode.TOOLS, "called-people"), (Mode.JSON_SCHEMA, "people")])
-def test_an_answer(scripted, mode, model):
+def test_an_answer_comes_as_it_is_made(scripted, mode, model):
     whole = client(scripted, mode).create(model=model, response_model=People, **ASKED)
     assert [member.name for member in whole.people] == ["Ada", "Alan", "Grace", "Edsger"]
+    sizes = {len(part.people or []) for part in client(scripted, mode).create_partial(model=model, response_model=People, **ASKED)}
+    assert sizes >= {1, 2, 3, 4}
