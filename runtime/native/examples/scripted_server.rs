@@ -45,6 +45,7 @@ const SCRIPTS: &[(&str, &[&str])] = &[
     ("json", &["{\"name\": \"Ada\", \"age\": 36}"]),
     ("people", &[people!()]),
     ("json-people", &[concat!("<tool_call>\n{\"name\": \"json\", \"arguments\": ", people!(), "}\n</tool_call>")]),
+    ("called-partial-people", &[concat!("<tool_call>\n{\"name\": \"PartialPeople\", \"arguments\": ", people!(), "}\n</tool_call>")]),
     ("called-people", &[concat!("<tool_call>\n{\"name\": \"People\", \"arguments\": ", people!(), "}\n</tool_call>")]),
     // As a small model does that must call something.
     (

@@ -67,7 +67,7 @@ def test_langchain_openai(scripted, responses):
 
 def test_langchain_openai_with_a_schema(embedded):
     real = chat(embedded, "firecrest-chat", max_completion_tokens=160)
-    for method in ("json_schema",):
+    for method in ("json_schema", "function_calling"):
         assert isinstance(real.with_structured_output(Person, method=method).invoke("Who are you?"), Person), method
     with pytest.raises(ContextOverflowError):
         real.invoke(LONG[0]["content"])
