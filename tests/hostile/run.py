@@ -13,6 +13,7 @@ import http.client
 import json
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -48,9 +49,20 @@ class Server:
         config.write_text(CONFIG.format(port=port, store=json.dumps(store), drain=DRAIN))
         self.keys = [self.key(firecrest, store, name) for name in ("hostile", "canary")]
         self.log = open(folder / "log", "wb")
-        self.process = subprocess.Popen([firecrest, "serve", "--config", str(config)], stdout=subprocess.PIPE, stderr=self.log)
-        line = self.process.stdout.readline().decode()
-        self.port = int(line.rsplit(":", 1)[1])
+        self.process = subprocess.Popen([firecrest, "serve", "--config", str(config)], stderr=self.log)
+        self.port = self.listening(folder / "log")
+
+    def listening(self, log):
+        """Returns the port, once the log says it and the server is ready."""
+        until = time.monotonic() + HANG
+        while time.monotonic() < until and self.alive():
+            found = re.search(r"listening on http://[^ ]*:(\d+)", log.read_text(errors="replace"))
+            if found:
+                self.port = int(found[1])
+                if self.ask(1, "/readyz", None)[0] == 200:
+                    return self.port
+            time.sleep(0.1)
+        raise SystemExit("the server did not become ready:\n" + log.read_text(errors="replace")[-2000:])
 
     def key(self, firecrest, store, name):
         made = subprocess.run([firecrest, "keys", "create", "--name", name, "--store", store, "--json"], stdout=subprocess.PIPE, check=True)
