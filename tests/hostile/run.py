@@ -56,7 +56,7 @@ class Server:
         """Returns the port, once the log says it and the server is ready."""
         until = time.monotonic() + HANG
         while time.monotonic() < until and self.alive():
-            found = re.search(r"listening on http://[^ ]*:(\d+)", log.read_text(errors="replace"))
+            found = re.search(r"listening on http://[^ ]*:(\d+)\s", log.read_text(errors="replace"))
             if found:
                 self.port = int(found[1])
                 if self.ask(1, "/readyz", None)[0] == 200:
