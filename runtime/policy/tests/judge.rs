@@ -159,3 +159,121 @@ fn prompts_without_turns_are_judged_too() {
     let verdict = judge_input(&policy, &asked, &["Good day.".to_owned()], None);
     assert_eq!((verdict.decision.action, verdict.place), (Action::Block, Some(Place::Prompt(1))));
 }
+
+fn blocks(policy: &Policy, turns: Turns) -> bool {
+    judge_input(policy, &ask(turns), &[], None).decision.blocks()
+}
+
+/// However a question is cut into parts and turns, what reaches the model as one text is judged as one.
+#[test]
+fn what_is_cut_into_parts_is_judged_as_a_whole() {
+    let policy = Policy::standard().expect("rules");
+    let words: Vec<&str> = BOMB.split(' ').collect();
+    let part = |range: std::ops::Range<usize>| text(&words[range].join(" "));
+    for cut in 1..words.len() {
+        let (a, b) = (part(0..cut), part(cut..words.len()));
+        let said = |content: &Content| vec![content.clone()];
+        let result = |content: &Content| match content {
+            Content::Text(text) => Content::ToolResult { id: "c".into(), text: text.clone(), is_error: false },
+            other => other.clone(),
+        };
+        let document = |content: &Content| match content {
+            Content::Text(text) => Content::Document { title: None, context: None, text: text.clone() },
+            other => other.clone(),
+        };
+        let cases: Vec<(&str, Turns)> = vec![
+            ("two parts", vec![(Role::User, vec![a.clone(), b.clone()])]),
+            ("two turns", vec![(Role::User, said(&a)), (Role::User, said(&b))]),
+            ("two parts of the system's", vec![(Role::System, vec![a.clone(), b.clone()]), (Role::User, vec![text("Go.")])]),
+            ("the system and the user", vec![(Role::System, said(&a)), (Role::User, said(&b))]),
+            (
+                "the system and the last turn",
+                vec![
+                    (Role::System, said(&a)),
+                    (Role::User, vec![text("Hi.")]),
+                    (Role::Assistant, vec![text("Hello.")]),
+                    (Role::User, said(&b)),
+                ],
+            ),
+            ("over an answer", vec![(Role::User, said(&a)), (Role::Assistant, vec![text("Go on.")]), (Role::User, said(&b))]),
+            ("over an empty answer", vec![(Role::User, said(&a)), (Role::Assistant, vec![text("")]), (Role::User, said(&b))]),
+            ("over a result", vec![(Role::User, vec![a.clone(), result(&text("14 degrees")), b.clone()])]),
+            ("two results", vec![(Role::User, vec![result(&a), result(&b)])]),
+            ("a document and a question", vec![(Role::User, vec![document(&a), b.clone()])]),
+            ("empty parts between", vec![(Role::User, vec![a.clone(), text(""), text(" \n"), b.clone()])]),
+            ("over the system's", vec![(Role::User, said(&a)), (Role::System, vec![text("Be kind.")]), (Role::User, said(&b))]),
+            ("an answer that is begun", vec![(Role::User, said(&a)), (Role::Assistant, said(&b))]),
+        ];
+        for (name, turns) in cases {
+            assert!(blocks(&policy, turns), "{name}, cut at {cut}");
+        }
+    }
+    // A part a word, and a turn a word.
+    assert!(blocks(&policy, vec![(Role::User, words.iter().map(|word| text(word)).collect())]));
+    assert!(blocks(&policy, words.iter().map(|word| (Role::User, vec![text(word)])).collect()));
+    // Ids and names are read too.
+    let call = |id: &str, name: &str| Content::ToolUse { id: id.into(), name: name.into(), input: serde_json::json!({}) };
+    let rules = "format = 1\nrevision = ''\n[[category]]\nid = 'c'\nabout = ''\n[[rule]]\nid = 'r'\ncategory = 'c'\nabout = ''\n\
+                 input = 'block'\nkind = 'literal'\nany = ['heron']\nexamples = ['heron']";
+    let own = Policy::load([rules]).expect("rules");
+    for content in [call("heron", "f"), call("c", "heron")] {
+        assert!(blocks(&own, vec![(Role::User, vec![text("Hi")]), (Role::Assistant, vec![content]), (Role::User, vec![text("Hi")])]));
+    }
+    let result = Content::ToolResult { id: "heron".into(), text: "x".into(), is_error: false };
+    assert!(blocks(&own, vec![(Role::User, vec![result])]));
+}
+
+/// What a text looks like is what is judged.
+#[test]
+fn what_shows_nothing_hides_nothing() {
+    let policy = Policy::standard().expect("rules");
+    let asked = |question: &str| judge_text(&policy, Direction::Input, question, None).decision.blocks();
+    for between in [
+        " ".repeat(70),
+        "\n".repeat(200),
+        " \n".repeat(5000),
+        "\u{2800}".to_owned(),
+        "\u{3164}".to_owned(),
+        "\u{180e}".to_owned(),
+        "\u{1c}".to_owned(),
+        "\u{200b}".to_owned(),
+        "\u{2060}\u{2060}".to_owned(),
+        " \u{200b} ".repeat(100),
+        "\u{ad}".to_owned(),
+    ] {
+        let question = BOMB.replace(' ', &between);
+        assert!(asked(&question), "{} of {:?} between words", between.chars().count(), between.chars().next());
+        let turns = vec![(Role::User, question.chars().map(|c| text(&c.to_string())).collect())];
+        assert!(question.len() > 500 || blocks(&policy, turns), "{between:?} in parts");
+    }
+    for inside in [
+        "\u{2800}",
+        "\u{3164}",
+        "\u{180e}",
+        "\u{1c}",
+        "\u{200b}",
+        "\u{5b0}",
+        "\u{64b}",
+        "\u{e4d}",
+        "\u{a670}",
+        "\u{2de0}",
+        "\u{1d165}",
+        "\u{e000}",
+        "\u{f8ff}",
+        "\u{fffc}",
+        "\u{fffd}",
+        "\u{f0000}",
+        "\u{378}",
+        "\u{e0100}",
+        "\u{301}\u{5b0}",
+        "\u{94d}",
+        "\u{1cf4}",
+        "\u{302a}",
+        "\u{fdd0}",
+    ] {
+        let question: String =
+            BOMB.chars().flat_map(|c| [c.to_string(), if c == ' ' { String::new() } else { inside.to_owned() }]).collect();
+        assert!(asked(&question), "{} inside words", inside.escape_unicode());
+    }
+    assert!(asked(&BOMB.chars().flat_map(|c| std::iter::once(c).chain(std::iter::repeat_n('\u{200b}', 70))).collect::<String>()));
+}

@@ -157,7 +157,7 @@ impl Verdict {
 }
 
 /// The outcome of findings: the gravest decides, the first of several.
-pub(crate) fn decide<'a>(policy: &Policy, findings: impl IntoIterator<Item = &'a Finding, IntoIter: DoubleEndedIterator>) -> Decision {
+pub fn decide<'a>(policy: &Policy, findings: impl IntoIterator<Item = &'a Finding, IntoIter: DoubleEndedIterator>) -> Decision {
     // `max_by_key` takes the last of equals.
     let Some(finding) = findings.into_iter().rev().max_by_key(|finding| finding.action) else { return Decision::pass() };
     let category = finding.category.as_deref().unwrap_or_default();
@@ -173,16 +173,19 @@ pub(crate) fn decide<'a>(policy: &Policy, findings: impl IntoIterator<Item = &'a
 
 /// Matches as findings.
 pub(crate) fn matched(policy: &Policy, direction: Direction, hits: &[Hit]) -> Vec<Finding> {
-    let finding = |hit: &Hit| {
-        let rule = policy.rules().get(hit.rule)?;
-        Some(Finding {
-            action: rule.severity(direction).into(),
-            category: policy.categories().get(rule.category).map(|category| category.id.clone()),
-            by: By::Rule(rule.id.clone()),
-            span: Some((hit.start, hit.end)),
-        })
-    };
-    hits.iter().filter_map(finding).collect()
+    let severity = |hit: &Hit| policy.rules().get(hit.rule).map_or(Severity::Off, |rule| rule.severity(direction));
+    hits.iter().filter_map(|hit| found(policy, hit, severity(hit))).collect()
+}
+
+/// A match as a finding of this severity.
+pub(crate) fn found(policy: &Policy, hit: &Hit, severity: Severity) -> Option<Finding> {
+    let rule = policy.rules().get(hit.rule)?;
+    Some(Finding {
+        action: severity.into(),
+        category: policy.categories().get(rule.category).map(|category| category.id.clone()),
+        by: By::Rule(rule.id.clone()),
+        span: Some((hit.start, hit.end)),
+    })
 }
 
 /// Scores as findings. What cannot be understood is a fault: a category that is not declared, a score that is no probability.

@@ -7,8 +7,8 @@ use firecrest_contract::ask::{Content, Role, Turn};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::moderation::{Category, Decision, ModerateAsk, Moderation};
 use firecrest_contract::openai::moderations::{Moderate, ModerateRequest, Moderations, Request};
-use firecrest_policy::safety::decision::{Action, By, Verdict};
-use firecrest_policy::safety::judge::judge_text;
+use firecrest_policy::safety::decision::{Action, By, Finding, decide};
+use firecrest_policy::safety::judge::{judge_text, judge_turns};
 use firecrest_policy::safety::rules::{Direction, Policy};
 
 use super::{Exchange, Outcomes, Service};
@@ -52,34 +52,32 @@ fn judge(policy: &Policy, turns: &[Turn]) -> Moderation {
         flagged: false,
     };
     let mut categories: Vec<Category> = policy.categories().iter().map(name).collect();
-    let mut gravest: Option<Verdict> = None;
-    for turn in turns {
-        let direction = if turn.role == Role::Assistant { Direction::Output } else { Direction::Input };
+    let mut findings: Vec<Finding> = Vec::new();
+    for turn in turns.iter().filter(|turn| turn.role == Role::Assistant) {
         for text in turn.parts.iter().filter_map(|part| spoken(&part.content)) {
-            let verdict = judge_text(policy, direction, text, None);
-            for finding in &verdict.findings {
-                let Some(category) = categories.iter_mut().find(|category| Some(&category.name) == finding.category.as_ref()) else {
-                    continue;
-                };
-                let score = match finding.by {
-                    By::Score(score) => score,
-                    By::Rule(_) | By::Fault(_) => 1.0,
-                };
-                category.score = category.score.max(score);
-                category.flagged |= finding.action > Action::Pass;
-            }
-            if gravest.as_ref().is_none_or(|worst| verdict.decision.action > worst.decision.action) {
-                gravest = Some(verdict);
-            }
+            findings.extend(judge_text(policy, Direction::Output, text, None).findings);
         }
     }
-    let decided = gravest.map(|verdict| verdict.decision);
-    let decision = match decided.as_ref().map(|decided| decided.action) {
-        None | Some(Action::Pass) => Decision::Allow,
-        Some(Action::Flag) => Decision::Flag,
-        Some(Action::Block) => Decision::Block,
+    let asked = judge_turns(policy, turns.iter().filter(|turn| turn.role != Role::Assistant));
+    findings.extend(asked.findings.into_iter().map(|(_, finding)| finding));
+    for finding in &findings {
+        let Some(category) = categories.iter_mut().find(|category| Some(&category.name) == finding.category.as_ref()) else {
+            continue;
+        };
+        let score = match finding.by {
+            By::Score(score) => score,
+            By::Rule(_) | By::Fault(_) => 1.0,
+        };
+        category.score = category.score.max(score);
+        category.flagged |= finding.action > Action::Pass;
+    }
+    let decided = decide(policy, &findings);
+    let decision = match decided.action {
+        Action::Pass => Decision::Allow,
+        Action::Flag => Decision::Flag,
+        Action::Block => Decision::Block,
     };
-    Moderation { categories, decision, rule: decided.and_then(|decided| decided.rule) }
+    Moderation { categories, decision, rule: decided.rule }
 }
 
 /// What is asked, if nothing of it is beyond what is judged here.

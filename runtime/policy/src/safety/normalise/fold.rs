@@ -2,16 +2,36 @@
 //!
 //! Only what reads as another character is folded. Digits for letters (`1gnore`) are not: prices, versions and plain code would turn into words.
 
-/// Stands where more than a few invisible characters in a row were left out. No text holds it otherwise: noncharacters become U+FFFD.
-pub(super) const HIDDEN: char = '\u{fdd0}';
+use super::tables::{ALIKE, NO_TEXT, UNSEEN};
 
-/// Characters that show nothing: controls, joiners, directions, selectors, tags, fillers. Emoji lose their joiners too, which no rule asks for.
-pub(super) const fn unseen(c: char) -> bool {
-    matches!(c,
-        '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{61c}'
-        | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
-        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+/// Stands where more than a few invisible characters in a row were left out. No text holds it otherwise: noncharacters are left out.
+pub(crate) const HIDDEN: char = '\u{fdd0}';
+
+/// Characters that show nothing. Emoji lose their joiners too, which no rule asks for.
+pub(super) fn unseen(c: char) -> bool {
+    c != ' ' && within(&UNSEEN, c)
+}
+
+/// Characters that are no text, which a model reads past.
+pub(super) fn no_text(c: char) -> bool {
+    within(&NO_TEXT, c)
+}
+
+/// Characters that look like a space, or like nothing, depending on who shows them.
+pub(super) const fn blank(c: char) -> bool {
+    matches!(c, '\u{1c}'..='\u{1f}' | '\u{115f}'..='\u{1160}' | '\u{180e}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}')
+}
+
+fn within(ranges: &[(u32, u32)], c: char) -> bool {
+    let code = c as u32;
+    let at = ranges.partition_point(|(_, to)| *to < code);
+    ranges.get(at).is_some_and(|(from, _)| *from <= code)
+}
+
+/// The ASCII letters that Unicode says a character is taken for.
+fn alike(c: char) -> Option<[u8; 2]> {
+    let at = ALIKE.binary_search_by_key(&(c as u32), |(code, _)| *code).ok()?;
+    ALIKE.get(at).map(|(_, seen)| *seen)
 }
 
 /// Accents, which are left out: `í` and `i` read alike. Marks of other scripts make other letters and stay.
@@ -29,15 +49,15 @@ pub(super) fn tag(c: char) -> Option<char> {
     }
 }
 
-/// Noncharacters, which are no text.
-pub(super) const fn noncharacter(c: char) -> bool {
-    matches!(c, '\u{fdd0}'..='\u{fdef}') || (c as u32) & 0xfffe == 0xfffe
-}
-
 /// Folds a character of a compatibility decomposition. Its result is its own fold.
 pub(super) fn fold(c: char, mut emit: impl FnMut(char)) {
     if let Some(latin) = capital(c) {
         return emit(latin);
+    }
+    if small(c).is_none()
+        && let Some(seen) = alike(c)
+    {
+        return spell(seen, emit);
     }
     for low in c.to_lowercase() {
         match low {
@@ -54,13 +74,37 @@ pub(super) fn fold(c: char, mut emit: impl FnMut(char)) {
                 emit('e');
             }
             low if low.is_ascii() => emit(low),
-            low => emit(digit(low).or_else(|| small(low)).unwrap_or(low)),
+            low => match (digit(low).or_else(|| small(low)), alike(low)) {
+                (Some(ascii), _) => emit(ascii),
+                (None, Some(seen)) => spell(seen, &mut emit),
+                (None, None) => {
+                    // A small letter that only its capital is taken for, as Coptic's and Cherokee's, which have one size of form.
+                    let mut capitals = low.to_uppercase();
+                    let of_capital = capitals.next().filter(|capital| *capital != low && capitals.next().is_none());
+                    let latin = of_capital.filter(|capital| one_form(*capital)).and_then(|c| capital(c).or_else(|| letter_of(alike(c)?)));
+                    emit(latin.unwrap_or(low));
+                }
+            },
         }
     }
 }
 
+/// Scripts whose small letters look like their capitals: Cherokee, Coptic.
+const fn one_form(c: char) -> bool {
+    matches!(c, '\u{13a0}'..='\u{13ff}' | '\u{2c80}'..='\u{2cff}')
+}
+
+fn spell(seen: [u8; 2], mut emit: impl FnMut(char)) {
+    seen.iter().filter(|byte| **byte > 0).for_each(|byte| emit(char::from(*byte)));
+}
+
+/// What is one letter.
+fn letter_of(seen: [u8; 2]) -> Option<char> {
+    (seen[1] == 0).then(|| char::from(seen[0]))
+}
+
 /// Capitals that read otherwise than their own small letters do. The others are folded behind their case.
-const fn capital(c: char) -> Option<char> {
+pub(super) const fn capital(c: char) -> Option<char> {
     Some(match c {
         // Greek.
         'Η' => 'h',
@@ -86,6 +130,35 @@ const fn capital(c: char) -> Option<char> {
         'Ꮩ' => 'v',
         'Ꮃ' => 'w',
         'Ꮓ' => 'z',
+        // Canadian syllabics, as they are written for Latin where Unicode's list has none.
+        'ᗩ' => 'a',
+        'ᑕ' => 'c',
+        'ᗴ' | 'ᕮ' => 'e',
+        'ᖴ' => 'f',
+        'ᘜ' => 'g',
+        'ᒍ' => 'j',
+        'ᗰ' => 'm',
+        'ᑎ' => 'n',
+        'ᓍ' => 'o',
+        'ᑫ' => 'q',
+        'ᖇ' => 'r',
+        'ᔕ' => 's',
+        'ᑌ' => 'u',
+        'ᐯ' => 'v',
+        'ᗯ' => 'w',
+        '᙭' => 'x',
+        'ᘔ' => 'z',
+        // Coptic, where Unicode's list has none.
+        'Ⲃ' => 'b',
+        'Ⲉ' => 'e',
+        'Ⲱ' => 'w',
+        'Ⲩ' => 'y',
+        'Ⲭ' => 'x',
+        'Ⲍ' => 'z',
+        // Letters in parentheses.
+        '\u{249c}'..='\u{24b5}' => letter(c as u32 - 0x249c),
+        '\u{1f110}'..='\u{1f129}' => letter(c as u32 - 0x1_f110),
+        '\u{1f12a}' => 's',
         // Negative circled and squared letters, and the letters that flags are made of.
         '\u{1f150}'..='\u{1f169}' => letter(c as u32 - 0x1_f150),
         '\u{1f170}'..='\u{1f189}' => letter(c as u32 - 0x1_f170),

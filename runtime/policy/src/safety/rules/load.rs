@@ -7,10 +7,11 @@ use std::sync::Arc;
 use regex_automata::util::primitives::StateID;
 use serde::Deserialize;
 
+use super::context::Context;
 use super::literals::Literals;
 use super::pattern::{LONGEST, Pattern};
 use super::validator::{Check, Validator};
-use super::{Category, Direction, Entry, Matcher, Policy, Rule, Scan, Severity};
+use super::{Category, Direction, Entry, Matcher, Policy, Rule, Scan, Severity, Speakers};
 use crate::safety::decision::Thresholds;
 use crate::safety::normalise::normalised;
 
@@ -86,6 +87,9 @@ struct RuleEntry {
     input: Severity,
     #[serde(default)]
     output: Severity,
+    /// Severities on input where somebody else than the user speaks.
+    #[serde(default)]
+    speakers: Speakers,
     kind: Kind,
     /// Texts of a literal, alternatives of a regex.
     any: Vec<String>,
@@ -96,6 +100,12 @@ struct RuleEntry {
     /// Of a regex: a match that contains one of these is none.
     #[serde(default)]
     except: Vec<String>,
+    /// Of a regex: a match that stands directly after one of these is none.
+    #[serde(default)]
+    unless_before: Vec<String>,
+    /// Of a regex: a match that stands directly before one of these is none.
+    #[serde(default)]
+    unless_after: Vec<String>,
     examples: Vec<String>,
     #[serde(default)]
     counter: Vec<String>,
@@ -117,7 +127,7 @@ struct ChangeEntry {
 /// What a rule searches for.
 enum Search {
     Literals(Vec<String>, bool),
-    Pattern(Arc<Pattern>, Check),
+    Pattern(Arc<Pattern>, Check, Arc<Context>),
 }
 
 impl Policy {
@@ -164,11 +174,14 @@ impl Policy {
                 let category =
                     category.ok_or_else(|| wrong(&entry.id, format!("there is no category `{}`; declare it", entry.category)))?;
                 searches.push(entry.search().map_err(|message| wrong(&entry.id, message))?);
-                let RuleEntry { id, input, output, about, examples, counter, .. } = entry;
+                let RuleEntry { id, input, output, speakers, about, examples, counter, .. } = entry;
+                if [speakers.system, speakers.tool, speakers.assistant].into_iter().flatten().any(|own| own > input) {
+                    return Err(wrong(&id, "a severity in `speakers` is greater than `input`; `input` is the greatest"));
+                }
                 if examples.is_empty() {
                     return Err(wrong(&id, "the rule has no examples; give at least one text that it matches"));
                 }
-                rules.push(Rule { id, category, input, output, about, examples, counter });
+                rules.push(Rule { id, category, input, speakers, output, about, examples, counter });
             }
         }
         let matcher = |direction| Matcher::new(&rules, &searches, direction).map_err(|message| LoadError { id: None, message });
@@ -205,7 +218,7 @@ impl RuleEntry {
         }
         match self.kind {
             Kind::Literal => {
-                if self.validator.is_some() || !self.except.is_empty() {
+                if self.validator.is_some() || [&self.except, &self.unless_before, &self.unless_after].iter().any(|list| !list.is_empty()) {
                     return Err("a literal needs no validator and no exceptions".to_owned());
                 }
                 let texts = self.any.iter().map(|text| match normalised(text).trim() {
@@ -217,7 +230,8 @@ impl RuleEntry {
             }
             Kind::Regex => {
                 let whole = self.any.iter().map(|pattern| format!("(?:{pattern})")).collect::<Vec<_>>().join("|");
-                Ok(Search::Pattern(Arc::new(Pattern::new(&whole)?), Check::new(self.validator, &self.except)))
+                let context = Context::new(&self.unless_before, &self.unless_after)?;
+                Ok(Search::Pattern(Arc::new(Pattern::new(&whole)?), Check::new(self.validator, &self.except), Arc::new(context)))
             }
         }
     }
@@ -237,9 +251,10 @@ impl Matcher {
                         list.push((rule, text.clone(), *words));
                     }
                 }
-                (Search::Pattern(pattern, check), severity) => {
-                    longest = longest.max(pattern.longest);
-                    patterns.push(Entry { rule, blocks: *severity == Severity::Block, pattern: pattern.clone(), check: check.clone() });
+                (Search::Pattern(pattern, check, context), severity) => {
+                    longest = longest.max(pattern.longest + context.width());
+                    let (pattern, check, context) = (pattern.clone(), check.clone(), context.clone());
+                    patterns.push(Entry { rule, blocks: *severity == Severity::Block, pattern, check, context });
                 }
             }
         }

@@ -6,6 +6,7 @@
 //! that byte and the one before it, so in most places no pattern is looked at. Both know at any byte how far back a
 //! match may have begun that is not complete: so much and no more is held back.
 
+mod context;
 mod literals;
 mod load;
 mod pattern;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use regex_automata::util::primitives::StateID;
 
+use context::Context;
 use literals::Literals;
 pub use load::LoadError;
 use pattern::Pattern;
@@ -50,6 +52,19 @@ pub enum Direction {
     Output,
 }
 
+/// Whose words an input's text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Speaker {
+    /// Who asks: their turns, documents, prompts without turns, and an answer that they begin.
+    User,
+    /// Who runs the model: system text and the declarations of tools.
+    System,
+    /// Tools: their results, and the calls that led to them.
+    Tool,
+    /// The model, in earlier turns.
+    Assistant,
+}
+
 /// What rules and scores are about.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Category {
@@ -72,6 +87,18 @@ impl Category {
     }
 }
 
+/// Severities of a rule by who speaks, where they differ from [`Rule::input`]. None is greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Speakers {
+    /// Of [`Speaker::System`].
+    pub system: Option<Severity>,
+    /// Of [`Speaker::Tool`].
+    pub tool: Option<Severity>,
+    /// Of [`Speaker::Assistant`].
+    pub assistant: Option<Severity>,
+}
+
 /// A rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
@@ -81,6 +108,8 @@ pub struct Rule {
     pub category: usize,
     /// On what callers send.
     pub input: Severity,
+    /// On what callers send, where somebody else than the user says it.
+    pub speakers: Speakers,
     /// On what models say.
     pub output: Severity,
     /// Why it is, for people.
@@ -98,6 +127,17 @@ impl Rule {
             Direction::Input => self.input,
             Direction::Output => self.output,
         }
+    }
+
+    /// What follows from a match in what somebody is said to have said.
+    pub fn input_of(&self, speaker: Speaker) -> Severity {
+        let own = match speaker {
+            Speaker::User => None,
+            Speaker::System => self.speakers.system,
+            Speaker::Tool => self.speakers.tool,
+            Speaker::Assistant => self.speakers.assistant,
+        };
+        own.unwrap_or(self.input)
     }
 }
 
@@ -170,6 +210,7 @@ struct Entry {
     blocks: bool,
     pattern: Arc<Pattern>,
     check: Check,
+    context: Arc<Context>,
 }
 
 impl Matcher {

@@ -11,7 +11,7 @@ use regex_syntax::hir::{Hir, HirKind, Look};
 pub(super) const LONGEST: usize = 1024;
 
 /// Bytes of a rule's tables at most.
-const TABLES: usize = 4 << 20;
+pub(super) const TABLES: usize = 4 << 20;
 
 /// A pattern's automaton for matches that begin at a given byte. It says of each further byte whether a match may still come, and whether one ended
 /// *before* that byte.

@@ -3,9 +3,10 @@
 use aho_corasick::automaton::StateID as LiteralState;
 use regex_automata::util::primitives::StateID;
 
+use super::context::{AFTER, BEFORE};
 use super::literals::{BORDER, Literals, in_word};
 use super::{Matcher, Pattern};
-use crate::safety::normalise::{Normaliser, Spot};
+use crate::safety::normalise::{Blanks, HIDDEN, Normaliser, Spot};
 
 mod ahead;
 
@@ -29,12 +30,22 @@ struct Live {
     start: u64,
 }
 
+/// A match that is none if something stands after it that has not come yet.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    entry: u16,
+    /// Its normalised bytes.
+    start: u64,
+    end: u64,
+}
+
 /// How far a search of one text is. It holds at most the longest match's length of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Scan {
     normaliser: Normaliser,
     spots: Vec<Spot>,
     live: Vec<Live>,
+    waiting: Vec<Waiting>,
     blocked: LiteralState,
     flagged: LiteralState,
     /// Whether the last byte is a word's.
@@ -47,11 +58,17 @@ pub(crate) struct Scan {
 
 impl Scan {
     pub(crate) fn new(matcher: &Matcher) -> Scan {
+        Scan::reading(matcher, Blanks::default())
+    }
+
+    /// One that reads blanks so.
+    pub(crate) fn reading(matcher: &Matcher, blanks: Blanks) -> Scan {
         let start = |literals: &Option<Literals>| literals.as_ref().map_or_else(LiteralState::default, Literals::start);
         Scan {
-            normaliser: Normaliser::default(),
+            normaliser: Normaliser::reading(blanks),
             spots: Vec::new(),
             live: Vec::new(),
+            waiting: Vec::new(),
             blocked: start(&matcher.blocked),
             flagged: start(&matcher.flagged),
             word: false,
@@ -62,7 +79,12 @@ impl Scan {
 
     /// The first match of each rule in a text.
     pub(crate) fn whole(matcher: &Matcher, text: &str) -> Vec<Hit> {
-        let mut scan = Scan::new(matcher);
+        Scan::whole_as(matcher, text, Blanks::default())
+    }
+
+    /// The same, with blanks read so.
+    pub(crate) fn whole_as(matcher: &Matcher, text: &str, blanks: Blanks) -> Vec<Hit> {
+        let mut scan = Scan::reading(matcher, blanks);
         let mut found = Found::default();
         let mut hits = Vec::new();
         for (at, c) in text.char_indices() {
@@ -86,12 +108,28 @@ impl Scan {
     fn walk(&mut self, matcher: &Matcher, spots: &[Spot], hits: &mut Vec<Hit>) {
         for spot in spots {
             let mut bytes = [0; 4];
+            if spot.char == HIDDEN {
+                self.hidden(matcher, spot, hits);
+                continue;
+            }
             for byte in spot.char.encode_utf8(&mut bytes).bytes() {
                 self.step(matcher, byte, spot, hits);
             }
         }
         if self.recent.len() > 2 * matcher.longest + 64 {
             self.recent.drain(..self.recent.len() - matcher.longest);
+        }
+    }
+
+    /// Searches for what may be asked of too many invisible characters. They are a text of their own: what stands around them stands side by side.
+    fn hidden(&self, matcher: &Matcher, spot: &Spot, hits: &mut Vec<Hit>) {
+        let mut bytes = [0; 4];
+        let bytes = HIDDEN.encode_utf8(&mut bytes).as_bytes();
+        for entry in &matcher.patterns {
+            let state = bytes.iter().fold(entry.pattern.start(false), |state, byte| entry.pattern.step(state, *byte));
+            if entry.pattern.ended(entry.pattern.stop(state)) {
+                hits.push(Hit { rule: entry.rule.into(), start: spot.start, end: spot.end });
+            }
         }
     }
 
@@ -102,6 +140,9 @@ impl Scan {
         }
         let live = std::mem::take(&mut self.live);
         self.live = self.patterns(matcher, live, |pattern, state| pattern.step(state, byte), hits);
+        if !self.waiting.is_empty() {
+            self.decide(matcher, AFTER as u64, hits);
+        }
         let begin = matcher.begin.get(usize::from(self.word)).and_then(|of| of.get(usize::from(byte)));
         self.live.extend(begin.into_iter().flatten().map(|(entry, state)| Live { entry: *entry, state: *state, start: self.length }));
         self.word = word;
@@ -113,17 +154,17 @@ impl Scan {
     fn literals(&mut self, matcher: &Matcher, byte: u8, hits: &mut Vec<Hit>) {
         if let Some(literals) = &matcher.blocked {
             self.blocked = literals.step(self.blocked, byte);
-            hits.extend(literals.ended(self.blocked).map(|(rule, length)| self.hit(rule, self.length.saturating_sub(length))));
+            hits.extend(literals.ended(self.blocked).map(|(rule, length)| self.hit(rule, self.length.saturating_sub(length), self.length)));
         }
         if let Some(literals) = &matcher.flagged {
             self.flagged = literals.step(self.flagged, byte);
-            hits.extend(literals.ended(self.flagged).map(|(rule, length)| self.hit(rule, self.length.saturating_sub(length))));
+            hits.extend(literals.ended(self.flagged).map(|(rule, length)| self.hit(rule, self.length.saturating_sub(length), self.length)));
         }
     }
 
     /// Moves what lives on by a step; matches that it ends end with the bytes so far.
     fn patterns(
-        &self,
+        &mut self,
         matcher: &Matcher,
         mut live: Vec<Live>,
         step: impl Fn(&Pattern, StateID) -> StateID,
@@ -137,11 +178,46 @@ impl Scan {
             }
             let text = || self.since(one.start).iter().map(|(byte, ..)| *byte).collect();
             if entry.pattern.ended(one.state) && entry.check.accepts(text) {
-                hits.push(self.hit(entry.rule, one.start));
+                let found = Waiting { entry: one.entry, start: one.start, end: self.length };
+                if entry.context.waits() {
+                    self.waiting.push(found);
+                } else if self.stands(matcher, found) {
+                    hits.push(self.hit(entry.rule, found.start, found.end));
+                }
             }
             !entry.pattern.dead(one.state)
         });
         live
+    }
+
+    /// Decides on matches that waited until so much came after them.
+    fn decide(&mut self, matcher: &Matcher, after: u64, hits: &mut Vec<Hit>) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.retain(|one| {
+            if self.length < one.end.saturating_add(after) {
+                return true;
+            }
+            if self.stands(matcher, *one)
+                && let Some(entry) = matcher.patterns.get(usize::from(one.entry))
+            {
+                hits.push(self.hit(entry.rule, one.start, one.end));
+            }
+            false
+        });
+        self.waiting = waiting;
+    }
+
+    /// Whether what stands beside a match leaves it one.
+    fn stands(&self, matcher: &Matcher, one: Waiting) -> bool {
+        let Some(entry) = matcher.patterns.get(usize::from(one.entry)) else { return false };
+        if entry.context.width() == 0 {
+            return true;
+        }
+        let bytes = |spots: &[(u8, u64, u64)]| -> Vec<u8> { spots.iter().map(|(byte, ..)| *byte).collect() };
+        let (from, after) = (self.since(one.start.saturating_sub(BEFORE as u64)), self.since(one.end));
+        let before = from.len().saturating_sub(self.since(one.start).len());
+        let after = after.get(..AFTER).unwrap_or(after);
+        entry.context.accepts(&bytes(from.get(..before).unwrap_or_default()), &bytes(after))
     }
 
     /// The normalised bytes from a place on.
@@ -150,9 +226,10 @@ impl Scan {
         self.recent.get(self.recent.len().saturating_sub(count)..).unwrap_or_default()
     }
 
-    /// A match of the bytes from a place on.
-    fn hit(&self, rule: u16, start: u64) -> Hit {
+    /// A match of the normalised bytes `start..end`.
+    fn hit(&self, rule: u16, start: u64, end: u64) -> Hit {
         let spots = self.since(start);
+        let spots = spots.get(..usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX)).unwrap_or(spots);
         let (first, last) = (spots.first().copied().unwrap_or_default(), spots.last().copied().unwrap_or_default());
         Hit { rule: rule.into(), start: first.1, end: last.2 }
     }
@@ -172,12 +249,14 @@ impl Scan {
         }
         let live = std::mem::take(&mut self.live);
         self.patterns(matcher, live, |pattern, state| pattern.stop(state), hits);
+        self.decide(matcher, 0, hits);
     }
 
     /// The first raw byte that may belong to a match of a rule that blocks. `None`: all that came is clear.
     pub(crate) fn held(&self, matcher: &Matcher) -> Option<u64> {
         let blocks = |one: &&Live| matcher.patterns.get(usize::from(one.entry)).is_none_or(|entry| entry.blocks);
-        let live = self.live.iter().filter(blocks).map(|one| one.start).min();
+        let waiting = self.waiting.iter().filter(|one| matcher.patterns.get(usize::from(one.entry)).is_none_or(|entry| entry.blocks));
+        let live = self.live.iter().filter(blocks).map(|one| one.start).chain(waiting.map(|one| one.start)).min();
         // Marks that are not in order yet matter where a match goes on with them, or, of a strange rule, begins.
         let marks = || self.normaliser.marks().find(|mark| matcher.may_begin(mark.char)).and(self.normaliser.pending());
         self.raw(live, self.blocked, &matcher.blocked).or_else(marks)
@@ -185,7 +264,7 @@ impl Scan {
 
     /// The first raw byte that may belong to any match that is not complete.
     pub(crate) fn pending(&self, matcher: &Matcher) -> Option<u64> {
-        let live = self.live.iter().map(|one| one.start).min();
+        let live = self.live.iter().map(|one| one.start).chain(self.waiting.iter().map(|one| one.start)).min();
         let blocked = self.raw(live, self.blocked, &matcher.blocked);
         let flagged = self.raw(live, self.flagged, &matcher.flagged);
         blocked.into_iter().chain(flagged).chain(self.normaliser.pending()).min()
