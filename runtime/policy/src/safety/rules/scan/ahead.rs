@@ -72,11 +72,14 @@ impl Scan {
     fn fork(&self, matcher: &Matcher) -> Scan {
         let alive = |literals: &Option<_>, state| literals.as_ref().map_or(0, |literals: &super::Literals| literals.alive(state));
         let literal = alive(&matcher.blocked, self.blocked).max(alive(&matcher.flagged, self.flagged));
-        let first = self.live.iter().map(|one| one.start).min().unwrap_or(self.length).min(self.length.saturating_sub(literal));
+        // What stands before a match may decide on it.
+        let starts = self.live.iter().map(|one| one.start).chain(self.waiting.iter().map(|one| one.start));
+        let first = starts.min().unwrap_or(self.length).min(self.length.saturating_sub(literal)).saturating_sub(super::BEFORE as u64);
         Scan {
             normaliser: self.normaliser.clone(),
             spots: Vec::new(),
             live: self.live.clone(),
+            waiting: self.waiting.clone(),
             blocked: self.blocked,
             flagged: self.flagged,
             word: self.word,
