@@ -235,3 +235,149 @@ fn ids_outside_the_vocabulary_name_nothing() {
         }
     }
 }
+
+/// A vocabulary that can write every byte, with these marks behind: of GPT-2's kind, or SentencePiece's.
+fn with_marks(pieces: bool, marks: &[&str], kind: i32, named: &[(&str, usize)]) -> Tokenizer {
+    let mut names: Vec<String> = Vec::new();
+    let mut kinds: Vec<i32> = Vec::new();
+    let mut push = |name: String, kind: i32| {
+        names.push(name);
+        kinds.push(kind);
+    };
+    push("<unk>".into(), 2);
+    push("<s>".into(), 3);
+    push("</s>".into(), 3);
+    if pieces {
+        (0..=255).for_each(|byte: u8| push(format!("<0x{byte:02X}>"), 6));
+        push("▁".into(), 1);
+        (b'!'..=b'~').for_each(|byte| push(char::from(byte).to_string(), 1));
+    } else {
+        // GPT-2's alphabet.
+        let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+        (0..=255).filter(|byte| printable(*byte)).for_each(|byte: u8| push(char::from(byte).to_string(), 1));
+        (0..68).for_each(|at| push(char::from_u32(0x100 + at).unwrap().to_string(), 1));
+    }
+    let first = names.len();
+    for mark in marks {
+        names.push((*mark).into());
+        kinds.push(kind);
+    }
+    let mut writer = firecrest_tests::GgufWriter::new()
+        .str("general.architecture", "llama")
+        .str("tokenizer.ggml.model", if pieces { "llama" } else { "gpt2" })
+        .strings("tokenizer.ggml.tokens", &names)
+        .i32s("tokenizer.ggml.token_type", &kinds)
+        .u32("tokenizer.ggml.bos_token_id", 1)
+        .u32("tokenizer.ggml.eos_token_id", 2)
+        .bool("tokenizer.ggml.add_bos_token", pieces);
+    for (key, mark) in named {
+        writer = writer.u32(&format!("tokenizer.ggml.{key}_token_id"), (first + mark) as u32);
+    }
+    writer = match pieces {
+        true => writer.f32s("tokenizer.ggml.scores", &vec![0.0; names.len()]),
+        false => writer.str("tokenizer.ggml.pre", "gpt-2").strings::<&str>("tokenizer.ggml.merges", &[]),
+    };
+    let source = firecrest_weights::MemorySource::new("a test", writer.finish());
+    let file = pollster::block_on(ModelFile::open(vec![Box::new(source)])).unwrap();
+    Tokenizer::from_file(&file).unwrap().unwrap()
+}
+
+/// A prompt with a gap, its tokens by name: letters stand for themselves.
+fn gap(tokenizer: &Tokenizer, prefix: &str, suffix: &str) -> Option<String> {
+    let ids = tokenizer.encode_infill(prefix, suffix).unwrap()?;
+    Some(ids.iter().map(|&id| tokenizer.token_text(id).unwrap()).collect())
+}
+
+#[test]
+fn gaps_are_marked_as_each_family_marks_them() {
+    // The marks, and the prompt for the texts "a" and "b".
+    let families: [(bool, &[&str], &str); 9] = [
+        (false, &["<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>"], "<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>"),
+        (false, &["<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<file_sep>"], "<fim_prefix>a<fim_suffix>b<fim_middle>"),
+        (false, &["<fim-prefix>", "<fim-middle>", "<fim-suffix>", "<fim-pad>"], "<fim-prefix>a<fim-suffix>b<fim-middle>"),
+        // A first text has SentencePiece's space, and one that goes on does not.
+        (true, &["▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"], "<s>▁<PRE>▁a▁<SUF>b▁<MID>"),
+        (false, &["<｜fim▁hole｜>", "<｜fim▁begin｜>", "<｜fim▁end｜>"], "<｜fim▁begin｜>a<｜fim▁hole｜>b<｜fim▁end｜>"),
+        (false, &["<|code_prefix|>", "<|code_middle|>", "<|code_suffix|>"], "<|code_prefix|>a<|code_suffix|>b<|code_middle|>"),
+        (false, &["<|prefix|>", "<|suffix|>", "<|middle|>"], "<|prefix|>a<|suffix|>b<|middle|>"),
+        // The suffix first.
+        (false, &["<[fim-suffix]>", "<[fim-prefix]>", "<[fim-middle]>"], "<[fim-suffix]>b<[fim-prefix]>a<[fim-middle]>"),
+        (true, &["[PREFIX]", "[MIDDLE]", "[SUFFIX]"], "<s>[SUFFIX]b[PREFIX]▁a"),
+    ];
+    for (pieces, marks, prompt) in families {
+        // Whatever kind of token the file says they are.
+        for kind in [1, 3, 4] {
+            let tokenizer = with_marks(pieces, marks, kind, &[]);
+            assert_eq!(gap(&tokenizer, "a", "b").as_deref(), Some(prompt), "{kind}");
+            // Neither text can bring a mark, and both are read as they are.
+            let inside = marks.concat();
+            let ids = tokenizer.encode_infill(&inside, &inside).unwrap().unwrap();
+            let infill = tokenizer.infill().unwrap();
+            let count = |of: u32| ids.iter().filter(|id| **id == of).count();
+            assert_eq!((count(infill.prefix), count(infill.suffix)), (1, 1), "{marks:?} {kind}");
+            assert!(infill.middle.is_none_or(|middle| count(middle) == 1));
+            assert_eq!(ids.iter().filter(|id| tokenizer.token_kind(**id) == Some(TokenKind::Control)).count(), {
+                usize::from(infill.middle.is_some()) + 2 + usize::from(pieces)
+            });
+            // SentencePiece writes a space as "▁", and puts one before a text.
+            let read = |text: String| if pieces { text.replace(['▁', ' '], "") } else { text };
+            assert_eq!(read(tokenizer.decode(&ids, true)), read(format!("{inside}{inside}")), "{kind}");
+            // What a chat says can't bring one either; a raw prompt can.
+            let plain = tokenizer.encode(&inside, PLAIN).unwrap();
+            assert!(!plain.contains(&infill.prefix) && !plain.contains(&infill.suffix), "{marks:?} {kind}");
+            assert!(tokenizer.encode(marks[0], PARSED).unwrap().len() <= 2, "{marks:?} {kind}");
+        }
+    }
+    // Padding, the next file and the end of the text end what fills a gap.
+    for (pieces, marks) in [(false, families[0].1), (false, families[1].1), (true, families[3].1)] {
+        let tokenizer = with_marks(pieces, marks, 3, &[]);
+        let end = tokenizer.encode(marks[3], PARSED).unwrap();
+        assert!(tokenizer.end_of_generation().contains(end.last().unwrap()), "{marks:?}");
+    }
+    // Without all marks of one family there is no gap, and what only looks like an end is none.
+    for marks in [&["<|fim_prefix|>", "<|fim_suffix|>", "<fim_middle>", "<|file_sep|>"][..], &["[PREFIX]", "<|file_sep|>"], &[]] {
+        let tokenizer = with_marks(false, marks, 3, &[]);
+        assert_eq!((tokenizer.infill(), gap(&tokenizer, "a", "b")), (None, None), "{marks:?}");
+        assert_eq!(tokenizer.end_of_generation().len(), 1, "{marks:?}");
+    }
+}
+
+#[test]
+fn a_file_may_name_the_marks_of_a_gap() {
+    let keys = [("fim_pre", 0), ("fim_suf", 1), ("fim_mid", 2)];
+    let own = with_marks(false, &["<a>", "<b>", "<c>"], 3, &keys);
+    assert_eq!(gap(&own, "x", "y").as_deref(), Some("<a>x<b>y<c>"));
+    let old = with_marks(true, &["▁<PRE>", "▁<SUF>", "▁<MID>"], 1, &[("prefix", 0), ("suffix", 1), ("middle", 2)]);
+    assert_eq!(gap(&old, "x", "y").as_deref(), Some("<s>▁<PRE>▁x▁<SUF>y▁<MID>"));
+    // The ids say nothing of the order, and the names do.
+    let mistral = with_marks(true, &["[PREFIX]", "[SUFFIX]", "[MIDDLE]"], 3, &keys);
+    assert_eq!(gap(&mistral, "x", "y").as_deref(), Some("<s>[SUFFIX]y[PREFIX]▁x"));
+}
+
+#[test]
+fn a_tokenizer_json_marks_gaps_too() {
+    let Some(data) = shared_data_or_skip("gpt2_tokenizer.json") else { return };
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(data.join("tokenizers/gpt2_tokenizer.json")).unwrap()).unwrap();
+    // As Qwen's has them: added, and not special.
+    for (at, name) in ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"].into_iter().enumerate() {
+        let token = serde_json::json!({ "id": 50_257 + at, "content": name, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": false });
+        json["added_tokens"].as_array_mut().unwrap().push(token);
+    }
+    let tokenizer = Tokenizer::from_json(json.to_string().as_bytes(), None).unwrap();
+    let ids = tokenizer.encode_infill("def f():", "\n  return <|fim_suffix|>1").unwrap().unwrap();
+    assert_eq!((ids[0], *ids.last().unwrap()), (50_257, 50_259));
+    assert_eq!(ids.iter().filter(|id| **id == 50_258).count(), 1);
+    assert_eq!(tokenizer.decode(&ids, true), "def f():\n  return <|fim_suffix|>1");
+    assert_eq!(tokenizer.encode("<|fim_prefix|>a<|fim_suffix|>", PARSED).unwrap().len(), 3);
+}
+
+#[test]
+fn a_real_vocabulary_marks_gaps() {
+    let Some(data) = shared_data_or_skip("deepseek-coder") else { return };
+    let tokenizer = from_gguf(&data.join("tokenizers/ggml-vocab-deepseek-coder.gguf"));
+    let prompt = gap(&tokenizer, "a", "b").expect("marks");
+    assert!(prompt.ends_with("<｜fim▁begin｜>a<｜fim▁hole｜>b<｜fim▁end｜>"), "{prompt}");
+    let Some(gpt2) = shared("gpt-2") else { return };
+    assert_eq!(gap(&gpt2, "a", "b"), None);
+}

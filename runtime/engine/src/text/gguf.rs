@@ -2,6 +2,7 @@
 
 use super::bpe::{MergedBpe, ScoredBpe};
 use super::end_of_generation;
+use super::infill::Infill;
 use super::special::SpecialTokens;
 use super::tokenizer::{Encoder, Inner, Listed, Model, Tokenizer};
 use super::vocabulary::{Spelling, TokenKind, Vocabulary};
@@ -33,19 +34,20 @@ impl Tokenizer {
 fn merged(metadata: &Metadata, pre: &str) -> Result<Tokenizer> {
     let (_, behaviour) = super::pre_tokenizer::PreTokenizer::named(pre)?;
     let spelling = if behaviour.byte_level { Spelling::ByteLevel } else { Spelling::Escaped };
-    let vocabulary = vocabulary(metadata, spelling, false, |name, _| name.into())?;
+    let mut vocabulary = vocabulary(metadata, spelling, false, |name, _| name.into())?;
+    let mut named = Named::read(metadata, &vocabulary)?;
+    let infill = named.find_infill(&mut vocabulary);
     let merges = metadata.require_strings("tokenizer.ggml.merges")?;
     let model = MergedBpe::new(&vocabulary, &merges, pre)?;
-    let named = Named::read(metadata, &vocabulary)?;
     // Gemma 4's files say false by mistake.
     let add_bos = named.add_bos.unwrap_or(behaviour.add_bos) || (behaviour.add_bos && behaviour.whole_newlines);
     let (first, last) = (named.bos.filter(|_| add_bos), named.eos.filter(|_| named.add_eos.unwrap_or(false)));
-    finish(metadata, vocabulary, Model::Merged(model), named, first, last)
+    finish(metadata, vocabulary, Model::Merged(model), named, infill, first, last)
 }
 
 fn scored(metadata: &Metadata) -> Result<Tokenizer> {
     let space_prefix = metadata.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-    let vocabulary = vocabulary(metadata, Spelling::Escaped, space_prefix, |name, _| name.into())?;
+    let mut vocabulary = vocabulary(metadata, Spelling::Escaped, space_prefix, |name, _| name.into())?;
     let scores = metadata
         .f32s("tokenizer.ggml.scores")?
         .ok_or_else(|| Error::malformed("tokenizer.ggml.scores is missing, and a `llama` tokenizer needs it"))?;
@@ -55,10 +57,11 @@ fn scored(metadata: &Metadata) -> Result<Tokenizer> {
     named.bos = named.bos.or(default(1));
     named.eos = named.eos.or(default(2));
     named.unknown = named.unknown.or(default(0));
+    let infill = named.find_infill(&mut vocabulary);
     let model = ScoredBpe::new(&vocabulary, &scores, named.unknown)?;
     let first = named.bos.filter(|_| named.add_bos.unwrap_or(true));
     let last = named.eos.filter(|_| named.add_eos.unwrap_or(false));
-    finish(metadata, vocabulary, Model::Scored(model, space_prefix), named, first, last)
+    finish(metadata, vocabulary, Model::Scored(model, space_prefix), named, infill, first, last)
 }
 
 fn words(metadata: &Metadata) -> Result<Tokenizer> {
@@ -81,7 +84,7 @@ fn words(metadata: &Metadata) -> Result<Tokenizer> {
     let strip_accents = metadata.bool("tokenizer.ggml.normalizer.strip_accents")?.unwrap_or(lowercase);
     let model = BertWords::new(&vocabulary, named.unknown.unwrap_or(100), lowercase, strip_accents)?;
     let first = named.bos;
-    finish(metadata, vocabulary, Model::Words(model), named, first, Some(separator))
+    finish(metadata, vocabulary, Model::Words(model), named, None, first, Some(separator))
 }
 
 /// The ids and flags that a file names.
@@ -109,6 +112,13 @@ impl Named {
             // Files from before these keys were named so have the second of each.
             infill: [id("fim_pre")?.or(id("prefix")?), id("fim_suf")?.or(id("suffix")?), id("fim_mid")?.or(id("middle")?)],
         })
+    }
+
+    /// The tokens that mark a gap. Those that end what fills one end a generation.
+    fn find_infill(&mut self, vocabulary: &mut Vocabulary) -> Option<Infill> {
+        let (infill, ends) = Infill::find(vocabulary, self.infill);
+        self.ends.extend(ends);
+        infill
     }
 }
 
@@ -147,6 +157,7 @@ fn finish(
     mut vocabulary: Vocabulary,
     model: Model,
     named: Named,
+    infill: Option<Infill>,
     first: Option<u32>,
     last: Option<u32>,
 ) -> Result<Tokenizer> {
@@ -156,7 +167,7 @@ fn finish(
     let longest = model.longest(&vocabulary).filter(|_| !special.swallows_space());
     let encoder = Encoder::Listed(Listed { model, special, first, last, longest });
     let (bos, eos) = (named.bos, named.eos);
-    Ok(Tokenizer::from_inner(Inner { vocabulary: vocabulary.into(), encoder, bos, eos, end_of_generation, infill: named.infill }))
+    Ok(Tokenizer::from_inner(Inner { vocabulary: vocabulary.into(), encoder, bos, eos, end_of_generation, infill }))
 }
 
 /// Which special tokens swallow the white space beside them. GGUF has no key for this, so, as in llama.cpp, it is known by the

@@ -8,11 +8,12 @@ use serde_json::Value;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::tokenizer::pattern::Invert;
 use tokenizers::{
-    AddedVocabulary, Model, ModelWrapper, NormalizerWrapper, PostProcessor, PostProcessorWrapper, PreTokenizedString, PreTokenizer,
-    PreTokenizerWrapper, SplitDelimiterBehavior, TokenizerImpl,
+    AddedToken, AddedVocabulary, Model, ModelWrapper, NormalizerWrapper, PostProcessor, PostProcessorWrapper, PreTokenizedString,
+    PreTokenizer, PreTokenizerWrapper, SplitDelimiterBehavior, TokenizerImpl,
 };
 
 use super::end_of_generation;
+use super::infill::Infill;
 use super::regex::Regex;
 use super::tokenizer::{EncodeOptions, Encoder, Inner, Tokenizer};
 use super::vocabulary::{Spelling, TokenKind, Vocabulary, byte_of};
@@ -80,12 +81,17 @@ impl Tokenizer {
             Some(_) => (named("bos_token"), named("eos_token")),
             None => (known(&["<s>", "<|begin_of_text|>", "<bos>", "[CLS]"]), known(&["</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>"])),
         };
-        let end_of_generation = end_of_generation::find(&mut vocabulary, eos.into_iter().chain(ends.iter().copied()));
+        let (infill, behind) = Infill::find(&mut vocabulary, [None; 3]);
+        let end_of_generation = end_of_generation::find(&mut vocabulary, eos.into_iter().chain(ends.iter().copied()).chain(behind));
 
         let mut plain = stages.get_added_vocabulary().clone();
+        // Those that this crate calls control tokens and the file does not.
+        let more = added.iter().filter(|(id, token)| !token.special && vocabulary.kind(**id) == Some(TokenKind::Control));
+        let more: Vec<AddedToken> = more.map(|(_, token)| AddedToken { special: true, ..token.clone() }).collect();
+        plain.add_special_tokens(more, stages.get_model(), stages.get_normalizer()).map_err(|e| malformed(e.to_string()))?;
         plain.set_encode_special_tokens(true);
         let encoder = Encoder::Pipeline(Box::new(Pipeline { stages, plain }));
-        Ok(Tokenizer::from_inner(Inner { vocabulary: vocabulary.into(), encoder, bos, eos, end_of_generation, infill: [None; 3] }))
+        Ok(Tokenizer::from_inner(Inner { vocabulary: vocabulary.into(), encoder, bos, eos, end_of_generation, infill }))
     }
 }
 

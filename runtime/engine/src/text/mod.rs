@@ -8,6 +8,7 @@ mod bpe;
 mod end_of_generation;
 mod gguf;
 mod hugging_face;
+mod infill;
 mod pre_tokenizer;
 mod regex;
 mod special;
@@ -17,8 +18,9 @@ mod tokenizer;
 mod vocabulary;
 mod word_piece;
 
+pub use infill::Infill;
 pub use pre_tokenizer::names as pre_tokenizer_names;
 pub use stream::TextStream;
 pub use template::{ChatTemplate, TemplateLimits, WallTime, raised};
-pub use tokenizer::{EncodeOptions, Infill, Tokenizer};
+pub use tokenizer::{EncodeOptions, Tokenizer};
 pub use vocabulary::TokenKind;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::bpe::{MergedBpe, ScoredBpe, byte_token};
 use super::hugging_face::Pipeline;
+use super::infill::Infill;
 use super::special::{Fragment, SpecialTokens};
 use super::stream::TextStream;
 use super::vocabulary::{TokenKind, Vocabulary};
@@ -22,17 +23,6 @@ pub struct EncodeOptions {
     pub parse_special: bool,
 }
 
-/// Tokens that mark a gap in a text, for models that were trained to fill it in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Infill {
-    /// Before the text before the gap.
-    pub prefix: u32,
-    /// Before the text after it.
-    pub suffix: u32,
-    /// Before what fills it, which comes last. `None`: the suffix comes first, and the answer goes on from the prefix.
-    pub middle: Option<u32>,
-}
-
 /// A model's tokenizer. Cheap to clone.
 #[derive(Clone)]
 pub struct Tokenizer(Arc<Inner>);
@@ -43,8 +33,7 @@ pub(super) struct Inner {
     pub(super) bos: Option<u32>,
     pub(super) eos: Option<u32>,
     pub(super) end_of_generation: Vec<u32>,
-    /// What the file names for filling in: before a prefix, before a suffix, before what is between.
-    pub(super) infill: [Option<u32>; 3],
+    pub(super) infill: Option<Infill>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "there is one a model")]
@@ -166,31 +155,9 @@ impl Tokenizer {
         TextStream::new(self.0.vocabulary.clone(), &[], true)
     }
 
-    /// The tokens that mark what is to be filled in, where the model has them: what its file names, or what families call them.
+    /// The tokens that mark a gap, if the model has them.
     pub fn infill(&self) -> Option<Infill> {
-        let [prefix, suffix, middle] = self.0.infill;
-        if let (Some(prefix), Some(suffix), Some(middle)) = (prefix, suffix, middle) {
-            return Some(Infill { prefix, suffix, middle: Some(middle) });
-        }
-        // Qwen, StarCoder, Granite, Code Llama, DeepSeek, CodeGemma, GLM.
-        const NAMES: [[&str; 3]; 7] = [
-            ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"],
-            ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"],
-            ["<fim-prefix>", "<fim-suffix>", "<fim-middle>"],
-            ["\u{2581}<PRE>", "\u{2581}<SUF>", "\u{2581}<MID>"],
-            ["<PRE>", "<SUF>", "<MID>"],
-            ["<\u{FF5C}fim\u{2581}begin\u{FF5C}>", "<\u{FF5C}fim\u{2581}hole\u{FF5C}>", "<\u{FF5C}fim\u{2581}end\u{FF5C}>"],
-            ["<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"],
-        ];
-        let token = |name: &str| {
-            let special = |kind| matches!(kind, TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown);
-            self.0.vocabulary.iter().find(|(_, text, kind)| *text == name && special(*kind)).map(|(id, ..)| id)
-        };
-        let named = NAMES.iter().find_map(|[prefix, suffix, middle]| {
-            Some(Infill { prefix: token(prefix)?, suffix: token(suffix)?, middle: Some(token(middle)?) })
-        });
-        // Mistral's have the suffix first, and nothing between.
-        named.or_else(|| Some(Infill { prefix: token("[PREFIX]")?, suffix: token("[SUFFIX]")?, middle: None }))
+        self.0.infill
     }
 
     /// A decoder for what comes after `prompt`, whose text keeps its leading space unless `prompt` held no text.

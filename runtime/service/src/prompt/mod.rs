@@ -15,7 +15,6 @@ use firecrest_engine::text::{ChatTemplate, EncodeOptions, Tokenizer, WallTime};
 use serde_json::{Value, json};
 
 use crate::local::length::{Length, too_long};
-use crate::local::place;
 use crate::tools::grammar::holds_from_start;
 use crate::tools::{Thoughts, ToolFormat};
 use guard::Guard;
@@ -136,21 +135,11 @@ impl Prompter {
                 ids
             }
             RawPrompt::Infill { prefix, suffix } => {
-                let marks = self.tokenizer.infill().ok_or_else(|| {
+                let made = self.tokenizer.encode_infill(prefix, suffix).map_err(|e| ApiError::invalid(path, e.message()))?;
+                made.ok_or_else(|| {
                     let why = "this model's vocabulary has no tokens that mark a gap, so it can't fill one in; leave `suffix` out";
                     ApiError::invalid("suffix", why)
-                })?;
-                // Only what every text begins with: an end after nothing would be an end.
-                let mut ids: Vec<u32> = encode("", true)?.into_iter().filter(|id| Some(*id) == self.tokenizer.bos()).collect();
-                let (prefix, suffix) = (encode(prefix, false)?, encode(suffix, false)?);
-                match marks.middle {
-                    Some(middle) => {
-                        let parts = [vec![marks.prefix], prefix, vec![marks.suffix], suffix, vec![middle]];
-                        ids.extend(parts.concat());
-                    }
-                    None => ids.extend([vec![marks.suffix], suffix, vec![marks.prefix], prefix].concat()),
-                }
-                ids
+                })?
             }
         };
         let text = match raw {
@@ -179,7 +168,7 @@ impl Prompter {
     fn chat(&self, ask: &Ask, now: Option<WallTime>, room: usize) -> Result<Prompt, ApiError> {
         let Some((_, traits)) = &self.chat else {
             let why = "this model has no chat template; use /v1/completions";
-            return Err(ApiError::invalid("messages", why));
+            return Err(ApiError::invalid(ask.names.conversation, why));
         };
         let (mut text, continues) = self.text(ask, now)?;
         let mut thinks = None;
@@ -202,7 +191,7 @@ impl Prompter {
         if fewest > room {
             return Err(too_long(ask, Length::AtLeast(fewest), room));
         }
-        let ids = self.encode(&text)?;
+        let ids = self.encode(ask, &text)?;
         let breakpoints = self.breakpoints(ask, now, &text, &ids)?;
         Ok(Prompt { ids, breakpoints, thinks, continues, echo: None })
     }
@@ -221,13 +210,13 @@ impl Prompter {
         };
         let Some(part) = turn.parts.iter().rposition(|part| matches!(part.content, Content::Text(_))) else {
             let why = "the answer can be begun with text only; give the tools' results in a user's turn";
-            return Err(ApiError::invalid(place(ask, last), why));
+            return Err(ApiError::invalid(ask.last.clone(), why));
         };
         let mark = unused(ask);
         let marked = self.render(ask, now, Mark { behind: Some((last, part, &mark)), ..Mark::default() }, false)?;
         match marked.rfind(&mark) {
             Some(end) => Ok((marked[..end].to_owned(), true)),
-            None => Err(ApiError::invalid(place(ask, last), "this model's template does not let an answer be begun; leave it out")),
+            None => Err(ApiError::invalid(ask.last.clone(), "this model's template does not let an answer be begun; leave it out")),
         }
     }
 
@@ -252,15 +241,15 @@ impl Prompter {
             context["enable_thinking"] = thinks.into();
             context["thinking"] = thinks.into();
         }
-        template.render(&context, now).map_err(|error| template_failed(&error))
+        template.render(&context, now).map_err(|error| template_failed(ask, &error))
     }
 
     /// The tokens of what a template wrote.
-    fn encode(&self, text: &str) -> Result<Vec<u32>, ApiError> {
+    fn encode(&self, ask: &Ask, text: &str) -> Result<Vec<u32>, ApiError> {
         let mut ids = Vec::new();
         for piece in text.split(GUARD) {
             let options = EncodeOptions { add_special: false, parse_special: true };
-            let encoded = self.tokenizer.encode(piece, options).map_err(|e| ApiError::invalid("messages", e.message()))?;
+            let encoded = self.tokenizer.encode(piece, options).map_err(|e| ApiError::invalid(ask.names.conversation, e.message()))?;
             ids.extend(encoded);
         }
         Ok(ids)
@@ -304,7 +293,7 @@ impl Prompter {
         let mut seen = BTreeSet::new();
         found.sort_unstable_by_key(|(end, _, _)| *end);
         for (end, ttl, moved) in found {
-            let prefix = self.encode(&text[..text.floor_char_boundary(end)])?;
+            let prefix = self.encode(ask, &text[..text.floor_char_boundary(end)])?;
             let positions = prefix.iter().zip(ids).take_while(|(a, b)| a == b).count() as u32;
             if positions > 0 && seen.insert(positions) {
                 breakpoints.push(Breakpoint { positions, ttl, moved });
@@ -404,9 +393,9 @@ fn longest_in(text: &str) -> usize {
 
 /// What an error of a template is to the caller: what it raises by itself is about the messages; everything else is the template's fault, which no
 /// caller can mend.
-fn template_failed(error: &firecrest_engine::Error) -> ApiError {
+fn template_failed(ask: &Ask, error: &firecrest_engine::Error) -> ApiError {
     match firecrest_engine::text::raised(error) {
-        Some(words) => ApiError::invalid("messages", format!("the model's template refuses them: {words}")),
+        Some(words) => ApiError::invalid(ask.names.conversation, format!("the model's template refuses them: {words}")),
         None => ApiError::new(ErrorKind::Api, format!("the model's own chat template failed, not the request: {}", error.message())),
     }
 }
