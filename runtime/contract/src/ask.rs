@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::names::Names;
 use crate::path::Path;
 
 /// How a caller speaks, and expects to be answered.
@@ -35,12 +36,14 @@ impl Version {
 /// What is asked of a backend: a conversation and how to go on from it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ask {
-    /// The caller's dialect.
-    pub dialect: Dialect,
+    /// What the caller's body calls its fields.
+    pub names: &'static Names,
     /// The model's name, as the caller says it.
     pub model: String,
     /// The conversation, system text first where there is any. A last turn of the assistant is the beginning of the answer.
     pub turns: Vec<Turn>,
+    /// Where the last turn stands in the body: `messages.3`.
+    pub last: Path,
     /// Prompts without turns or template, from `/v1/completions`. Where there are any, [`Ask::turns`] is empty and each prompt gets
     /// [`Ask::choices`] answers: answer `c` of prompt `p` is choice `p * choices + c` in every event.
     pub raw: Vec<RawPrompt>,
@@ -200,6 +203,8 @@ pub enum Content {
 /// A tool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tool {
+    /// Its place in the body's list, from 0.
+    pub at: usize,
     /// Its name, 1 to 128 of `[a-zA-Z0-9_-]`.
     pub name: String,
     /// What it does, for the model.

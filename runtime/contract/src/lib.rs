@@ -13,6 +13,7 @@ pub mod leaf;
 pub mod limits;
 pub mod messages;
 pub mod moderation;
+pub mod names;
 pub mod openai;
 #[cfg(feature = "schema")]
 pub mod openapi;

@@ -1,8 +1,7 @@
 //! Judging what is asked.
 
-use firecrest_contract::ask::{
-    Ask, Content, Dialect, Part, RawPrompt, Role, Sampling, ServiceTier, Thinking, Tool, ToolChoice, Turn, Version,
-};
+use firecrest_contract::ask::{Ask, Content, Part, RawPrompt, Role, Sampling, ServiceTier, Thinking, Tool, ToolChoice, Turn};
+use firecrest_contract::names::Names;
 use firecrest_policy::safety::classifier::{Classifier, ClassifierFault, Exchange, Scores};
 use firecrest_policy::safety::decision::Action;
 use firecrest_policy::safety::gate::GateOptions;
@@ -14,7 +13,8 @@ type Turns = Vec<(Role, Vec<Content>)>;
 fn ask(turns: Turns) -> Ask {
     let part = |content| Part { content, cache: None };
     Ask {
-        dialect: Dialect::Messages(Version::October2026),
+        names: Names::MESSAGES,
+        last: "messages".into(),
         model: "m".into(),
         turns: turns.into_iter().map(|(role, parts)| Turn { role, parts: parts.into_iter().map(part).collect() }).collect(),
         raw: Vec::new(),
@@ -79,6 +79,7 @@ fn the_part_that_decided() {
     }
     let mut tools = ask(vec![system]);
     tools.tools.push(Tool {
+        at: 0,
         name: "f".into(),
         description: None,
         schema: serde_json::json!({"description": BOMB}),

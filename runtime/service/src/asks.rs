@@ -1,15 +1,15 @@
 //! Asks for tests.
 
-use firecrest_contract::ask::{
-    Ask, CacheTtl, Content, Dialect, Part, Role, Sampling, ServiceTier, Thinking, Tool, ToolChoice, Turn, Version,
-};
+use firecrest_contract::ask::{Ask, CacheTtl, Content, Part, Role, Sampling, ServiceTier, Thinking, Tool, ToolChoice, Turn};
+use firecrest_contract::names::Names;
 use serde_json::Value;
 
 /// An ask of these turns and nothing else.
 pub(crate) fn ask(turns: Vec<Turn>) -> Ask {
     Ask {
-        dialect: Dialect::Messages(Version::June2023),
+        names: Names::MESSAGES,
         model: "m".to_owned(),
+        last: "messages".into(),
         turns,
         raw: Vec::new(),
         echo: false,
@@ -47,5 +47,5 @@ pub(crate) fn kept(mut turn: Turn) -> Turn {
 }
 
 pub(crate) fn tool(name: &str, schema: Value) -> Tool {
-    Tool { name: name.to_owned(), description: None, schema, strict: false, cache: None }
+    Tool { at: 0, name: name.to_owned(), description: None, schema, strict: false, cache: None }
 }

@@ -247,7 +247,7 @@ impl Backend for Scripted {
         let input = prompt_words(ask);
         if input > self.context {
             let why = format!("prompt is too long: {input} tokens > {} maximum; shorten it", self.context);
-            return Err(ApiError::invalid("messages", why).code(CONTEXT_LENGTH_EXCEEDED));
+            return Err(ApiError::invalid(ask.names.conversation, why).code(CONTEXT_LENGTH_EXCEEDED));
         }
         let cap = ask.max_tokens.map_or(u64::MAX, u64::from).min(self.context - input).saturating_mul(ask.answers().into());
         Ok(Price { input, exactness: Exactness::Exact, output_cap: cap })

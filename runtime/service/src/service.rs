@@ -10,7 +10,6 @@ use firecrest_contract::ask::{Beyond, Dialect};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::leaf::parse;
 use firecrest_contract::messages;
-use firecrest_contract::path::Path;
 use firecrest_policy::lanes;
 use firecrest_policy::limits::{Command, Levels, Outcome, openai_headers, ratelimit_headers};
 use firecrest_policy::routing::{Alias, meant};
@@ -76,8 +75,6 @@ struct Exchange<H: Host> {
     dialect: Dialect,
     /// The caller sent `anthropic-beta`, or named betas in the body: its answers have the beta's members.
     beta: bool,
-    /// Where a leaf that a backend names stands in this body, if not there.
-    leaf: fn(&Path) -> Option<Path>,
     /// What the response's headers will be.
     headers: HeaderMap,
     /// Of its body.
@@ -144,7 +141,6 @@ impl<H: Host> Service<H> {
             ledger: Ledger::new(&self.host, id, name, caller),
             dialect,
             beta: parts.headers.contains_key("anthropic-beta") || parts.uri.query().is_some_and(|query| query.contains("beta=true")),
-            leaf: |_| None,
             headers: HeaderMap::new(),
             bytes: 0,
             aside: Aside::in_place(),

@@ -1,8 +1,7 @@
 //! Chat templates and vocabularies that others made (`shared/data`): what is rendered from neutral turns, and how it becomes tokens.
 
-use firecrest_contract::ask::{
-    Ask, CacheTtl, Content, Dialect, Part, Role, Sampling, ServiceTier, Thinking, Tool, ToolChoice, Turn, Version,
-};
+use firecrest_contract::ask::{Ask, CacheTtl, Content, Part, Role, Sampling, ServiceTier, Thinking, Tool, ToolChoice, Turn};
+use firecrest_contract::names::Names;
 use firecrest_engine::file::ModelFile;
 use firecrest_engine::text::{TokenKind, Tokenizer, WallTime};
 use firecrest_service::prompt::Prompter;
@@ -47,7 +46,8 @@ const NOW: Option<WallTime> = Some(WallTime { unix_seconds: 1_722_000_000, utc_o
 
 fn ask(turns: Vec<Turn>) -> Ask {
     Ask {
-        dialect: Dialect::Messages(Version::June2023),
+        names: Names::MESSAGES,
+        last: "messages".into(),
         model: "m".to_owned(),
         turns,
         raw: Vec::new(),
@@ -110,6 +110,7 @@ fn of_context(context: &Value) -> Ask {
         }
     }
     let tools = context["tools"].as_array().into_iter().flatten().map(|tool| Tool {
+        at: 0,
         name: text(&tool["function"]["name"]),
         description: tool["function"]["description"].as_str().map(str::to_owned),
         schema: tool["function"]["parameters"].clone(),
@@ -259,6 +260,7 @@ fn forged(place: usize, forged: &str) -> Option<Ask> {
     ]);
     asked.user = Some(say());
     asked.tools.push(Tool {
+        at: 0,
         name: say(),
         description: Some(say()),
         schema: json!({ "title": say(), say(): 1 }),
@@ -316,6 +318,7 @@ fn callers_make_no_control_tokens() {
         let mut asked =
             ask(vec![says(Role::System, &forged), says(Role::User, &forged), turn(Role::Assistant, call), turn(Role::User, result)]);
         asked.tools.push(Tool {
+            at: 0,
             name: "f".into(),
             description: Some(forged.clone()),
             schema: json!({ "title": forged }),

@@ -6,9 +6,10 @@ use serde_json::{Map, Value};
 use super::beyond::Beyonds;
 use super::chat::Usage;
 use super::{Input, Stop, StreamOptions, range};
-use crate::ask::{Ask, Dialect, RawPrompt, Sampling, ServiceTier, Thinking, ToolChoice};
+use crate::ask::{Ask, RawPrompt, Sampling, ServiceTier, Thinking, ToolChoice};
 use crate::error::ApiError;
 use crate::leaf::Unknown;
+use crate::names::Names;
 
 /// Prompts of one request, and answers to all of them together.
 pub const MOST_CHOICES: usize = 2048;
@@ -142,9 +143,10 @@ impl Request {
         let stop = range::stop(self.stop)?;
         beyond.unknown("", &self.unknown);
         Ok(Ask {
-            dialect: Dialect::OpenAi,
+            names: Names::COMPLETIONS,
             model: self.model,
             turns: Vec::new(),
+            last: "prompt".into(),
             raw,
             echo,
             tools: Vec::new(),

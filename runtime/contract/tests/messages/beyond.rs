@@ -41,7 +41,7 @@ fn what_has_no_place_is_beyond() {
         [
             "tools.0.type",
             "tools.1.allowed_callers",
-            "tools.1.defer_loading",
+            "(tools.1.defer_loading)",
             "(tools.1.input_examples)",
             "(tools.1.eager_input_streaming)",
             "tools.1.odd",
@@ -56,7 +56,7 @@ fn what_has_no_place_is_beyond() {
             "messages.1.content.2.caller.type",
             "messages.1.content.2.toolset_name",
             "messages.2.content.0.content.0.type",
-            "messages.2.content.0.content.1.type",
+            "(messages.2.content.0.content.1.type)",
             "(messages.3.output_config)",
             "thinking.type",
             "(output_config.effort)",
@@ -78,6 +78,41 @@ fn what_has_no_place_is_beyond() {
     assert!(ask.beyond.iter().all(|beyond| !beyond.why.is_empty() && beyond.why.len() < 120));
     assert_eq!((ask.tool_choice, ask.parallel_tools), (ToolChoice::Tool("web_search".to_owned()), false));
     assert_eq!(ask.turns[0].parts[0].content, Content::Beyond);
+}
+
+/// Claude Code and others send all their tools, and mark those that a search of theirs finds. All are shown, so nothing is missing.
+#[test]
+fn tools_that_are_to_be_found_are_shown() {
+    let ask = with(json!({
+        "tools": [
+            { "type": "tool_search_tool_regex_20251119", "name": "tool_search_tool_regex" },
+            { "name": "ToolSearch", "input_schema": { "type": "object" } },
+            { "name": "weather", "input_schema": { "type": "object" }, "defer_loading": true },
+        ],
+        "messages": [
+            { "role": "user", "content": "How is the weather?" },
+            { "role": "assistant", "content": [{ "type": "tool_use", "id": "a", "name": "ToolSearch", "input": {} }] },
+            { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "a", "content": [
+                { "type": "tool_reference", "tool_name": "weather" }, { "type": "tool_reference", "tool_name": "a b" },
+            ] }] },
+        ],
+    }));
+    assert_eq!(
+        beyond(&ask),
+        ["(tools.0.type)", "(tools.2.defer_loading)", "(messages.2.content.0.content.0.type)", "messages.2.content.0.content.1.type"]
+    );
+    assert_eq!(ask.tools.iter().map(|tool| (tool.name.as_str(), tool.at)).collect::<Vec<_>>(), [("ToolSearch", 1), ("weather", 2)]);
+    let mut found = with(json!({
+        "tools": [{ "name": "f", "input_schema": { "type": "object" } }],
+        "messages": [
+            { "role": "user", "content": "Hi" },
+            { "role": "assistant", "content": [{ "type": "tool_use", "id": "a", "name": "f", "input": {} }] },
+            { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "a",
+                "content": [{ "type": "tool_reference", "tool_name": "f" }] }] },
+        ],
+    }));
+    let last = found.turns.pop().expect("a turn").parts.remove(0).content;
+    assert_eq!(last, Content::ToolResult { id: "a".to_owned(), text: "Tool found: f".to_owned(), is_error: false });
 }
 
 /// However much is beyond an ask, its list stays short, and says both sorts.

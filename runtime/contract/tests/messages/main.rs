@@ -5,12 +5,13 @@ mod broken;
 mod conversations;
 mod tools;
 
-use firecrest_contract::ask::{Ask, CacheTtl, Content, Dialect, Format, Part, Role, ServiceTier, Thinking, ToolChoice, Turn, Version};
+use firecrest_contract::ask::{Ask, CacheTtl, Content, Format, Part, Role, ServiceTier, Thinking, ToolChoice, Turn, Version};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::leaf::parse;
 use firecrest_contract::messages::{
     CountTokensParams, ErrorBody, MessageCreateParams, Options, ThreadParam, count_into_ask, into_ask, parse_error,
 };
+use firecrest_contract::names::Names;
 use serde_json::{Value, json};
 
 fn ask_of(body: &Value, version: Version, options: Options) -> Result<Ask, ApiError> {
@@ -83,7 +84,7 @@ fn a_request_becomes_an_ask() {
         "thinking": { "type": "enabled", "budget_tokens": 2000, "display": "omitted" }, "mcp_servers": [], "context_management": null,
         "output_config": { "format": { "type": "json_schema", "schema": { "type": "object" } }, "effort": "high" }, "betas": ["x"],
     }));
-    assert_eq!(ask.dialect, Dialect::Messages(Version::June2023));
+    assert_eq!(ask.names, Names::MESSAGES);
     assert_eq!(ask.max_tokens, Some(5000));
     assert_eq!(ask.turns[0], Turn { role: Role::System, parts: vec![text("Be brief.")] });
     assert_eq!(ask.turns[1], Turn { role: Role::User, parts: vec![text("Hello")] });

@@ -197,7 +197,7 @@ fn tools_of_other_types_are_left_out() {
     let tools = r#""tools": [{"type": "local_shell"}, {"type": "custom", "name": "apply_patch", "format": {"type": "grammar"}}, {"type": "web_search"},
         {"type": "function", "name": "f", "parameters": {"type": "object"}}]"#;
     let asked = with(tools).expect("an ask");
-    assert_eq!(asked.ask.tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(), ["f"]);
+    assert_eq!(asked.ask.tools.iter().map(|tool| (tool.name.as_str(), tool.at)).collect::<Vec<_>>(), [("f", 3)]);
     assert_eq!(paths(&asked.ask.beyond), [("tools.0.type", true), ("tools.1.type", true), ("tools.2.type", true)]);
     let allowed =
         r#""tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "web_search"}, {"type": "function", "name": "f"}]}"#;

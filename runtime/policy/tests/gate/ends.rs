@@ -1,7 +1,8 @@
 //! What an answer begins with and ends in, what else it might have said, and calls as they come.
 
-use firecrest_contract::ask::{Ask, Content, Dialect, Part, RawPrompt, Role, Sampling, ServiceTier, Thinking, ToolChoice, Turn};
+use firecrest_contract::ask::{Ask, Content, Part, RawPrompt, Role, Sampling, ServiceTier, Thinking, ToolChoice, Turn};
 use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::names::Names;
 use firecrest_policy::safety::gate::Begun;
 
 use super::*;
@@ -90,7 +91,8 @@ fn asked(begun: &str, raw: bool) -> (Ask, Vec<String>) {
     let part = |text: &str| vec![Part { content: Content::Text(text.to_owned()), cache: None }];
     let mut ask = Ask {
         echo: false,
-        dialect: Dialect::OpenAi,
+        names: Names::CHAT,
+        last: "messages".into(),
         model: "m".into(),
         turns: Vec::new(),
         raw: Vec::new(),

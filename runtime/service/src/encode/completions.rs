@@ -28,18 +28,19 @@ pub struct Shape {
     pub choices: u32,
     /// Whether a stream ends with a chunk that says what it took.
     pub include_usage: bool,
-    /// Where the text of an answer begins, in characters from the start of its prompt: by prompt, 0 if it is not known here.
+    /// Where the text of an answer begins, in characters from the start of its prompt: by prompt.
     pub starts: Vec<u64>,
 }
 
 impl Shape {
-    /// Of an ask: answers begin after their prompts, unless they begin with them. How many characters token ids have only a tokenizer knows.
-    pub fn of(ask: &Ask, include_usage: bool) -> Shape {
-        let start = |raw: &RawPrompt| match raw {
-            RawPrompt::Text(text) | RawPrompt::Infill { prefix: text, .. } if !ask.echo => text.chars().count() as u64,
-            _ => 0,
+    /// Of an ask: answers begin after their prompts, unless they begin with them. `prompts`: what the ask's prompts say, token ids spelled out.
+    pub fn of(ask: &Ask, prompts: &[String], include_usage: bool) -> Shape {
+        let start = |(raw, spelled): (&RawPrompt, &String)| match raw {
+            _ if ask.echo => 0,
+            RawPrompt::Text(text) | RawPrompt::Infill { prefix: text, .. } => text.chars().count() as u64,
+            RawPrompt::Tokens(_) => spelled.chars().count() as u64,
         };
-        Shape { choices: ask.answers(), include_usage, starts: ask.raw.iter().map(start).collect() }
+        Shape { choices: ask.answers(), include_usage, starts: ask.raw.iter().zip(prompts).map(start).collect() }
     }
 
     fn start(&self, choice: u32) -> u64 {
@@ -59,21 +60,59 @@ fn token(token: &TokenText) -> String {
     }
 }
 
-/// Where tokens begin in a text, in characters: the one that a token's first byte is in. `before` is how many there are before this piece.
-fn offsets(text: &str, tokens: &[TokenLogprob], before: u64) -> Vec<u64> {
-    let mut starts = text.char_indices().map(|(at, _)| at).peekable();
-    let (mut characters, mut byte) = (0_u64, 0_usize);
-    let mut list = Vec::with_capacity(tokens.len());
-    for of in tokens {
-        // Characters that begin before or at this byte; the last of them is the one it is in.
-        while starts.next_if(|start| *start <= byte).is_some() {
-            characters += 1;
-        }
-        let within = if byte < text.len() { characters.saturating_sub(1) } else { characters };
-        list.push(before + within);
-        byte = byte.saturating_add(of.token.0.len());
+/// The most probable tokens of a place, and the one that is there if it is none of them: a list of 5 has up to 6.
+fn probable(of: &TokenLogprob) -> Vec<(String, f32)> {
+    let mut list: Vec<(String, f32)> = of.top.iter().map(|(top, logprob)| (token(top), *logprob)).collect();
+    let own = token(&of.token);
+    if !list.is_empty() && !list.iter().any(|(top, _)| *top == own) {
+        list.push((own, of.logprob));
     }
     list
+}
+
+/// Where the tokens of a text begin, in characters. What tokens spell together is the text, so it is told from their bytes alone, however the text is cut.
+#[derive(Clone, Debug, Default)]
+struct Offsets {
+    /// Characters that are whole.
+    characters: u64,
+    /// The beginning of the next, three bytes at most.
+    partial: Vec<u8>,
+}
+
+impl Offsets {
+    fn from(start: u64) -> Offsets {
+        Offsets { characters: start, partial: Vec::new() }
+    }
+
+    /// Where the next token begins: at the character that its first byte is in.
+    fn next(&mut self, token: &TokenText) -> u64 {
+        // What can't go on a character ends it.
+        if !self.partial.is_empty() && token.0.first().is_some_and(|byte| !(0x80..0xC0).contains(byte)) {
+            self.partial.clear();
+            self.characters += 1;
+        }
+        let begins = self.characters;
+        self.partial.extend_from_slice(&token.0);
+        loop {
+            match std::str::from_utf8(&self.partial) {
+                Ok(whole) => {
+                    self.characters += whole.chars().count() as u64;
+                    self.partial.clear();
+                    return begins;
+                }
+                Err(error) => {
+                    let whole = self.partial.get(..error.valid_up_to()).unwrap_or_default();
+                    self.characters += String::from_utf8_lossy(whole).chars().count() as u64;
+                    // Of bytes that are no character the text has one that says so.
+                    self.characters += u64::from(error.error_len().is_some());
+                    self.partial.drain(..error.valid_up_to() + error.error_len().unwrap_or(0));
+                    if error.error_len().is_none() {
+                        return begins;
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// `finish_reason`: nothing calls tools here.
@@ -91,8 +130,8 @@ pub struct Stream {
     order: Order,
     /// Everything of a chunk up to the index of its choice.
     prefix: Vec<u8>,
-    /// Characters of each answer.
-    characters: BTreeMap<u32, u64>,
+    /// Where the next token of each answer begins.
+    offsets: BTreeMap<u32, Offsets>,
 }
 
 impl Stream {
@@ -105,7 +144,7 @@ impl Stream {
         prefix.extend_from_slice(b",\"model\":");
         json::string(&head.model, &mut prefix);
         prefix.extend_from_slice(b",\"choices\":[");
-        Stream { order: Order::new(shape.choices), shape, prefix, characters: BTreeMap::new() }
+        Stream { order: Order::new(shape.choices), shape, prefix, offsets: BTreeMap::new() }
     }
 
     /// Writes what happened next: any number of whole frames, often none. What comes behind the end is passed over.
@@ -173,14 +212,12 @@ impl Stream {
         }
         self.begin(choice, out);
         escape(text, out);
-        let start = self.shape.start(choice);
-        let characters = self.characters.entry(choice).or_insert(start);
-        let before = *characters;
-        *characters += text.chars().count() as u64;
         if logprobs.is_empty() {
             out.extend_from_slice(b"\",\"logprobs\":null");
         } else {
-            let offsets = offsets(text, logprobs, before);
+            let start = self.shape.start(choice);
+            let offsets = self.offsets.entry(choice).or_insert_with(|| Offsets::from(start));
+            let offsets: Vec<u64> = logprobs.iter().map(|of| offsets.next(&of.token)).collect();
             out.extend_from_slice(b"\",\"logprobs\":");
             write_logprobs(logprobs, &offsets, out);
         }
@@ -228,8 +265,8 @@ fn write_logprobs(list: &[TokenLogprob], offsets: &[u64], out: &mut Vec<u8>) {
                 return out.extend_from_slice(b"null");
             }
             out.push(b'{');
-            members(&of.top, out, |(top, logprob), out| {
-                json::string(&token(top), out);
+            members(&probable(of), out, |(top, logprob), out| {
+                json::string(top, out);
                 out.push(b':');
                 json::logprob(*logprob, out);
             });
@@ -256,7 +293,7 @@ pub struct Whole {
 #[derive(Debug, Default)]
 struct Building {
     text: String,
-    characters: u64,
+    offsets: Option<Offsets>,
     logprobs: Logprobs,
     tops: Vec<Option<Map<String, Value>>>,
     finish: Option<Finish>,
@@ -327,13 +364,13 @@ impl Whole {
 impl Building {
     fn add(&mut self, text: &str, logprobs: &[TokenLogprob], start: u64) {
         self.text.push_str(text);
-        self.logprobs.text_offset.extend(offsets(text, logprobs, start + self.characters));
-        self.characters += text.chars().count() as u64;
+        let offsets = self.offsets.get_or_insert_with(|| Offsets::from(start));
         for of in logprobs {
+            self.logprobs.text_offset.push(offsets.next(&of.token));
             self.logprobs.tokens.push(token(&of.token));
             let known = !of.logprob.is_nan();
             self.logprobs.token_logprobs.push(known.then(|| finite(of.logprob)));
-            let top = || of.top.iter().map(|(top, logprob)| (token(top), Value::from(json::short(*logprob)))).collect();
+            let top = || probable(of).into_iter().map(|(top, logprob)| (top, Value::from(json::short(logprob)))).collect();
             self.tops.push(known.then(top));
         }
     }

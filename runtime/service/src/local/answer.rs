@@ -230,7 +230,11 @@ impl Answer {
         for (index, logprobs) in first.into_iter().chain(list.into_iter().map(Some)).enumerate() {
             let (Some(&id), written) = (probable.ids.get(position + index), position + index >= probable.unwritten) else { break };
             let token = |id| TokenText(self.tokenizer.token_bytes(id).unwrap_or_default().to_vec());
-            let text = if written { probable.stream.push(id) } else { String::new() };
+            // What a vocabulary puts before every text is not the caller's, and stands nowhere in the answer.
+            if !written {
+                continue;
+            }
+            let text = probable.stream.push(id);
             // Nothing comes before the first: it has no probability.
             let (logprob, top) = logprobs.map_or((f32::NAN, Vec::new()), |l| (l.chosen, l.top));
             let top = top.into_iter().map(|(id, logprob)| (token(id), logprob)).collect();

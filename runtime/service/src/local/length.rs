@@ -38,13 +38,13 @@ pub(crate) enum Length {
 }
 
 pub(crate) fn too_long(ask: &Ask, length: Length, room: usize) -> ApiError {
-    let path = if ask.raw.is_empty() { "messages" } else { "prompt" };
     // Programs read the numbers out of these words, and make their conversations shorter by them.
     let (tokens, more) = match length {
         Length::Exactly(tokens) => (tokens, ""),
         Length::AtLeast(tokens) => (tokens, ", and more by what it says"),
     };
-    ApiError::invalid(path, format!("prompt is too long: {tokens} tokens > {room} maximum{more}; shorten it")).code(CONTEXT_LENGTH_EXCEEDED)
+    ApiError::invalid(ask.names.conversation, format!("prompt is too long: {tokens} tokens > {room} maximum{more}; shorten it"))
+        .code(CONTEXT_LENGTH_EXCEEDED)
 }
 
 /// Bytes of what is said that every template writes: not those of answers that think or call, of which some leave out a part, nor white space around a text.

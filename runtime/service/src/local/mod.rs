@@ -18,11 +18,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firecrest_contract::ask::{Ask, Beyond, Content, Dialect, RawPrompt, Role, Thinking, ToolChoice};
+use firecrest_contract::ask::{Ask, Beyond, Content, RawPrompt, Role, Thinking, ToolChoice};
 use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::{Event, Finish};
-use firecrest_contract::path::Path;
 use firecrest_engine::engine::{AdapterId, Engine, Generate, Pin, Priority, Request, Sampling, Sharing, Work};
 use firecrest_engine::grammar::Compiler;
 use firecrest_engine::text::{EncodeOptions, TokenKind, Tokenizer, WallTime};
@@ -397,19 +396,19 @@ impl<P: EnginePort> Backend for Local<P> {
         }
         if ask.raw.is_empty() {
             if self.prompter.traits().is_none() {
-                return Err(ApiError::invalid("messages", "this model has no chat template; use /v1/completions"));
+                return Err(ApiError::invalid(ask.names.conversation, "this model has no chat template; use /v1/completions"));
             }
             if ask.turns.is_empty() {
-                return Err(ApiError::invalid("messages", "at least one message is required"));
+                return Err(ApiError::invalid(ask.names.conversation, "at least one message is required"));
             }
             let beyond = |turn: &firecrest_contract::ask::Turn| turn.parts.iter().any(|part| part.content == Content::Beyond);
-            if let Some(at) = ask.turns.iter().position(beyond).filter(|_| ask.beyond.is_empty()) {
-                return Err(ApiError::invalid(place(ask, at), "this model takes text only"));
+            if ask.turns.iter().any(beyond) && ask.beyond.is_empty() {
+                return Err(ApiError::invalid(ask.names.conversation, "this model takes text only"));
             }
             let begun = ask.turns.last().is_some_and(|turn| turn.role == Role::Assistant && !turn.parts.is_empty());
             if begun && holds_from_start(ask) {
                 let why = "an answer that is held to a form can't be begun; leave the last assistant message out";
-                return Err(ApiError::invalid(place(ask, ask.turns.len() - 1), why));
+                return Err(ApiError::invalid(ask.last.clone(), why));
             }
         }
         fits(ask, self.prompter.tokenizer(), self.context)
@@ -418,11 +417,8 @@ impl<P: EnginePort> Backend for Local<P> {
     fn hints(&self, ask: &Ask) -> Vec<Beyond> {
         let asked = matches!(ask.thinking, Thinking::Adaptive { .. } | Thinking::Budget { .. });
         let thinks = self.prompter.traits().is_some_and(|traits| traits.thoughts.is_some());
-        let path = match ask.dialect {
-            Dialect::Messages(_) => "thinking",
-            Dialect::OpenAi => "reasoning_effort",
-        };
-        let hint = || Beyond { path: path.into(), why: "this model was not trained to think; leave it out".to_owned(), hint: true };
+        let hint =
+            || Beyond { path: ask.names.thinking.into(), why: "this model was not trained to think; leave it out".to_owned(), hint: true };
         (asked && !thinks && ask.raw.is_empty()).then(hint).into_iter().collect()
     }
 
@@ -533,19 +529,9 @@ fn refusal(ask: &Ask, error: &Error) -> ApiError {
     // Schemas were checked one by one; all of them together may still be too much.
     let default = match (ask.raw.is_empty(), ask.tools.is_empty()) {
         (true, false) if message.contains("grammar") => "tools",
-        (true, _) => "messages",
-        (false, _) => "prompt",
+        _ => ask.names.conversation,
     };
     refused(fields.into_iter().find(|field| message.contains(field)).unwrap_or(default), error)
-}
-
-/// Where a turn stands in the body, as far as that is known: OpenAI's messages may have become one turn together.
-pub(crate) fn place(ask: &Ask, turn: usize) -> Path {
-    let system = ask.turns.iter().take_while(|turn| turn.role == Role::System).count();
-    match ask.dialect {
-        Dialect::Messages(_) => Path::from("messages").index(turn.saturating_sub(system)),
-        Dialect::OpenAi => "messages".into(),
-    }
 }
 
 /// The control token that is written so.

@@ -1,5 +1,7 @@
 //! The model that ships, on the CPU, through the whole backend.
 
+mod names;
+
 use std::future::Future;
 
 use firecrest_contract::ask::{Content, Format, RawPrompt, ToolChoice};
@@ -414,7 +416,8 @@ fn what_is_wrong_is_named() {
         let error = local.check(&endless).expect_err("a prompt too long");
         assert!(error.message.starts_with("messages: prompt is too long: ") && error.message.contains("maximum, and more"), "{error}");
         assert_eq!(error.code, Some("context_length_exceeded"));
-        let raw = Ask { raw: vec![RawPrompt::Text("fox ".repeat(1 << 20))], turns: Vec::new(), ..hello() };
+        let names = firecrest_contract::names::Names::COMPLETIONS;
+        let raw = Ask { names, raw: vec![RawPrompt::Text("fox ".repeat(1 << 20))], turns: Vec::new(), ..hello() };
         let error = local.check(&raw).expect_err("a prompt too long");
         assert_eq!((error.path.as_deref(), error.code), (Some("prompt"), Some("context_length_exceeded")));
         // What a template may leave out is not counted.

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use firecrest_contract::ask::{Ask, Beyond, Dialect, Thinking, ToolChoice};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::{Event, Finish};
-use firecrest_contract::path::{Path, Segment};
 use firecrest_contract::{messages, openai};
 use firecrest_policy::limits::Price;
 use firecrest_policy::safety::gate::{Begun, Gate, GateOptions, Judged, Unjudged};
@@ -20,7 +19,7 @@ use futures_util::future::{Either, select};
 use futures_util::{FutureExt, stream};
 use http::StatusCode;
 
-use super::threads::{moved, resumed};
+use super::threads::resumed;
 use super::{Exchange, Outcomes, Service, names_betas, response, text};
 use crate::answer::Answer;
 use crate::backend::{Backend, Events, Grant, StartError, busy};
@@ -39,8 +38,8 @@ enum Read {
     OfThread(Box<messages::MessageCreateParams>, messages::ThreadParam),
 }
 
-/// Which encoder an answer needs, once its head is known.
-type Encode = Box<dyn FnOnce(Head, &Ask) -> Encoder>;
+/// Which encoder an answer needs, once its head is known, and what raw prompts say.
+type Encode = Box<dyn FnOnce(Head, &Ask, &[String]) -> Encoder>;
 
 impl<H: Host> Service<H> {
     pub(super) async fn messages(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
@@ -72,7 +71,7 @@ impl<H: Host> Service<H> {
             }
         };
         let (beta, id) = (exchange.beta, exchange.ledger.id().to_string());
-        let encode = move |head, ask: &Ask| {
+        let encode = move |head, ask: &Ask, _: &[String]| {
             let hidden_thinking = matches!(ask.thinking, Thinking::Adaptive { hidden: true } | Thinking::Budget { hidden: true, .. });
             let shape = encode::messages::Shape { beta, hidden_thinking, diagnostics, request_id: Some(id) };
             Encoder::messages(ask.stream, head, shape)
@@ -83,7 +82,7 @@ impl<H: Host> Service<H> {
     pub(super) async fn chat(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
         let read = self.read(exchange, body, |params: openai::chat::Request| Ok((params.include_usage(), params.into_ask()?)));
         let (usage, ask) = read.await?;
-        let encode = move |head, ask: &Ask| {
+        let encode = move |head, ask: &Ask, _: &[String]| {
             let calls = !ask.tools.is_empty() && ask.tool_choice != ToolChoice::None;
             Encoder::chat(ask.stream, head, encode::chat::Shape { choices: ask.choices, include_usage: usage, calls })
         };
@@ -93,7 +92,9 @@ impl<H: Host> Service<H> {
     pub(super) async fn completions(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
         let read = self.read(exchange, body, |params: openai::completions::Request| Ok((params.include_usage(), params.into_ask()?)));
         let (usage, ask) = read.await?;
-        let encode = move |head, ask: &Ask| Encoder::completions(ask.stream, head, encode::completions::Shape::of(ask, usage));
+        let encode = move |head, ask: &Ask, prompts: &[String]| {
+            Encoder::completions(ask.stream, head, encode::completions::Shape::of(ask, prompts, usage))
+        };
         self.generate(exchange, principal, ask, Box::new(encode), None).await
     }
 
@@ -110,15 +111,8 @@ impl<H: Host> Service<H> {
         };
         let keeper = self.keeper(exchange, principal, &asked, before);
         let echo = asked.echo;
-        let encode = move |head, ask: &Ask| Encoder::responses(ask.stream, head, encode::responses::Shape { echo });
-        // What was asked beyond has its path in this body already, and may be called as a leaf of chat's is.
-        let own: Vec<Path> = asked.ask.beyond.iter().map(|beyond| &beyond.path).filter(|path| leaf(path).is_some()).cloned().collect();
-        exchange.leaf = leaf;
-        let answered = self.generate(exchange, principal, asked.ask, Box::new(encode), keeper).await;
-        answered.map_err(|error| match error.path.as_ref().filter(|path| !own.contains(path)).and_then(leaf) {
-            Some(path) => moved(error, path),
-            None => error,
-        })
+        let encode = move |head, ask: &Ask, _: &[String]| Encoder::responses(ask.stream, head, encode::responses::Shape { echo });
+        self.generate(exchange, principal, asked.ask, Box::new(encode), keeper).await
     }
 
     /// The model that is meant, and what serves it.
@@ -130,9 +124,7 @@ impl<H: Host> Service<H> {
     /// Whether a backend can serve all that is asked, and what it takes. What was dropped is listed in a header.
     pub(super) async fn price(&self, exchange: &mut Exchange<H>, backend: &H::Backend, ask: &Arc<Ask>) -> Result<Price, ApiError> {
         backend.check(ask)?;
-        let leaf = exchange.leaf;
-        let hints = backend.hints(ask).into_iter().map(|hint| Beyond { path: leaf(&hint.path).unwrap_or(hint.path), ..hint });
-        let beyond: Vec<Beyond> = ask.beyond.iter().cloned().chain(hints).collect();
+        let beyond: Vec<Beyond> = ask.beyond.iter().cloned().chain(backend.hints(ask)).collect();
         exchange.drop_hints(&beyond, self.options.lenient)?;
         backend.price(ask, &exchange.aside).await
     }
@@ -152,13 +144,13 @@ impl<H: Host> Service<H> {
         exchange.headers.insert("firecrest-model", text(&model));
         let head =
             Head { id: exchange.ledger.id().to_string(), model: ask.model.clone(), created: self.host.wall() / 1000, tier: place.tier };
-        let encoder = encode(head, &ask);
         let ask = Arc::new(ask);
         let answers = ask.answers();
         let gate =
             Gate::new(Arc::clone(&self.options.safety), GateOptions { whole_blocks: principal.whole_blocks, ..GateOptions::of(&ask) });
         backend.check(&ask)?;
         let prompts = backend.spelled(&ask, &exchange.aside).await?;
+        let encoder = encode(head, &ask, &prompts);
         let (verdict, begun) = {
             let (policy, ask) = (Arc::clone(&self.options.safety), Arc::clone(&ask));
             let bytes = ask_bytes(&ask);
@@ -248,23 +240,6 @@ impl<H: Host> Service<H> {
     }
 }
 
-/// Where a leaf of chat's body stands in a body of responses. Backends know one body of OpenAI's dialect, chat's.
-fn leaf(path: &Path) -> Option<Path> {
-    use Segment::{Index, Key};
-    let steps: Vec<Segment<'_>> = path.segments().collect();
-    let (root, rest): (Path, &[Segment<'_>]) = match steps.as_slice() {
-        // Turns are no items: their indexes say nothing here.
-        [Key("messages")] | [Key("messages"), Index(_), ..] => ("input".into(), &[]),
-        [Key("max_tokens" | "max_completion_tokens")] => ("max_output_tokens".into(), &[]),
-        [Key("reasoning_effort")] => ("reasoning.effort".into(), &[]),
-        [Key("response_format"), Key("json_schema"), rest @ ..] | [Key("response_format"), rest @ ..] => ("text.format".into(), rest),
-        [Key("tool_choice"), Key("function"), rest @ ..] if !rest.is_empty() => ("tool_choice".into(), rest),
-        [Key("tools"), Index(at), Key("function"), rest @ ..] if !rest.is_empty() => (Path::from("tools").index(*at), rest),
-        _ => return None,
-    };
-    Some(rest.iter().copied().fold(root, Path::step))
-}
-
 /// The events of an answer for as long as its caller's key holds. Its turn ends with them.
 fn while_valid(mut events: Events, mut ended: Pin<Box<impl Future<Output = ()> + 'static>>, turn: Turn) -> Events {
     let mut over = false;
@@ -296,36 +271,4 @@ fn start_error(error: StartError) -> ApiError {
 /// An answer that is begun behind its headers.
 fn later(begun: Result<Events, StartError>) -> Events {
     begun.unwrap_or_else(|error| Box::pin(stream::iter([Unjudged::new(Event::Fault(start_error(error)))])))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn leaves_of_responses() {
-        for (chat, responses) in [
-            ("messages", "input"),
-            ("messages.3", "input"),
-            ("messages.3.content.0", "input"),
-            ("max_tokens", "max_output_tokens"),
-            ("reasoning_effort", "reasoning.effort"),
-            ("response_format.json_schema.schema", "text.format.schema"),
-            ("response_format.json_schema.schema.type", "text.format.schema.type"),
-            ("response_format", "text.format"),
-            ("tools.12.function.parameters", "tools.12.parameters"),
-            ("tools.0.function.strict", "tools.0.strict"),
-            ("tool_choice.function.name", "tool_choice.name"),
-        ] {
-            assert_eq!(leaf(&chat.into()).as_deref(), Some(responses), "{chat}");
-        }
-        for same in ["", "prompt", "input.0", "tools", "tools.0.type", "tools.0.function", "tool_choice.function", "model", "messages.x"] {
-            assert_eq!(leaf(&same.into()), None, "{same}");
-        }
-        let error = ApiError::invalid("tools.0.function.parameters", "too deep");
-        let error = moved(error, "tools.0.parameters".into());
-        assert_eq!((error.message.as_str(), error.path.as_deref()), ("tools.0.parameters: too deep", Some("tools.0.parameters")));
-        let other = moved(ApiError::new(ErrorKind::Api, "no path").at("messages"), "input".into());
-        assert_eq!((other.message.as_str(), other.path.as_deref()), ("no path", Some("input")));
-    }
 }

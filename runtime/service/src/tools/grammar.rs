@@ -6,8 +6,10 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use firecrest_contract::ask::{Ask, Dialect, Format, Tool, ToolChoice};
+use firecrest_contract::ask::{Ask, Format, Tool, ToolChoice};
 use firecrest_contract::error::ApiError;
+use firecrest_contract::names::Names;
+use firecrest_contract::path::Path;
 use firecrest_engine::grammar::{Checker, Constraint, Grammar, SchemaFault, Trigger};
 use serde_json::{Map, Value, json};
 
@@ -83,17 +85,6 @@ impl Schemas {
     }
 }
 
-/// Bytes of the schemas and names that a grammar for an ask is made of: what compiling it takes grows with these.
-pub fn schema_bytes(ask: &Ask) -> usize {
-    let format = match &ask.format {
-        Some(Format::JsonSchema { schema, .. }) => size(schema),
-        Some(Format::JsonObject) | None => 0,
-    };
-    // Each tool offered has rules of its own, held to its schema or not.
-    let offered = ask.tools.iter().filter(|_| ask.tool_choice != ToolChoice::None);
-    format + offered.map(|tool| tool.name.len() + size(&tool.schema)).sum::<usize>()
-}
-
 /// About the bytes that a value takes as text.
 pub(crate) fn size(value: &Value) -> usize {
     match value {
@@ -121,30 +112,28 @@ pub fn holds_from_start(ask: &Ask) -> bool {
 /// # Errors
 /// A schema that can't be compiled, with its leaf; a choice of a tool that is not there; what a format can't hold to.
 pub fn hold(ask: &Ask, format: &ToolFormat, thoughts: Option<&Thoughts>, vocabulary: &Vocabulary<'_>) -> Result<Hold, ApiError> {
-    let leaves = Leaves(ask.dialect);
+    let names = ask.names;
     let writer = Writer { format, vocabulary, parallel: !ask.one_call(), text: String::new() };
-    let offered: Vec<(usize, &Tool)> = match &ask.tool_choice {
+    let offered: Vec<&Tool> = match &ask.tool_choice {
         ToolChoice::None => Vec::new(),
         ToolChoice::Tool(name) => {
-            let chosen: Vec<_> = ask.tools.iter().enumerate().filter(|(_, tool)| tool.name == *name).collect();
+            let chosen: Vec<_> = ask.tools.iter().filter(|tool| tool.name == *name).collect();
             if chosen.is_empty() {
-                return Err(ApiError::invalid(leaves.choice(), format!("{name:?} is not among the tools")));
+                return Err(ApiError::invalid(names.chosen, format!("{name:?} is not among the tools")));
             }
             chosen
         }
-        ToolChoice::Auto | ToolChoice::Any => ask.tools.iter().enumerate().collect(),
+        ToolChoice::Auto | ToolChoice::Any => ask.tools.iter().collect(),
     };
     if offered.is_empty() && ask.tool_choice == ToolChoice::Any {
         return Err(ApiError::invalid("tool_choice", "a tool must be called, but none is given"));
     }
-    let answer = ask.format.as_ref().map(|format| answer_schema(format, &leaves, vocabulary.schemas)).transpose()?;
+    let answer = ask.format.as_ref().map(|format| answer_schema(format, names, vocabulary.schemas)).transpose()?;
     let forced = matches!(ask.tool_choice, ToolChoice::Any | ToolChoice::Tool(_));
-    let arguments = offered
-        .iter()
-        .map(|&(at, tool)| arguments_schema(at, tool, forced, format, &leaves, vocabulary.schemas))
-        .collect::<Result<Vec<_>, _>>()?;
-    let tools: Vec<(&str, Value)> = offered.iter().map(|(_, tool)| tool.name.as_str()).zip(arguments).collect();
-    let strict = offered.iter().any(|(_, tool)| tool.strict);
+    let arguments =
+        offered.iter().map(|tool| arguments_schema(tool, forced, format, names, vocabulary.schemas)).collect::<Result<Vec<_>, _>>()?;
+    let tools: Vec<(&str, Value)> = offered.iter().map(|tool| tool.name.as_str()).zip(arguments).collect();
+    let strict = offered.iter().any(|tool| tool.strict);
     match answer {
         None if tools.is_empty() => Ok(Hold::default()),
         None if forced => Ok(writer.throughout(thoughts, &tools, "calls", None)),
@@ -154,39 +143,6 @@ pub fn hold(ask: &Ask, format: &ToolFormat, thoughts: Option<&Thoughts>, vocabul
         // Only a grammar that also holds prose can keep an answer from beginning with a call that breaks its schema.
         None if format.bare && strict => Ok(writer.throughout(thoughts, &tools, "calls | prose", None)),
         None => Ok(writer.behind_trigger(&tools)),
-    }
-}
-
-/// Leaves of a body, as its dialect names them.
-struct Leaves(Dialect);
-
-impl Leaves {
-    fn schema(&self, at: usize) -> String {
-        match self.0 {
-            Dialect::Messages(_) => format!("tools.{at}.input_schema"),
-            Dialect::OpenAi => format!("tools.{at}.function.parameters"),
-        }
-    }
-
-    fn strict(&self, at: usize) -> String {
-        match self.0 {
-            Dialect::Messages(_) => format!("tools.{at}.strict"),
-            Dialect::OpenAi => format!("tools.{at}.function.strict"),
-        }
-    }
-
-    fn choice(&self) -> &'static str {
-        match self.0 {
-            Dialect::Messages(_) => "tool_choice.name",
-            Dialect::OpenAi => "tool_choice.function.name",
-        }
-    }
-
-    fn format(&self) -> &'static str {
-        match self.0 {
-            Dialect::Messages(_) => "output_config.format.schema",
-            Dialect::OpenAi => "response_format.json_schema.schema",
-        }
     }
 }
 
@@ -201,12 +157,12 @@ fn spaced(schema: &Value) -> Value {
     Value::Object(schema)
 }
 
-fn answer_schema(format: &Format, leaves: &Leaves, schemas: &Schemas) -> Result<Value, ApiError> {
+fn answer_schema(format: &Format, names: &Names, schemas: &Schemas) -> Result<Value, ApiError> {
     let schema = match format {
         Format::JsonSchema { schema, .. } => schema.clone(),
         Format::JsonObject => json!({ "type": "object" }),
     };
-    let ready = schemas.ready(&schema).map_err(|fault| refused(leaves.format(), fault))?;
+    let ready = schemas.ready(&schema).map_err(|fault| refused(names.schema.into(), fault))?;
     Ok(match Arc::unwrap_or_clone(ready) {
         // Compact: nobody was trained on this schema, and small models lose themselves in white space.
         Value::Object(mut members) => {
@@ -219,19 +175,13 @@ fn answer_schema(format: &Format, leaves: &Leaves, schemas: &Schemas) -> Result<
 }
 
 /// What a tool's arguments are held to: its schema where it is strict or must be called, else any object.
-fn arguments_schema(
-    at: usize,
-    tool: &Tool,
-    forced: bool,
-    format: &ToolFormat,
-    leaves: &Leaves,
-    schemas: &Schemas,
-) -> Result<Value, ApiError> {
+fn arguments_schema(tool: &Tool, forced: bool, format: &ToolFormat, names: &Names, schemas: &Schemas) -> Result<Value, ApiError> {
     let any = || json!({ "type": "object" });
+    let leaf = |field: &str| field.split('.').fold(Path::from("tools").index(tool.at), Path::key);
     if format.body == Body::Python {
         if tool.strict {
             let why = "this model writes calls in Python's syntax, which can't be held to a JSON Schema; leave strict out";
-            return Err(ApiError::invalid(leaves.strict(at), why));
+            return Err(ApiError::invalid(leaf(names.strict), why));
         }
         return Ok(tool.schema.clone());
     }
@@ -240,13 +190,13 @@ fn arguments_schema(
     }
     match schemas.ready(&tool.schema) {
         Ok(schema) => Ok(spaced(&schema)),
-        Err(fault) if tool.strict => Err(refused(&leaves.schema(at), fault)),
+        Err(fault) if tool.strict => Err(refused(leaf(names.arguments), fault)),
         Err(_) => Ok(spaced(&any())),
     }
 }
 
 /// What is wrong with a caller's schema, at its own place in the body.
-fn refused(leaf: &str, SchemaFault { place, why }: SchemaFault) -> ApiError {
+fn refused(leaf: Path, SchemaFault { place, why }: SchemaFault) -> ApiError {
     ApiError::invalid(format!("{leaf}{}", place.trim_start_matches('#')).as_str(), why)
 }
 

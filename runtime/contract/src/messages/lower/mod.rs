@@ -13,10 +13,12 @@ use serde_json::{Map, Value};
 use super::at::At;
 use super::blocks::{CacheControl, TtlParam};
 use super::params::*;
-use crate::ask::{Ask, Beyond, CacheTtl, Content, Dialect, Format, Role, Sampling, ServiceTier, Thinking, Turn, Version};
+use crate::ask::{Ask, Beyond, CacheTtl, Content, Format, Role, Sampling, ServiceTier, Thinking, Turn, Version};
 use crate::error::{ApiError, plain};
 use crate::leaf::Unknown;
 use crate::limits::{STOP_BYTES, STOPS};
+use crate::names::Names;
+use crate::path::Path;
 
 /// Messages of a request at most.
 const MESSAGES: usize = 100_000;
@@ -100,12 +102,14 @@ fn lower(params: MessageCreateParams, version: Version, options: Options) -> Res
     let sampling = sampling(params.temperature, params.top_p, params.top_k, version, options)?;
     let stop = stop_sequences(params.stop_sequences.unwrap_or_default())?;
 
-    let (tools, names) = seen.tools(params.tools.unwrap_or_default())?;
+    let names = if params.output_format.is_some() { Names::MESSAGES_WITH_OUTPUT_FORMAT } else { Names::MESSAGES };
+    let (tools, called) = seen.tools(params.tools.unwrap_or_default())?;
     let mut turns = Vec::new();
     seen.system(params.system, &mut turns)?;
+    let last = Path::from("messages").index(params.messages.len().saturating_sub(1));
     seen.messages(params.messages, &mut turns)?;
     seen.last_breakpoint(params.cache_control, &mut turns)?;
-    let (tool_choice, parallel_tools) = seen.tool_choice(params.tool_choice, &names)?;
+    let (tool_choice, parallel_tools) = seen.tool_choice(params.tool_choice, &called)?;
 
     let mut thinking = seen.thinking(params.thinking)?;
     let format = seen.output(params.output_config, params.output_format, params.max_tokens, &mut thinking)?;
@@ -157,9 +161,10 @@ fn lower(params: MessageCreateParams, version: Version, options: Options) -> Res
     }
 
     Ok(Ask {
-        dialect: Dialect::Messages(version),
+        names,
         model: params.model,
         turns,
+        last,
         raw: Vec::new(),
         echo: false,
         tools,
@@ -438,5 +443,5 @@ fn turn_of(turns: &mut Vec<Turn>, role: Role) -> &mut Turn {
     &mut turns[last]
 }
 
-/// Names of tools, for looking up.
-type Names = HashSet<String>;
+/// Names of a request's tools, for looking up.
+type ToolNames = HashSet<String>;

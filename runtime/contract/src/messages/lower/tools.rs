@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Names, Seen};
+use super::{Seen, ToolNames};
 use crate::ask::{Tool, ToolChoice};
 use crate::error::{ApiError, plain};
 use crate::limits::TOOLS;
@@ -11,27 +11,31 @@ use crate::messages::tools::{ClientTool, CustomTool, ToolChoiceParam, ToolParam}
 
 impl Seen {
     /// Tools that a model here can call, and the names of all.
-    pub(super) fn tools(&mut self, params: Vec<ToolParam>) -> Result<(Vec<Tool>, Names), ApiError> {
+    pub(super) fn tools(&mut self, params: Vec<ToolParam>) -> Result<(Vec<Tool>, ToolNames), ApiError> {
         let root = At::field("tools");
         if params.len() > TOOLS {
             return Err(root.invalid(format_args!("at most {TOOLS} tools, found {}", params.len())));
         }
-        let mut names = Names::with_capacity(params.len());
+        let mut names = ToolNames::with_capacity(params.len());
         let mut tools = Vec::with_capacity(params.len());
         for (index, param) in params.into_iter().enumerate() {
             let at = root.index(index);
             let name = match param {
                 ToolParam::Custom(tool) => {
-                    let tool = self.custom(&at, tool)?;
+                    let tool = self.custom(&at, index, tool)?;
                     let name = tool.name.clone();
                     tools.push(tool);
                     name
                 }
                 ToolParam::Client(tool) => {
-                    let tool = self.client(&at, tool)?;
+                    let tool = self.client(&at, index, tool)?;
                     let name = tool.name.clone();
                     tools.push(tool);
                     name
+                }
+                ToolParam::Other(value) if is_tool_search(&value) => {
+                    self.hint(&at.key("type"), "tools are not searched here; the model is shown all of them");
+                    continue;
                 }
                 ToolParam::Other(value) => {
                     self.other(&at, &value, "is a tool that is not run here; give one of your own in its place");
@@ -49,7 +53,7 @@ impl Seen {
         Ok((tools, names))
     }
 
-    fn custom(&mut self, at: &At<'_>, tool: CustomTool) -> Result<Tool, ApiError> {
+    fn custom(&mut self, at: &At<'_>, index: usize, tool: CustomTool) -> Result<Tool, ApiError> {
         if !is_name(&tool.name) {
             return Err(at.key("name").invalid("must be 1 to 128 of the characters a-z, A-Z, 0-9, `_` and `-`"));
         }
@@ -66,6 +70,7 @@ impl Seen {
         self.unknown(at, tool.unknown);
         let cache = self.cache(at, tool.cache_control)?;
         Ok(Tool {
+            at: index,
             name: tool.name,
             description: tool.description,
             schema: Value::Object(tool.input_schema),
@@ -74,7 +79,7 @@ impl Seen {
         })
     }
 
-    fn client(&mut self, at: &At<'_>, tool: ClientTool) -> Result<Tool, ApiError> {
+    fn client(&mut self, at: &At<'_>, index: usize, tool: ClientTool) -> Result<Tool, ApiError> {
         let name = tool.r#type.tool_name();
         if tool.name != name {
             return Err(at.key("name").invalid(format_args!("must be `{name}` for a tool of type `{}`", tool.r#type.name())));
@@ -87,6 +92,7 @@ impl Seen {
         }
         let cache = self.cache(at, tool.cache_control)?;
         Ok(Tool {
+            at: index,
             name: tool.name,
             description: Some(description),
             schema: tool.r#type.schema(),
@@ -102,7 +108,8 @@ impl Seen {
             self.refuse(&at.key("allowed_callers"), "only the model itself calls tools here; it has to name `direct`");
         }
         if defer == Some(true) {
-            self.refuse(&at.key("defer_loading"), "tools are not searched here; the model is shown all of them");
+            // A longer prompt, and no wrong answer: what would be found is there.
+            self.hint(&at.key("defer_loading"), "tools are not searched here; the model is shown all of them");
         }
         if examples.is_some_and(|examples| !examples.is_empty()) {
             self.hint(&at.key("input_examples"), "examples are not shown to the model; put them into the description");
@@ -110,7 +117,7 @@ impl Seen {
     }
 
     /// Which tools must be called, and whether there may be several calls.
-    pub(super) fn tool_choice(&mut self, choice: Option<ToolChoiceParam>, names: &Names) -> Result<(ToolChoice, bool), ApiError> {
+    pub(super) fn tool_choice(&mut self, choice: Option<ToolChoiceParam>, names: &ToolNames) -> Result<(ToolChoice, bool), ApiError> {
         let at = At::field("tool_choice");
         let some = |wanted: ToolChoice| match names.is_empty() {
             true => Err(at.invalid("may only be given together with `tools`")),
@@ -143,6 +150,11 @@ impl Seen {
             }
         })
     }
+}
+
+/// Whether a tool only finds tools whose loading is deferred.
+fn is_tool_search(tool: &Value) -> bool {
+    tool.get("type").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("tool_search_tool_"))
 }
 
 /// Whether a tool may be called so.

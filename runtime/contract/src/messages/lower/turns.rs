@@ -392,7 +392,14 @@ impl Seen {
             ToolResultBlock::Image(image) => self.image(at, image),
             ToolResultBlock::Document(document) => self.document(at, document),
             ToolResultBlock::SearchResult(result) => self.search_result(at, result),
-            ToolResultBlock::Other(value) => Ok(self.other_part(at, &value, NOT_A_BLOCK)),
+            ToolResultBlock::Other(value) => match found_tool(&value) {
+                // What a search of the caller's own found.
+                Some(name) => {
+                    self.hint(&at.key("type"), "the model is shown all tools; what was found is told as text");
+                    Ok(Part { content: Content::Text(format!("Tool found: {name}")), cache: None })
+                }
+                None => Ok(self.other_part(at, &value, NOT_A_BLOCK)),
+            },
         }
     }
 
@@ -431,4 +438,10 @@ fn join(joined: &mut Option<String>, content: Content) {
         }
         joined.push_str(&text);
     }
+}
+
+/// The name of a `tool_reference`: a tool that was found.
+fn found_tool(block: &Value) -> Option<&str> {
+    let is_reference = block.get("type").and_then(Value::as_str) == Some("tool_reference");
+    block.get("tool_name").and_then(Value::as_str).filter(|name| is_reference && is_word(name))
 }

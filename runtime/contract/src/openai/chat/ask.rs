@@ -6,10 +6,12 @@ use super::{
     AllowedTools, AssistantMessage, Call, Called, ChoiceOf, Content, ContentPart, Function, Message, Mode, Request, ResponseFormat, Tool,
     ToolChoice,
 };
-use crate::ask::{self, Ask, CacheTtl, Dialect, Format, Part, Role, Sampling, Thinking, Turn};
+use crate::ask::{self, Ask, CacheTtl, Format, Part, Role, Sampling, Thinking, Turn};
 use crate::error::ApiError;
+use crate::names::Names;
 use crate::openai::beyond::Beyonds;
 use crate::openai::{Effort, StreamOptions, range, tier};
+use crate::path::Path;
 
 /// What has no neutral form in a conversation, by a part's `type`. `text`: what text is to be sent as.
 pub(in crate::openai) fn no_part(tag: &str, text: &str) -> String {
@@ -55,6 +57,7 @@ impl Request {
         let choices = range::count("n", self.n, 1, 128)?.unwrap_or(1);
         let stop = range::stop(self.stop)?;
         let (tools, tool_choice) = choose(read_tools(self.tools.unwrap_or_default(), &mut beyond)?, self.tool_choice, &mut beyond)?;
+        let last = Path::from("messages").index(self.messages.len().saturating_sub(1));
         let turns = turns(self.messages, &mut beyond)?;
         let format = format(self.response_format, &mut beyond);
         let tier = tier(self.service_tier.as_deref(), &mut beyond);
@@ -79,9 +82,10 @@ impl Request {
         beyond.unknown("", &self.unknown);
 
         Ok(Ask {
-            dialect: Dialect::OpenAi,
+            names: Names::CHAT,
             model: self.model,
             turns,
+            last,
             raw: Vec::new(),
             echo: false,
             tools,
@@ -144,7 +148,7 @@ fn read_tools(tools: Vec<Tool>, beyond: &mut Beyonds) -> Result<Vec<ask::Tool>, 
                 range::tool_name(&format!("{path}.name"), &name, &mut names)?;
                 beyond.unknown(&path, &unknown);
                 let schema = range::parameters(&format!("{path}.parameters"), parameters)?;
-                list.push(ask::Tool { name, description, schema, strict: strict.unwrap_or(false), cache: None });
+                list.push(ask::Tool { at: index, name, description, schema, strict: strict.unwrap_or(false), cache: None });
             }
             // Programs give all that they have, and an answer without a call of it is one that the hosted model may give as well.
             Tool::Other(_) => beyond.hint(path + ".type", "only functions can be called here; give a tool of type `function`"),

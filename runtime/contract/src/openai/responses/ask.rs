@@ -9,11 +9,13 @@ use super::{
     AllowedTools, ChoiceOf, Input, Item, ItemContent, ItemPart, MessageRole, Reasoning, Request, TextFormat, Tool, ToolChoice, Truncation,
     TypedItem,
 };
-use crate::ask::{self, Ask, CacheTtl, Content, Dialect, Format, Part, Role, Sampling, Thinking, Turn};
+use crate::ask::{self, Ask, CacheTtl, Content, Format, Part, Role, Sampling, Thinking, Turn};
 use crate::error::ApiError;
+use crate::names::Names;
 use crate::openai::beyond::Beyonds;
 use crate::openai::chat::ask::{by_mode, known, no_part, short};
 use crate::openai::{Effort, StreamOptions, range, tier};
+use crate::path::Path;
 
 /// Items of one conversation.
 const MOST_ITEMS: usize = 100_000;
@@ -112,15 +114,20 @@ impl Request {
         }
         let tools = read_tools(self.tools.take().unwrap_or_default(), &mut beyond)?;
         let (tools, tool_choice) = choose(tools, self.tool_choice.take(), &mut beyond)?;
+        let last = match &self.input {
+            Some(Input::Items(items)) if !items.is_empty() => Path::from("input").index(items.len() - 1),
+            _ => "input".into(),
+        };
         let turns = self.turns(&mut beyond)?;
         let format = self.format(&mut beyond);
         let thinking = self.thinking(&mut beyond);
         let tier = tier(self.service_tier.as_deref(), &mut beyond);
         self.leave(&mut beyond);
         let ask = Ask {
-            dialect: Dialect::OpenAi,
+            names: Names::RESPONSES,
             model: self.model,
             turns,
+            last,
             raw: Vec::new(),
             echo: false,
             tools,
@@ -403,7 +410,7 @@ fn read_tools(tools: Vec<Tool>, beyond: &mut Beyonds) -> Result<Vec<ask::Tool>, 
                 beyond.unknown(&path, &tool.unknown);
                 let schema = range::parameters(&format!("{path}.parameters"), tool.parameters)?;
                 let strict = tool.strict.unwrap_or(false);
-                list.push(ask::Tool { name: tool.name, description: tool.description, schema, strict, cache: None });
+                list.push(ask::Tool { at: index, name: tool.name, description: tool.description, schema, strict, cache: None });
             }
             // Programs give all that they have, and an answer without a call of it is one that the hosted model may give as well.
             Tool::Other(_) => beyond.hint(path + ".type", "no tools run here; give a tool of type `function` and run it yourself"),

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use firecrest_contract::event::Event;
+use firecrest_contract::event::{Block, Event};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -84,7 +84,41 @@ fn where_tokens_begin() {
     let token = |bytes: &[u8]| TokenLogprob { token: TokenText(bytes.to_vec()), logprob: -1.0, top: Vec::new() };
     // "aéb": the second character is two bytes, each a token of its own.
     let tokens = [token(b"a"), token(b"\xc3"), token(b"\xa9"), token(b"b")];
-    assert_eq!(offsets("aéb", &tokens, 10), [10, 11, 11, 12]);
+    let offsets = |tokens: &[TokenLogprob], start| -> Vec<u64> {
+        let mut offsets = Offsets::from(start);
+        tokens.iter().map(|of| offsets.next(&of.token)).collect()
+    };
+    assert_eq!(offsets(&tokens, 10), [10, 11, 11, 12]);
     assert_eq!(super::token(&tokens[1].token), "bytes:\\xc3");
-    assert_eq!(offsets("", &tokens[..1], 4), [4]);
+    // Four bytes and three tokens of one character; bytes of none, which the text tells as U+FFFD, before a character and at the end.
+    let fox = "x🦊y".as_bytes();
+    let cut = [token(&fox[..2]), token(&fox[2..3]), token(&fox[3..]), token(b"\xf0\x9f"), token(b"z"), token(b"\xff"), token(b"\xc3")];
+    assert_eq!(String::from_utf8_lossy(b"x\xf0\x9f\xa6\x8ay\xf0\x9fz\xff\xc3"), "x🦊y\u{fffd}z\u{fffd}\u{fffd}");
+    assert_eq!(offsets(&cut, 0), [0, 1, 1, 3, 4, 5, 6]);
+    // A text is cut as it may: held back for a stop text, a token's end is told with the next one.
+    let told = [
+        Event::Text { choice: 0, text: "a b".into(), logprobs: vec![token(b"a ")] },
+        Event::Text { choice: 0, text: "est".into(), logprobs: vec![token(b"best")] },
+    ];
+    let events = [
+        vec![Event::Start { usage: Tokens::default() }, Event::Open { choice: 0, block: Block::Text }],
+        told.to_vec(),
+        vec![Event::Close { choice: 0 }, Event::Finish { choice: 0, reason: Finish::EndTurn }, Event::End { usage: Tokens::default() }],
+    ]
+    .concat();
+    let shape = Shape { choices: 1, include_usage: false, starts: vec![7] };
+    let completion = whole(&events, shape.clone()).expect("an answer");
+    assert_eq!(completion.choices[0].logprobs.as_ref().expect("logprobs").text_offset, [7, 9]);
+    let stream = String::from_utf8(streamed(&events, shape)).expect("text");
+    assert!(stream.contains(r#""text_offset":[7]"#) && stream.contains(r#""text_offset":[9]"#), "{stream}");
+}
+
+#[test]
+fn the_token_that_came_is_among_the_most_probable() {
+    let top = |bytes: &[u8], logprob| (TokenText(bytes.to_vec()), logprob);
+    let of = |bytes: &[u8], top| TokenLogprob { token: TokenText(bytes.to_vec()), logprob: -3.0, top };
+    let names = |of: &TokenLogprob| probable(of).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names(&of(b"c", vec![top(b"a", -0.5), top(b"b", -1.0)])), ["a", "b", "c"]);
+    assert_eq!(names(&of(b"b", vec![top(b"a", -0.5), top(b"b", -1.0)])), ["a", "b"]);
+    assert!(probable(&of(b"c", Vec::new())).is_empty());
 }

@@ -162,12 +162,13 @@ fn errors_name_the_leaf() {
     let vocabulary = Vocabulary { control: &|_| None, ends: &[0], schemas: &Schemas::default() };
     let wrong = |ask: &Ask, format| hold(ask, format, None, &vocabulary).expect_err("an error").message;
     let mut strict = ask(ToolChoice::Auto, true, true);
+    strict.tools[1].at = 1;
     strict.tools[1].schema = json!({"type": "object", "properties": {"a": {"type": "strung"}}});
     let message = wrong(&strict, &LLAMA);
     assert!(message.starts_with("tools.1.input_schema/properties/a/type: "), "{message}");
-    strict.dialect = firecrest_contract::ask::Dialect::OpenAi;
+    strict.names = firecrest_contract::names::Names::CHAT;
     assert!(wrong(&strict, &LLAMA).starts_with("tools.1.function.parameters/properties/a/type: "));
-    strict.dialect = ask(ToolChoice::Auto, true, true).dialect;
+    strict.names = ask(ToolChoice::Auto, true, true).names;
     let mut loose = strict.clone();
     loose.tools.iter_mut().for_each(|tool| tool.strict = false);
     loose.tool_choice = ToolChoice::Any;
