@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use regex_automata::util::primitives::StateID;
 use serde::Deserialize;
 
+use super::begin::Begin;
 use super::context::Context;
 use super::literals::Literals;
 use super::pattern::{LONGEST, Pattern};
 use super::validator::{Check, Validator};
-use super::{Category, Direction, Entry, Matcher, Policy, Rule, Scan, Severity, Speakers};
+use super::{Category, Direction, Entry, Form, Matcher, Policy, Rule, Scan, Severity, Speakers};
 use crate::safety::decision::Thresholds;
 use crate::safety::normalise::normalised;
 
@@ -106,6 +106,14 @@ struct RuleEntry {
     /// Of a regex: a match that stands directly before one of these is none.
     #[serde(default)]
     unless_after: Vec<String>,
+    /// Of a regex whose validator can leave it open: a match stands only near one of these, before or after.
+    #[serde(default)]
+    near: Vec<String>,
+    /// Of a regex: blanks and marks may stand between the characters of a match, as Markdown and quotes put them there.
+    #[serde(default)]
+    spaced: bool,
+    /// Of a regex: it is searched for within words too, and `any` at the beginning of a word only.
+    inside: Option<Inside>,
     examples: Vec<String>,
     #[serde(default)]
     counter: Vec<String>,
@@ -113,6 +121,26 @@ struct RuleEntry {
 
 fn yes() -> bool {
     true
+}
+
+/// How a match may stand within a word.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Inside {
+    /// Alternatives, where they are not the rule's `any`.
+    #[serde(default)]
+    any: Vec<String>,
+    /// So many bytes at its beginning leave before the rest is known, and are no part of the match.
+    #[serde(default)]
+    public: u8,
+    /// In place of the rule's own.
+    validator: Option<Validator>,
+    /// Its letters are capitals in the raw text.
+    #[serde(default)]
+    capitals: bool,
+    /// It begins with one of these in the raw text, capitals as they are here.
+    #[serde(default)]
+    begins: Vec<String>,
 }
 
 /// Another severity for a rule of an earlier file.
@@ -127,7 +155,7 @@ struct ChangeEntry {
 /// What a rule searches for.
 enum Search {
     Literals(Vec<String>, bool),
-    Pattern(Arc<Pattern>, Check, Arc<Context>),
+    Forms(Vec<Form>),
 }
 
 impl Policy {
@@ -218,8 +246,9 @@ impl RuleEntry {
         }
         match self.kind {
             Kind::Literal => {
-                if self.validator.is_some() || [&self.except, &self.unless_before, &self.unless_after].iter().any(|list| !list.is_empty()) {
-                    return Err("a literal needs no validator and no exceptions".to_owned());
+                let lists = [&self.except, &self.unless_before, &self.unless_after, &self.near];
+                if self.validator.is_some() || self.spaced || self.inside.is_some() || lists.iter().any(|list| !list.is_empty()) {
+                    return Err("a literal needs no validator and no exceptions, and is searched for as it is".to_owned());
                 }
                 let texts = self.any.iter().map(|text| match normalised(text).trim() {
                     "" => Err(format!("`{text}` is read as nothing; give a text that can be seen")),
@@ -229,9 +258,26 @@ impl RuleEntry {
                 Ok(Search::Literals(texts.collect::<Result<_, _>>()?, self.words))
             }
             Kind::Regex => {
-                let whole = self.any.iter().map(|pattern| format!("(?:{pattern})")).collect::<Vec<_>>().join("|");
-                let context = Context::new(&self.unless_before, &self.unless_after)?;
-                Ok(Search::Pattern(Arc::new(Pattern::new(&whole)?), Check::new(self.validator, &self.except), Arc::new(context)))
+                let any = |list: &[String]| list.iter().map(|pattern| format!("(?:{pattern})")).collect::<Vec<_>>().join("|");
+                let context = Arc::new(Context::new(&self.unless_before, &self.unless_after, &self.near)?);
+                let form = |whole: &str, validator, begins: &[String], public: u8, capitals: bool| -> Result<Form, String> {
+                    let check = Check::new(validator, &self.except, begins);
+                    let pattern = Arc::new(Pattern::new(whole)?);
+                    let form = Form { pattern, check, context: context.clone(), spaced: self.spaced, capitals, public };
+                    match form.width() - form.context.width() {
+                        width if width <= LONGEST => Ok(form),
+                        width => Err(format!("a match with what may stand between can be {width} bytes long; bound it to {LONGEST}")),
+                    }
+                };
+                let Some(inside) = &self.inside else {
+                    return Ok(Search::Forms(vec![form(&any(&self.any), self.validator, &[], 0, false)?]));
+                };
+                let within = if inside.any.is_empty() { &self.any } else { &inside.any };
+                let within = form(&any(within), inside.validator.or(self.validator), &inside.begins, inside.public, inside.capitals)?;
+                if within.pattern.shortest <= inside.public.into() {
+                    return Err("all of a match is `public`; leave something to find".to_owned());
+                }
+                Ok(Search::Forms(vec![form(&format!("(?:\\b|_)(?:{})", any(&self.any)), self.validator, &[], 0, false)?, within]))
             }
         }
     }
@@ -251,22 +297,20 @@ impl Matcher {
                         list.push((rule, text.clone(), *words));
                     }
                 }
-                (Search::Pattern(pattern, check, context), severity) => {
-                    longest = longest.max(pattern.longest + context.width());
-                    let (pattern, check, context) = (pattern.clone(), check.clone(), context.clone());
-                    patterns.push(Entry { rule, blocks: *severity == Severity::Block, pattern, check, context });
+                (Search::Forms(forms), severity) => {
+                    for form in forms {
+                        longest = longest.max(form.width());
+                        patterns.push(Entry { rule, blocks: *severity == Severity::Block, form: form.clone() });
+                    }
                 }
             }
         }
-        let begin = [false, true].map(|word| (0..=255u8).map(|byte| begin(&patterns, word, byte)).collect());
+        let begin = Begin::new(&patterns);
+        if !begin.is_whole() || patterns.len() > usize::from(u16::MAX) {
+            return Err("the patterns begin in too many ways together; join some".to_owned());
+        }
         Ok(Matcher { blocked: Literals::new(&blocked)?, flagged: Literals::new(&flagged)?, patterns, begin, longest, severities })
     }
-}
-
-/// The patterns that live on behind a first byte. A pattern's match never ends before it, because none is empty.
-fn begin(patterns: &[Entry], word: bool, byte: u8) -> Vec<(u16, StateID)> {
-    let behind = (0u16..).zip(patterns).map(|(at, entry)| (at, entry.pattern.step(entry.pattern.start(word), byte), entry));
-    behind.filter(|(_, state, entry)| !entry.pattern.dead(*state)).map(|(at, state, _)| (at, state)).collect()
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 //! Rules are read with [`Policy::load`], which refuses what could not be held to: a pattern whose matches have no greatest length, one that matches
 //! nothing or the empty text, an example that does not match. A text is searched as it comes, byte by byte. Literals
 //! share one Aho–Corasick automaton. A regular expression is a table walked from each byte where a match may begin; which those are says a table by
-//! that byte and the one before it, so in most places no pattern is looked at. Both know at any byte how far back a
+//! that byte, the next one and whether a word's byte stands before, so in most places no pattern is looked at. Both know at any byte how far back a
 //! match may have begun that is not complete: so much and no more is held back.
 
+mod begin;
 mod context;
 mod literals;
 mod load;
@@ -15,12 +16,12 @@ mod validator;
 
 use std::sync::Arc;
 
-use regex_automata::util::primitives::StateID;
-
+use begin::Begin;
 use context::Context;
 use literals::Literals;
 pub use load::LoadError;
 use pattern::Pattern;
+use scan::SKIPPED;
 pub(crate) use scan::{Found, Hit, Scan};
 use serde::Deserialize;
 use validator::Check;
@@ -177,7 +178,7 @@ impl Policy {
 
     /// Bytes that the rules' tables take.
     pub fn size(&self) -> usize {
-        self.output.patterns.iter().chain(&self.input.patterns).map(|entry| entry.pattern.size()).sum()
+        self.output.patterns.iter().chain(&self.input.patterns).map(|entry| entry.form.pattern.size()).sum()
     }
 
     pub(crate) fn matcher(&self, direction: Direction) -> &Matcher {
@@ -196,21 +197,40 @@ pub(crate) struct Matcher {
     /// Texts of rules that flag.
     flagged: Option<Literals>,
     patterns: Vec<Entry>,
-    /// By whether a word's byte stands before, and the byte: the patterns that may begin, and their states behind it.
-    begin: [Vec<Vec<(u16, StateID)>>; 2],
+    begin: Begin,
     /// Bytes of a match at most.
     longest: usize,
     /// By rule.
     severities: Vec<Severity>,
 }
 
+/// A pattern of a rule, and how text is held against it.
+#[derive(Clone, Debug)]
+struct Form {
+    pattern: Arc<Pattern>,
+    check: Check,
+    context: Arc<Context>,
+    /// Blanks and marks may stand between the characters of a match.
+    spaced: bool,
+    /// The letters of a match are capitals in the raw text.
+    capitals: bool,
+    /// So many bytes at a match's beginning say nothing: they are searched for, and are no part of the match.
+    public: u8,
+}
+
+impl Form {
+    /// Bytes of text that one match may lie in, with what stands beside it that has to be known.
+    fn width(&self) -> usize {
+        let skipped = if self.spaced { usize::from(SKIPPED) } else { 0 };
+        self.pattern.longest + skipped + self.context.width()
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     rule: u16,
     blocks: bool,
-    pattern: Arc<Pattern>,
-    check: Check,
-    context: Arc<Context>,
+    form: Form,
 }
 
 impl Matcher {
@@ -218,7 +238,7 @@ impl Matcher {
     fn may_begin(&self, c: char) -> bool {
         let mut bytes = [0; 4];
         let Some(first) = c.encode_utf8(&mut bytes).bytes().next() else { return false };
-        let patterns = self.begin.iter().filter_map(|of| of.get(usize::from(first))).flatten();
+        let patterns = [false, true].into_iter().flat_map(|word| self.begin.first(word, first));
         let mut entries = patterns.filter_map(|(entry, _)| self.patterns.get(usize::from(*entry)));
         let literal = |literals: &Literals| literals.alive(literals.step(literals.start(), first)) > 0;
         entries.any(|entry| entry.blocks) || self.blocked.as_ref().is_some_and(literal)

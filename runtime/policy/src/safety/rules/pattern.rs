@@ -20,7 +20,8 @@ pub(super) struct Pattern {
     automaton: dense::DFA<Vec<u32>>,
     /// Where no word's byte stands before the match, and where one does.
     starts: [StateID; 2],
-    /// Bytes of a match at most.
+    /// Bytes of a match at least, and at most.
+    pub(super) shortest: usize,
     pub(super) longest: usize,
 }
 
@@ -43,7 +44,8 @@ impl Pattern {
                 ));
             }
         };
-        if parsed.properties().minimum_len().unwrap_or(0) == 0 {
+        let shortest = parsed.properties().minimum_len().unwrap_or(0);
+        if shortest == 0 {
             return Err("the pattern matches the empty text; make some part of it necessary".to_owned());
         }
         if let Some(look) = parsed.properties().look_set().iter().find(|look| !border(*look)) {
@@ -69,7 +71,7 @@ impl Pattern {
             automaton.start_state(&config).map_err(|e| format!("the pattern has no start: {e}"))
         };
         let starts = [start(b' ')?, start(b'a')?];
-        Ok(Pattern { starts, longest, automaton })
+        Ok(Pattern { starts, shortest, longest, automaton })
     }
 
     /// The state before a match's first byte; `word`: whether a word's byte stands before it.

@@ -5,7 +5,8 @@ use regex_automata::util::primitives::StateID;
 
 use super::context::{AFTER, BEFORE};
 use super::literals::{BORDER, Literals, in_word};
-use super::{Matcher, Pattern};
+use super::validator::Stands;
+use super::{Entry, Form, Matcher};
 use crate::safety::normalise::{Blanks, HIDDEN, Normaliser, Spot};
 
 mod ahead;
@@ -21,22 +22,91 @@ pub(crate) struct Hit {
     pub(crate) end: u64,
 }
 
+/// Bytes in a row that may stand between two characters of a match whose form is spaced: ` > `, `" + "`, but not ` ----- `.
+const GAP: u8 = 5;
+
+/// Such bytes in one match at most.
+pub(super) const SKIPPED: u8 = 128;
+
+/// How far a pattern is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Walk {
+    state: StateID,
+    /// Bytes left out since the last that was taken, and in all.
+    gap: u8,
+    skipped: u8,
+}
+
+impl Walk {
+    pub(super) fn at(state: StateID) -> Walk {
+        Walk { state, gap: 0, skipped: 0 }
+    }
+
+    /// Bytes left out since the last that was taken.
+    pub(super) fn gap(&self) -> u8 {
+        self.gap
+    }
+
+    /// Takes a byte: whether a match ended before it, and whether one may still come.
+    #[inline]
+    pub(super) fn step(&mut self, form: &Form, byte: u8, capital: bool) -> (bool, bool) {
+        let next = form.pattern.step(self.state, byte);
+        if form.capitals && !capital && byte.is_ascii_alphabetic() {
+            return (form.pattern.ended(next), false);
+        }
+        if !form.pattern.special(next) {
+            (self.state, self.gap) = (next, 0);
+            return (false, true);
+        }
+        let ended = form.pattern.ended(next);
+        if !form.pattern.dead(next) {
+            (self.state, self.gap) = (next, 0);
+            return (ended, true);
+        }
+        if ended || !form.spaced || byte.is_ascii_alphanumeric() || self.gap == GAP || self.skipped == SKIPPED {
+            return (ended, false);
+        }
+        (self.gap, self.skipped) = (self.gap + 1, self.skipped + 1);
+        (false, true)
+    }
+}
+
 /// A match of a pattern that may come.
 #[derive(Clone, Copy, Debug)]
 struct Live {
     entry: u16,
-    state: StateID,
+    walk: Walk,
     /// Where it began, in normalised bytes.
     start: u64,
 }
 
-/// A match that is none if something stands after it that has not come yet.
+/// A match that is none if something stands beside it, or nothing does, that has not come yet.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     entry: u16,
+    /// It is one only near certain words.
+    near: bool,
     /// Its normalised bytes.
     start: u64,
     end: u64,
+}
+
+/// A normalised byte.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    byte: u8,
+    /// Whether it was a capital.
+    capital: bool,
+    /// Of the raw text, what it stands for.
+    start: u64,
+    end: u64,
+}
+
+impl Seen {
+    /// As it was written.
+    fn written(&self) -> u8 {
+        if self.capital { self.byte.to_ascii_uppercase() } else { self.byte }
+    }
 }
 
 /// How far a search of one text is. It holds at most the longest match's length of it.
@@ -48,12 +118,13 @@ pub(crate) struct Scan {
     waiting: Vec<Waiting>,
     blocked: LiteralState,
     flagged: LiteralState,
-    /// Whether the last byte is a word's.
+    /// Whether the last byte is a word's, and the one before it.
     word: bool,
+    before: bool,
     /// Normalised bytes so far.
     length: u64,
-    /// The last of them, each with its raw span.
-    recent: Vec<(u8, u64, u64)>,
+    /// The last of them.
+    recent: Vec<Seen>,
 }
 
 impl Scan {
@@ -72,6 +143,7 @@ impl Scan {
             blocked: start(&matcher.blocked),
             flagged: start(&matcher.flagged),
             word: false,
+            before: false,
             length: 0,
             recent: Vec::new(),
         }
@@ -100,12 +172,13 @@ impl Scan {
     pub(crate) fn push(&mut self, matcher: &Matcher, c: char, start: u64, end: u64, hits: &mut Vec<Hit>) {
         let mut spots = std::mem::take(&mut self.spots);
         self.normaliser.push(c, start, end, &mut spots);
-        self.walk(matcher, &spots, hits);
+        let capital = c.is_ascii_uppercase() || (!c.is_ascii() && c.is_uppercase());
+        self.walk(matcher, &spots, capital, hits);
         spots.clear();
         self.spots = spots;
     }
 
-    fn walk(&mut self, matcher: &Matcher, spots: &[Spot], hits: &mut Vec<Hit>) {
+    fn walk(&mut self, matcher: &Matcher, spots: &[Spot], capital: bool, hits: &mut Vec<Hit>) {
         for spot in spots {
             let mut bytes = [0; 4];
             if spot.char == HIDDEN {
@@ -113,7 +186,7 @@ impl Scan {
                 continue;
             }
             for byte in spot.char.encode_utf8(&mut bytes).bytes() {
-                self.step(matcher, byte, spot, hits);
+                self.step(matcher, Seen { byte, capital, start: spot.start, end: spot.end }, hits);
             }
         }
         if self.recent.len() > 2 * matcher.longest + 64 {
@@ -126,29 +199,49 @@ impl Scan {
         let mut bytes = [0; 4];
         let bytes = HIDDEN.encode_utf8(&mut bytes).as_bytes();
         for entry in &matcher.patterns {
-            let state = bytes.iter().fold(entry.pattern.start(false), |state, byte| entry.pattern.step(state, *byte));
-            if entry.pattern.ended(entry.pattern.stop(state)) {
+            let pattern = &entry.form.pattern;
+            let state = bytes.iter().fold(pattern.start(false), |state, byte| pattern.step(state, *byte));
+            if pattern.ended(pattern.stop(state)) {
                 hits.push(Hit { rule: entry.rule.into(), start: spot.start, end: spot.end });
             }
         }
     }
 
-    fn step(&mut self, matcher: &Matcher, byte: u8, spot: &Spot, hits: &mut Vec<Hit>) {
+    fn step(&mut self, matcher: &Matcher, seen: Seen, hits: &mut Vec<Hit>) {
+        let byte = seen.byte;
         let word = in_word(byte);
         if word != self.word {
             self.literals(matcher, BORDER, hits);
         }
-        let live = std::mem::take(&mut self.live);
-        self.live = self.patterns(matcher, live, |pattern, state| pattern.step(state, byte), hits);
+        let mut live = std::mem::take(&mut self.live);
+        if let Some(last) = self.recent.last() {
+            let begun = matcher.begin.second(self.before, last.byte, byte);
+            live.extend(self.begun(matcher, begun, last.capital));
+        }
+        self.live = self.patterns(matcher, live, |form, walk| walk.step(form, byte, seen.capital), hits);
         if !self.waiting.is_empty() {
             self.decide(matcher, AFTER as u64, hits);
         }
-        let begin = matcher.begin.get(usize::from(self.word)).and_then(|of| of.get(usize::from(byte)));
-        self.live.extend(begin.into_iter().flatten().map(|(entry, state)| Live { entry: *entry, state: *state, start: self.length }));
-        self.word = word;
+        self.before = std::mem::replace(&mut self.word, word);
         self.length += 1;
-        self.recent.push((byte, spot.start, spot.end));
+        self.recent.push(seen);
         self.literals(matcher, byte, hits);
+    }
+
+    /// What begins with the last byte.
+    fn begun<'a>(&self, matcher: &'a Matcher, begun: &'a [(u16, StateID)], capital: bool) -> impl Iterator<Item = Live> + use<'a> {
+        let start = self.length.saturating_sub(1);
+        let begun = begun
+            .iter()
+            .filter(move |(entry, _)| capital || matcher.patterns.get(usize::from(*entry)).is_some_and(|entry| !entry.form.capitals));
+        begun.map(move |(entry, state)| Live { entry: *entry, walk: Walk::at(*state), start })
+    }
+
+    /// What may begin with the last byte, as far as it is known.
+    fn fresh<'a>(&self, matcher: &'a Matcher) -> impl Iterator<Item = Live> + use<'a> {
+        let last = self.recent.last().copied();
+        let begun = last.map_or(&[][..], |last| matcher.begin.first(self.before, last.byte));
+        self.begun(matcher, begun, last.is_some_and(|last| last.capital))
     }
 
     fn literals(&mut self, matcher: &Matcher, byte: u8, hits: &mut Vec<Hit>) {
@@ -162,32 +255,42 @@ impl Scan {
         }
     }
 
-    /// Moves what lives on by a step; matches that it ends end with the bytes so far.
+    /// Moves what lives on by a step, which says whether a match ended before it and whether one may still come.
+    #[inline]
     fn patterns(
         &mut self,
         matcher: &Matcher,
         mut live: Vec<Live>,
-        step: impl Fn(&Pattern, StateID) -> StateID,
+        step: impl Fn(&Form, &mut Walk) -> (bool, bool),
         hits: &mut Vec<Hit>,
     ) -> Vec<Live> {
         live.retain_mut(|one| {
             let Some(entry) = matcher.patterns.get(usize::from(one.entry)) else { return false };
-            one.state = step(&entry.pattern, one.state);
-            if !entry.pattern.special(one.state) {
-                return true;
+            let (ended, alive) = step(&entry.form, &mut one.walk);
+            if ended {
+                self.ended(matcher, entry, one, hits);
             }
-            let text = || self.since(one.start).iter().map(|(byte, ..)| *byte).collect();
-            if entry.pattern.ended(one.state) && entry.check.accepts(text) {
-                let found = Waiting { entry: one.entry, start: one.start, end: self.length };
-                if entry.context.waits() {
-                    self.waiting.push(found);
-                } else if self.stands(matcher, found) {
-                    hits.push(self.hit(entry.rule, found.start, found.end));
-                }
-            }
-            !entry.pattern.dead(one.state)
+            // Blanks within what is only looked for would make every letter live on.
+            alive && (one.walk.gap == 0 || self.length - one.start >= entry.form.public.into())
         });
         live
+    }
+
+    /// A match ended with the bytes so far.
+    fn ended(&mut self, matcher: &Matcher, entry: &Entry, one: &Live, hits: &mut Vec<Hit>) {
+        let text = || self.since(one.start).iter().map(Seen::written).collect();
+        let near = match entry.form.check.judge(text) {
+            Stands::No => return,
+            Stands::Near => true,
+            Stands::Yes => false,
+        };
+        let start = one.start + u64::from(entry.form.public);
+        let found = Waiting { entry: one.entry, near, start, end: self.length };
+        if entry.form.context.waits() {
+            self.waiting.push(found);
+        } else if self.stands(matcher, found) {
+            hits.push(self.hit(entry.rule, found.start, found.end));
+        }
     }
 
     /// Decides on matches that waited until so much came after them.
@@ -210,18 +313,18 @@ impl Scan {
     /// Whether what stands beside a match leaves it one.
     fn stands(&self, matcher: &Matcher, one: Waiting) -> bool {
         let Some(entry) = matcher.patterns.get(usize::from(one.entry)) else { return false };
-        if entry.context.width() == 0 {
+        if entry.form.context.width() == 0 {
             return true;
         }
-        let bytes = |spots: &[(u8, u64, u64)]| -> Vec<u8> { spots.iter().map(|(byte, ..)| *byte).collect() };
+        let bytes = |seen: &[Seen]| -> Vec<u8> { seen.iter().map(|seen| seen.byte).collect() };
         let (from, after) = (self.since(one.start.saturating_sub(BEFORE as u64)), self.since(one.end));
         let before = from.len().saturating_sub(self.since(one.start).len());
         let after = after.get(..AFTER).unwrap_or(after);
-        entry.context.accepts(&bytes(from.get(..before).unwrap_or_default()), &bytes(after))
+        entry.form.context.accepts(&bytes(from.get(..before).unwrap_or_default()), &bytes(after), one.near)
     }
 
     /// The normalised bytes from a place on.
-    fn since(&self, start: u64) -> &[(u8, u64, u64)] {
+    fn since(&self, start: u64) -> &[Seen] {
         let count = usize::try_from(self.length.saturating_sub(start)).unwrap_or(usize::MAX);
         self.recent.get(self.recent.len().saturating_sub(count)..).unwrap_or_default()
     }
@@ -231,7 +334,7 @@ impl Scan {
         let spots = self.since(start);
         let spots = spots.get(..usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX)).unwrap_or(spots);
         let (first, last) = (spots.first().copied().unwrap_or_default(), spots.last().copied().unwrap_or_default());
-        Hit { rule: rule.into(), start: first.1, end: last.2 }
+        Hit { rule: rule.into(), start: first.start, end: last.end }
     }
 
     /// The text may be over: what would match if it is. The search itself can go on.
@@ -243,20 +346,23 @@ impl Scan {
     pub(crate) fn finish(&mut self, matcher: &Matcher, hits: &mut Vec<Hit>) {
         let mut spots = std::mem::take(&mut self.spots);
         self.normaliser.finish(&mut spots);
-        self.walk(matcher, &spots, hits);
+        self.walk(matcher, &spots, false, hits);
         if self.word {
             self.literals(matcher, BORDER, hits);
         }
-        let live = std::mem::take(&mut self.live);
-        self.patterns(matcher, live, |pattern, state| pattern.stop(state), hits);
+        let mut live = std::mem::take(&mut self.live);
+        live.extend(self.fresh(matcher));
+        self.patterns(matcher, live, |form, walk| (form.pattern.ended(form.pattern.stop(walk.state)), false), hits);
         self.decide(matcher, 0, hits);
     }
 
     /// The first raw byte that may belong to a match of a rule that blocks. `None`: all that came is clear.
     pub(crate) fn held(&self, matcher: &Matcher) -> Option<u64> {
-        let blocks = |one: &&Live| matcher.patterns.get(usize::from(one.entry)).is_none_or(|entry| entry.blocks);
-        let waiting = self.waiting.iter().filter(|one| matcher.patterns.get(usize::from(one.entry)).is_none_or(|entry| entry.blocks));
-        let live = self.live.iter().filter(blocks).map(|one| one.start).chain(waiting.map(|one| one.start)).min();
+        let entry = |at: u16| matcher.patterns.get(usize::from(at)).filter(|entry| entry.blocks);
+        let begun = |one: Live| entry(one.entry).map(|entry| one.start + u64::from(entry.form.public)).filter(|start| *start < self.length);
+        let waiting = self.waiting.iter().filter(|one| entry(one.entry).is_some()).map(|one| one.start);
+        let live = self.live.iter().copied().filter_map(begun).chain(waiting).min();
+        let live = live.or_else(|| self.fresh(matcher).find_map(begun));
         // Marks that are not in order yet matter where a match goes on with them, or, of a strange rule, begins.
         let marks = || self.normaliser.marks().find(|mark| matcher.may_begin(mark.char)).and(self.normaliser.pending());
         self.raw(live, self.blocked, &matcher.blocked).or_else(marks)
@@ -264,7 +370,8 @@ impl Scan {
 
     /// The first raw byte that may belong to any match that is not complete.
     pub(crate) fn pending(&self, matcher: &Matcher) -> Option<u64> {
-        let live = self.live.iter().map(|one| one.start).chain(self.waiting.iter().map(|one| one.start)).min();
+        let live = self.live.iter().copied().chain(self.fresh(matcher)).map(|one| one.start);
+        let live = live.chain(self.waiting.iter().map(|one| one.start)).min();
         let blocked = self.raw(live, self.blocked, &matcher.blocked);
         let flagged = self.raw(live, self.flagged, &matcher.flagged);
         blocked.into_iter().chain(flagged).chain(self.normaliser.pending()).min()
@@ -274,7 +381,7 @@ impl Scan {
         let alive = literals.as_ref().map_or(0, |literals| literals.alive(state));
         let literal = (alive > 0).then(|| self.length.saturating_sub(alive));
         let first = live.into_iter().chain(literal).min()?;
-        self.since(first).first().map(|(_, start, _)| *start)
+        self.since(first).first().map(|seen| seen.start)
     }
 }
 
