@@ -65,8 +65,12 @@ pub(crate) struct Sequence {
     pub(crate) adapter: Option<AdapterId>,
     /// When it was submitted, by the host's clock.
     pub(crate) submitted: Option<Duration>,
-    /// The lane it runs in: the one it had risen to when it was admitted.
+    /// Since when it waits, if it does: since then, or since its pages were taken.
+    pub(crate) waits_since: Option<Duration>,
+    /// The lane it runs in: the one it had risen to when it was admitted. Its own before that.
     pub(crate) rank: u8,
+    /// How many of its owner's of the same lane go before it.
+    pub(crate) round: u32,
     /// Tokens it may generate in all before it is paused.
     pub(crate) allowance: u32,
     work: Work,
@@ -150,9 +154,11 @@ impl Sequence {
             usage: Usage { prompt_tokens: prompt_len, ..Usage::default() },
             sharing: request.sharing,
             rank: request.priority.lane,
+            round: 0,
             priority: request.priority,
             adapter: request.adapter,
             submitted: None,
+            waits_since: None,
             allowance: u32::MAX,
             work: request.work,
             sampling,
@@ -360,8 +366,9 @@ impl Sequence {
         self.phase = Phase::Prefilling;
     }
 
-    /// Its pages were taken.
-    pub(crate) fn preempt(&mut self) {
+    /// Its pages were taken, now.
+    pub(crate) fn preempt(&mut self, now: Option<Duration>) {
+        self.waits_since = now;
         self.usage.preemptions += 1;
         self.lost = std::mem::take(&mut self.computed).min(self.known());
         self.attempt += 1;

@@ -127,8 +127,21 @@ pub struct Queue {
     pub predicted_ttft: [Millis; 3],
 }
 
-/// See [`Settings::share`]. With 16, one key may hold sixteen seventeenths of what its lane may, two may hold sixteen thirty-thirds each.
-pub const SHARE: u64 = 16;
+impl Queue {
+    /// As it is with so many more in a lane.
+    #[must_use]
+    pub fn with(mut self, lane: Lane, more: u32) -> Queue {
+        let waiting = &mut self.waiting[lane as usize];
+        *waiting = waiting.saturating_add(more);
+        self
+    }
+}
+
+/// See [`Settings::share`]. Alone, a key may hold sixteen seventeenths of what its lane may.
+pub const SHARE_ALONE: u64 = 16;
+
+/// See [`Settings::share`]. If others want places too, a key may hold two thirds of what its lane may, two may hold two fifths each.
+pub const SHARE: u64 = 2;
 
 /// Whether a request is let into a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,12 +209,14 @@ impl Settings {
         }
     }
 
-    /// Whether a key that holds `own` places of a queue may have another: it may hold at most [`SHARE`] times as many as its lane has left, so that one key
-    /// alone nearly fills its lane, and never takes the last places from others there.
-    pub fn share(&self, place: &Place, queue: &Queue, own: u32) -> Admission {
+    /// Whether a key that holds `own` places of a queue may have another: it may hold at most so many times as many as its lane has left, [`SHARE_ALONE`] if it
+    /// is alone and [`SHARE`] if not. So one key alone nearly fills its lane, it never takes the last places from others there, and once they want
+    /// some it leaves them room for more than a few.
+    pub fn share(&self, place: &Place, queue: &Queue, own: u32, alone: bool) -> Admission {
+        let share = if alone { SHARE_ALONE } else { SHARE };
         let (of_lane, open, taken) = self.places(place.lane as usize, queue);
         let left = of_lane.saturating_sub(u64::from(queue.waiting[place.lane as usize])) + open.saturating_sub(taken);
-        match u64::from(own) > left.saturating_sub(1).saturating_mul(SHARE) {
+        match u64::from(own) > left.saturating_sub(1).saturating_mul(share) {
             true => Admission::Shed { retry_after: self.told(0), why: Why::Share },
             false => Admission::Admit,
         }
@@ -318,13 +333,13 @@ mod tests {
                 waiting[lane] = held.iter().sum();
                 Queue { capacity: 256, waiting, predicted_ttft: [0; 3] }
             };
-            for (keys, least) in [(1, 100), (2, 50), (3, 30)] {
+            for (keys, least) in [(1, 100), (2, 40), (3, 28)] {
                 let mut held = [0; 3];
                 for _ in 0..256 {
                     for key in 0..keys {
                         let queue = queue(&held);
                         if settings.admit(&place, &queue) == Admission::Admit
-                            && settings.share(&place, &queue, held[key]) == Admission::Admit
+                            && settings.share(&place, &queue, held[key], keys == 1) == Admission::Admit
                         {
                             held[key] += 1;
                         }
@@ -333,8 +348,15 @@ mod tests {
                 let full = queue(&held);
                 assert!(held[0] >= least, "{lane}: {held:?}");
                 assert_eq!(settings.admit(&place, &full), Admission::Admit, "{lane}: {held:?}");
-                assert_eq!(settings.share(&place, &full, 0), Admission::Admit, "{lane}: {held:?}");
-                let refused = settings.share(&place, &full, held[0]).error().expect("it has its share");
+                assert_eq!(settings.share(&place, &full, 0, false), Admission::Admit, "{lane}: {held:?}");
+                // Whoever was alone is not any more, and leaves them to the other until both have as many.
+                let mut other = full;
+                while settings.admit(&place, &other) == Admission::Admit {
+                    other.waiting[lane] += 1;
+                }
+                let left = other.waiting[lane] - full.waiting[lane];
+                assert!(keys == 1 || left >= 10, "{lane}: {left} of {held:?}");
+                let refused = settings.share(&place, &full, held[0], keys == 1).error().expect("it has its share");
                 assert_eq!((refused.kind, refused.retry_after_ms), (ErrorKind::RateLimit, Some(1_000)));
             }
         }

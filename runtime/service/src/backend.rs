@@ -4,6 +4,7 @@ mod allowance;
 
 pub use allowance::Allowance;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,22 @@ use futures_util::Stream;
 
 use crate::aside::Aside;
 
+/// Inputs that a backend makes vectors of at once: it gathers what it can of them into a step, and holds no more requests than it must.
+pub const AT_ONCE: u32 = 16;
+
+/// Whose a request is, as a backend tells it: a number made of its key's public part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner(pub u64);
+
+impl Owner {
+    /// Of a key.
+    pub fn of(key: &str) -> Owner {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        Owner(hasher.finish())
+    }
+}
+
 /// What a backend is given along with an ask.
 #[derive(Clone, Debug)]
 pub struct Grant {
@@ -25,6 +42,8 @@ pub struct Grant {
     pub output: Allowance,
     /// Who goes first: lower lanes do. 0 is the first of three.
     pub lane: u8,
+    /// Whose it is. Within a lane owners take turns.
+    pub owner: Owner,
     /// When the answer is worth nothing any more, by the host's monotonic clock: it ends there.
     pub deadline: Option<Duration>,
     /// Refused ([`StartError::Busy`]) where the first token is expected later than this from now. `None`: it waits.
@@ -42,7 +61,7 @@ impl Grant {
     /// Everything, of the first lane: for tests, and where nobody is limited.
     pub fn unlimited() -> Grant {
         let (output, namespace, aside) = (Allowance::unlimited(), String::new(), Aside::in_place());
-        Grant { output, lane: 0, deadline: None, patience: None, namespace, pin_quota: u64::MAX, aside }
+        Grant { output, lane: 0, owner: Owner::of(""), deadline: None, patience: None, namespace, pin_quota: u64::MAX, aside }
     }
 }
 
@@ -112,10 +131,15 @@ pub trait Backend {
     ///
     /// # Errors
     /// As [`Backend::embed_price`]; what the engine failed with.
-    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8, aside: &Aside) -> Result<Embedded, ApiError>;
+    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8, owner: Owner, aside: &Aside) -> Result<Embedded, ApiError>;
 
     /// What it holds of what it may hold, where requests wait for each other. `None`: nobody waits there.
     fn queue(&self) -> Option<Queue>;
+
+    /// Places of its queue that an ask of so many answers takes: fewer than these, if it begins some only when others have ended.
+    fn places(&self, answers: u32) -> u32 {
+        answers
+    }
 
     /// Begins to answer. Ready once the first event is there, so that whatever fails before it is an error here and another backend may be asked; until
     /// then dropping the future cancels.

@@ -16,7 +16,7 @@ use firecrest_policy::safety::gate::Unjudged;
 use futures_util::{Stream, StreamExt, stream};
 
 use crate::aside::Aside;
-use crate::backend::{Allowance, Backend, Events, Exactness, Grant, Price, Queue, StartError};
+use crate::backend::{Allowance, Backend, Events, Exactness, Grant, Owner, Price, Queue, StartError};
 use crate::tools::{Ending, HERMES, Parser, Reading, Stops, THOUGHTS, Thoughts, ToolFormat};
 
 /// What is said in one turn of the assistant.
@@ -261,7 +261,7 @@ impl Backend for Scripted {
         None
     }
 
-    async fn embed(&self, ask: Arc<EmbedAsk>, _: u8, aside: &Aside) -> Result<Embedded, ApiError> {
+    async fn embed(&self, ask: Arc<EmbedAsk>, _: u8, _: Owner, aside: &Aside) -> Result<Embedded, ApiError> {
         self.embed_price(&ask, aside).await.map(|tokens| Embedded { vectors: Vec::new(), tokens })
     }
 

@@ -392,6 +392,11 @@ impl Engine {
         self.schedule.set_step_rows(step_rows)
     }
 
+    /// Sequences that it runs at once.
+    pub fn max_sequences(&self) -> u32 {
+        self.schedule.limits().max_sequences
+    }
+
     /// Requests that it holds at once, running and waiting; past them it is busy.
     pub fn max_requests(&self) -> u32 {
         self.schedule.limits().max_requests

@@ -41,7 +41,7 @@ impl Default for EngineOptions {
         EngineOptions {
             context: None,
             max_sequences,
-            max_requests: 256,
+            max_requests: 320,
             cache: CacheSize::Auto,
             kv_format: KvFormat::F16,
             step_rows,

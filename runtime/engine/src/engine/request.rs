@@ -26,10 +26,14 @@ pub struct Request {
 /// Who goes first. Times are of the host's clock ([`super::Engine::lend_clock`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Priority {
-    /// Lower lanes go first, at most [`Priority::LANES`] − 1. A request that waits for one [`super::EngineOptions::ageing`] moves up a lane. When slots or
-    /// pages run out, the youngest of the highest lane gives way, and is computed again later.
+    /// Lower lanes go first, at most [`Priority::LANES`] − 1. The first of an owner's that waits for one
+    /// [`super::EngineOptions::ageing`] moves up a lane. When slots or
+    /// pages run out, the last of the highest lane gives way, and is computed again later.
     pub lane: u8,
-    /// A sequence that has not ended by then ends with [`super::FinishReason::DeadlinePassed`]. Within a lane earlier deadlines go first.
+    /// Whose it is: any number that the host gives each of its callers. Within a lane owners take turns, however many requests each of them has. One that
+    /// waits takes a slot from an owner that has at least two more; so they end up with as many each as they ask for, or an equal part.
+    pub owner: u64,
+    /// A sequence that has not ended by then ends with [`super::FinishReason::DeadlinePassed`]. Of one owner's in a lane earlier deadlines go first.
     pub deadline: Option<Duration>,
     /// Refused ([`super::Admission::Busy`]) where others are expected to keep it waiting for longer than this. What its own prompt takes does not count:
     /// that would be no shorter if it came back. `None`: it waits.

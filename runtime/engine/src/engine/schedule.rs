@@ -1,11 +1,13 @@
 //! Which rows the next step runs, and what its outputs change.
 //!
-//! Sequences are served by lane, deadline and order of submission. Those that decode get a row in every step; prompts are cut into
+//! Sequences are served by lane, round, deadline and order of submission. A round is the place that a sequence has among its owner's: all first ones
+//! of a lane go before all second ones, so owners take turns. Those that decode get a row in every step; prompts are cut into
 //! chunks that fill the rest of the budget. Pages are claimed in that order: who finds none takes them from the last that
-//! runs, or sits the step out. So the first always moves, and alone it always fits: no deadlock. Who waits rises a lane at a time, and keeps
-//! the lane it was admitted in, so that nobody starves and no two take each other's pages in turns.
+//! runs, or sits the step out. So the first always moves, and alone it always fits: no deadlock. The first of an owner's that wait rises a
+//! lane at a time, and keeps the lane it was admitted in, so that nobody starves and no two take each other's pages in turns.
 
 mod claim;
+mod order;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -74,9 +76,6 @@ pub(crate) struct Schedule {
     rates: Rates,
 }
 
-/// Who goes first: lane, deadline, order of submission.
-type Order = (u8, Duration, SequenceId);
-
 /// A step to run.
 #[derive(Debug)]
 pub(crate) struct Step {
@@ -130,6 +129,7 @@ impl Schedule {
     /// Takes a request in, or says why not. `stream` makes text of its tokens, `grammar` says what that must be.
     pub(crate) fn submit(&mut self, mut request: Request, stream: Option<TextStream>, grammar: Option<Governed>) -> Result<Admission> {
         self.check(&request, stream.is_some())?;
+        self.count_rounds();
         if self.sequences.len() >= self.limits.max_requests as usize {
             // Where nothing was measured a second is as good a guess as any.
             let waiting = self.seconds_kept_waiting(&request).unwrap_or(1.0);
@@ -148,48 +148,9 @@ impl Schedule {
         let id = SequenceId(self.next_id);
         self.next_id += 1;
         let mut sequence = Sequence::new(id, request, stream, grammar, self.cache.tables());
-        sequence.submitted = self.now;
+        (sequence.submitted, sequence.waits_since) = (self.now, self.now);
         self.sequences.insert(id, sequence);
         Ok(Admission::Accepted(id))
-    }
-
-    /// How long others may be expected to keep a request from its first row, if it were taken now. `None` before anything was measured.
-    fn seconds_kept_waiting(&self, request: &Request) -> Option<f64> {
-        let order = (request.priority.lane, request.priority.deadline.unwrap_or(Duration::MAX), SequenceId(self.next_id));
-        let ahead = || self.sequences.values().filter(|s| self.order(s) < order);
-        let share = self.rates.share_to_compute();
-        // What one that was not begun shares with others is not known yet.
-        let rows_of = |s: &Sequence| f64::from(s.len() - s.computed) * if s.computed == 0 && !s.is_running() { share } else { 1.0 };
-        let rows: f64 = ahead().filter(|s| s.phase != Phase::Decoding).map(rows_of).sum();
-        // Steps until a slot is its own, where those before it take slots in their order.
-        let mut slots = vec![0u64; self.limits.max_sequences as usize];
-        let mut before: Vec<&Sequence> = ahead().collect();
-        before.sort_unstable_by_key(|s| (!s.is_running(), self.order(s)));
-        for sequence in before {
-            if let Some(soonest) = slots.iter_mut().min() {
-                let steps = self.rates.tokens_to_come(sequence.usage.generated_tokens, sequence.remaining(self.limits.context));
-                *soonest += u64::from(steps).max(1);
-            }
-        }
-        self.rates.seconds(rows, self.limits.step_rows, slots.into_iter().min().unwrap_or(0))
-    }
-
-    fn order(&self, sequence: &Sequence) -> Order {
-        if sequence.is_paused() {
-            // Whoever can go on goes before it.
-            return (u8::MAX, Duration::MAX, sequence.id);
-        }
-        let lane = if sequence.is_running() { sequence.rank } else { self.lane(sequence) };
-        (lane, sequence.priority.deadline.unwrap_or(Duration::MAX), sequence.id)
-    }
-
-    /// The lane that one who waits has risen to.
-    fn lane(&self, sequence: &Sequence) -> u8 {
-        let lane = sequence.priority.lane;
-        let (Some(now), Some(submitted)) = (self.now, sequence.submitted) else { return lane };
-        let waited = now.saturating_sub(submitted).as_nanos();
-        let risen = waited.checked_div(self.limits.ageing.as_nanos()).unwrap_or(u128::MAX);
-        lane.saturating_sub(u8::try_from(risen).unwrap_or(u8::MAX))
     }
 
     /// A step of so many rows took so long.
@@ -200,7 +161,7 @@ impl Schedule {
     fn check(&self, request: &Request, has_text: bool) -> Result<()> {
         let Limits { vocab, context, generates, .. } = self.limits;
         let prompt = &request.prompt;
-        let Priority { lane, deadline, patience } = request.priority;
+        let Priority { lane, deadline, patience, .. } = request.priority;
         if lane >= Priority::LANES {
             return Err(Error::request(format!("lane {lane}; there are {}, from 0", Priority::LANES)));
         }
@@ -331,6 +292,7 @@ impl Schedule {
         if self.sequences.is_empty() || self.gathers_until().is_some() {
             return Ok(None);
         }
+        self.count_rounds();
         let turn = match self.last {
             PlanKind::Logits => [PlanKind::States, PlanKind::Logits],
             PlanKind::States => [PlanKind::Logits, PlanKind::States],
@@ -497,7 +459,7 @@ impl Schedule {
             };
             if !sequence.take(span.positions.end, span.first_output, found, &mut taking) {
                 let_go(&mut self.cache, &mut self.free_slots, sequence);
-                sequence.preempt();
+                sequence.preempt(self.now);
                 continue;
             }
             // Tokens that are known only now may make a block whole.
@@ -512,7 +474,7 @@ impl Schedule {
     pub(crate) fn abandon(&mut self) {
         for sequence in self.sequences.values_mut().filter(|sequence| sequence.is_running()) {
             let_go(&mut self.cache, &mut self.free_slots, sequence);
-            sequence.preempt();
+            sequence.preempt(self.now);
         }
         self.forget_prefixes();
     }

@@ -7,7 +7,7 @@ use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::ApiError;
 use firecrest_policy::limits::Price;
 use firecrest_service::aside::Aside;
-use firecrest_service::backend::{Backend, Events, Grant, Queue, StartError};
+use firecrest_service::backend::{Backend, Events, Grant, Owner, Queue, StartError};
 use firecrest_service::local::Handle;
 use firecrest_service::local::Local;
 
@@ -65,10 +65,17 @@ impl Backend for AnyBackend {
         }
     }
 
-    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8, aside: &Aside) -> Result<Embedded, ApiError> {
+    fn places(&self, answers: u32) -> u32 {
         match self {
-            AnyBackend::Local(local) => local.embed(ask, lane, aside).await,
-            AnyBackend::Scripted(scripted) => scripted.embed(ask, lane, aside).await,
+            AnyBackend::Local(local) => local.places(answers),
+            AnyBackend::Scripted(scripted) => scripted.places(answers),
+        }
+    }
+
+    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8, owner: Owner, aside: &Aside) -> Result<Embedded, ApiError> {
+        match self {
+            AnyBackend::Local(local) => local.embed(ask, lane, owner, aside).await,
+            AnyBackend::Scripted(scripted) => scripted.embed(ask, lane, owner, aside).await,
         }
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Choice {
     pub(super) prompt: usize,
     /// While it lasts.
     pub(super) running: Option<Running>,
+    /// It begins when others of its ask have ended.
+    pub(super) waiting: Option<Box<Request>>,
     /// Its sequence was ended to end its thoughts, and the next is about to go on behind them.
     pub(super) resuming: Option<Resuming>,
     /// Its prompt, if it begins with it and that is not said yet.
@@ -82,17 +84,23 @@ pub(super) type Resuming = Pin<Box<dyn Future<Output = Result<Submitted, Error>>
 impl Choice {
     /// Whether more may come of it.
     fn goes_on(&self) -> bool {
+        self.is_begun() || self.waiting.is_some()
+    }
+
+    /// Whether it is in the engine, or on its way there.
+    fn is_begun(&self) -> bool {
         self.running.is_some() || self.resuming.is_some()
     }
 
     fn stop(&mut self) {
-        (self.running, self.resuming) = (None, None);
+        (self.running, self.resuming, self.waiting) = (None, None, None);
     }
 }
 
 /// All answers to an ask. Dropping it cancels those under way.
 pub(super) struct Answer {
-    pub(super) _held: Held,
+    /// Its places in the engine's queue: no more of its answers are there at once.
+    pub(super) held: Held,
     pub(super) ask: Arc<Ask>,
     pub(super) submit: Rc<dyn Fn(Request, u32) -> Resuming>,
     pub(super) tokenizer: Tokenizer,
@@ -117,7 +125,7 @@ impl Stream for Answer {
             if this.ended {
                 return Poll::Ready(None);
             }
-            let mut moved = false;
+            let mut moved = this.begin_more();
             for at in 0..this.choices.len() {
                 let resumed =
                     this.choices.get_mut(at).and_then(|choice| choice.resuming.as_mut()).map(|resuming| resuming.as_mut().poll(context));
@@ -162,6 +170,35 @@ impl Stream for Answer {
 }
 
 impl Answer {
+    /// Begins choices that wait, as others end. Whether there was one.
+    fn begin_more(&mut self) -> bool {
+        let begun = self.choices.iter().filter(|choice| choice.is_begun()).count() as u32;
+        let waiting = self.choices.iter().filter(|choice| choice.waiting.is_some()).count() as u32;
+        if waiting == 0 {
+            self.held.keep(begun);
+            return false;
+        }
+        let places = self.held.count.saturating_sub(begun).min(waiting);
+        if places == 0 {
+            return false;
+        }
+        let mut free = self.output.granted().saturating_sub(self.spent());
+        let mut left = places;
+        for choice in self.choices.iter_mut().filter(|choice| choice.waiting.is_some()).take(places as usize) {
+            let Some(request) = choice.waiting.take() else { continue };
+            let allowed = free.div_ceil(left.max(1).into()).min(AHEAD.min(choice.most).into()).min(free);
+            (free, left) = (free - allowed, left - 1);
+            choice.allowed = allowed as u32;
+            choice.resuming = Some((self.submit)(*request, choice.allowed));
+        }
+        true
+    }
+
+    /// Tokens that choices were allowed, or used if they have ended.
+    fn spent(&self) -> u64 {
+        self.choices.iter().map(|choice| u64::from(if choice.is_begun() { choice.allowed } else { choice.used })).sum()
+    }
+
     /// What was told of a choice.
     fn take(&mut self, at: usize, told: Option<Told>) {
         match told {
@@ -397,9 +434,7 @@ impl Answer {
 
     /// Allows choices more tokens where they are close to what they were allowed: no more than were granted, over all. Whether one is left with none.
     fn share_out(&mut self) -> bool {
-        let spent: u64 =
-            self.choices.iter().map(|choice| u64::from(if choice.running.is_some() { choice.allowed } else { choice.used })).sum();
-        let mut free = self.output.granted().saturating_sub(spent);
+        let mut free = self.output.granted().saturating_sub(self.spent());
         // Who may have all it will ever need waits for nothing.
         let needy = |choice: &Choice| {
             choice.running.is_some() && choice.allowed < choice.most && choice.allowed.saturating_sub(choice.used) < AHEAD / 2

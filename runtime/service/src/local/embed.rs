@@ -12,12 +12,9 @@ use firecrest_engine::{Error, ErrorCode};
 use futures_util::StreamExt;
 
 use crate::aside::Aside;
-use crate::backend::busy;
+use crate::backend::{AT_ONCE, Owner, busy};
 
-use super::{EnginePort, Local, Running, Submitted, Told, failed};
-
-/// Inputs that an engine works on at once: it gathers what it can of them into a step, and holds no more requests than it must.
-const AT_ONCE: usize = 16;
+use super::{EnginePort, Held, Local, Running, Submitted, Told, failed};
 
 impl<P: EnginePort> Local<P> {
     /// Token ids of what is to become vectors, as the model's file says texts begin and end.
@@ -42,14 +39,15 @@ impl<P: EnginePort> Local<P> {
         aside.run(bytes, move || ask.inputs.iter().enumerate().map(ids).collect()).await?
     }
 
-    pub(super) async fn embed_all(&self, ask: &Arc<EmbedAsk>, lane: u8, aside: &Aside) -> Result<Embedded, ApiError> {
+    pub(super) async fn embed_all(&self, ask: &Arc<EmbedAsk>, lane: u8, owner: Owner, aside: &Aside) -> Result<Embedded, ApiError> {
+        let _held = Held::new(&self.held, lane, AT_ONCE.min(ask.inputs.len() as u32));
         let prompts = self.embed_prompts(ask, aside).await?;
         let tokens = prompts.iter().map(|ids| ids.len() as u64).sum();
         let mut vectors = Vec::with_capacity(prompts.len());
-        for some in prompts.chunks(AT_ONCE) {
+        for some in prompts.chunks(AT_ONCE as usize) {
             let mut running = Vec::with_capacity(some.len());
             for ids in some {
-                let priority = Priority { lane, ..Priority::default() };
+                let priority = Priority { lane, owner: owner.0, ..Priority::default() };
                 let request = Request { priority, adapter: self.adapter, ..Request::embed(ids.clone(), Embed::default()) };
                 running.push(match self.port.submit(request, u32::MAX).await {
                     Ok(Submitted::Running(running)) => running,

@@ -30,7 +30,7 @@ use firecrest_policy::safety::gate::Unjudged;
 use futures_util::StreamExt;
 
 use crate::aside::{Aside, NEVER_SHORT};
-use crate::backend::{Backend, Events, Exactness, Grant, Price, Queue, StartError};
+use crate::backend::{Backend, Events, Exactness, Grant, Owner, Price, Queue, StartError};
 use crate::length::ask_bytes;
 use crate::prompt::{Prompt, Prompter, refused};
 use crate::tools::grammar::{Hold, Schemas, Vocabulary, hold, holds_from_start};
@@ -52,7 +52,9 @@ pub struct ModelFacts {
     pub template: Option<String>,
     /// Positions one sequence may have.
     pub context: u32,
-    /// Requests that its engine holds at once, running and waiting.
+    /// Sequences that its engine runs at once.
+    pub max_sequences: u32,
+    /// Requests that it holds at once, running and waiting.
     pub max_requests: u32,
     /// Numbers of a vector that it makes.
     pub width: u32,
@@ -70,6 +72,7 @@ impl ModelFacts {
             grammars: engine.grammars().cloned(),
             template,
             context: engine.context(),
+            max_sequences: engine.max_sequences(),
             max_requests: engine.max_requests(),
             width: engine.model().config.dim,
         })
@@ -93,6 +96,8 @@ pub struct Local<P> {
     adapter: Option<AdapterId>,
     schemas: Arc<Schemas>,
     grammars: Option<Compiler>,
+    /// Answers of one ask that are in the engine at once.
+    at_once: u32,
     max_requests: u32,
     width: u32,
     matryoshka: bool,
@@ -117,6 +122,13 @@ impl Held {
         let made = Held { held: Rc::clone(held), lane: usize::from(lane.min(2)), count };
         made.change(|held| held.saturating_add(count));
         made
+    }
+
+    /// No more than so many are left of them.
+    fn keep(&mut self, most: u32) {
+        let gone = self.count.saturating_sub(most);
+        self.count -= gone;
+        self.change(|held| held.saturating_sub(gone));
     }
 
     fn change(&self, change: impl Fn(u32) -> u32) {
@@ -153,6 +165,8 @@ impl<P: EnginePort> Local<P> {
             adapter: None,
             schemas: Arc::default(),
             grammars: facts.grammars.clone(),
+            // As many as it runs, and as many again, so that one is there for each that ends.
+            at_once: facts.max_sequences.saturating_mul(2).clamp(1, facts.max_requests.max(1)),
             max_requests: facts.max_requests,
             width: facts.width,
             matryoshka: false,
@@ -278,15 +292,19 @@ impl<P: EnginePort> Local<P> {
     /// Submits every sequence of an ask, and waits for the first to begin.
     async fn begin(&self, ask: &Arc<Ask>, grant: &Grant) -> Result<Answer, StartError> {
         self.check(ask).map_err(StartError::Refused)?;
+        // From here on, before anything is waited for: others come to the door meanwhile.
+        let held = Held::new(&self.held, grant.lane, self.places(ask.answers()));
         let prompts = self.prompts(ask, &grant.aside).await.map_err(StartError::Refused)?;
         let count = (prompts.len() as u64).saturating_mul(ask.choices.into());
         let mut answer = Answer {
-            _held: Held::new(&self.held, grant.lane, u32::try_from(count).unwrap_or(u32::MAX)),
+            held,
             ask: Arc::clone(ask),
             submit: {
                 let port = self.port.clone();
-                Rc::new(move |request, allowance| {
+                Rc::new(move |mut request, allowance| {
                     let port = port.clone();
+                    // What follows within an ask is taken in any case: the ask was.
+                    request.priority.patience = None;
                     Box::pin(async move { port.submit(request, allowance).await })
                 })
             },
@@ -313,8 +331,9 @@ impl<P: EnginePort> Local<P> {
             let breakpoints = within_quota(&prompt.breakpoints, grant.pin_quota);
             for choice in 0..ask.choices {
                 let index = at as u32 * ask.choices + choice;
-                let left = count.saturating_sub(index.into()).max(1);
-                let allowed = free.div_ceil(left).min(AHEAD.min(most).into()) as u32;
+                let waits = index >= self.at_once;
+                let left = count.min(u64::from(self.at_once)).saturating_sub(index.into()).max(1);
+                let allowed = if waits { 0 } else { free.div_ceil(left).min(AHEAD.min(most).into()) as u32 };
                 free = free.saturating_sub(allowed.into());
                 let pins = if choice == 0 { breakpoints.as_slice() } else { &[] };
                 let pins = pins.iter().map(|at| Pin { positions: at.positions, lifetime: lifetime(at.ttl) }).collect();
@@ -328,7 +347,7 @@ impl<P: EnginePort> Local<P> {
                         ..Generate::default()
                     }),
                     sharing: Sharing { namespace: grant.namespace.clone(), private: false, pins },
-                    priority: Priority { lane: grant.lane, deadline: grant.deadline, patience: grant.patience },
+                    priority: Priority { lane: grant.lane, owner: grant.owner.0, deadline: grant.deadline, patience: grant.patience },
                     adapter: self.adapter,
                 };
                 let budget = self.budget(ask, &request);
@@ -347,11 +366,14 @@ impl<P: EnginePort> Local<P> {
                     _ => (request, None),
                 };
                 let echo = prompt.echo.as_ref().map(|(text, _)| Echo { text: text.clone(), probable });
-                let running = match self.port.submit(request, allowed).await {
-                    Ok(Submitted::Running(running)) => running,
-                    // Those begun already are cancelled with what is dropped here.
-                    Ok(Submitted::Busy { retry_after }) => return Err(StartError::Busy { retry_after }),
-                    Err(error) => return Err(start_error(ask, &error)),
+                let (running, waiting) = match waits {
+                    true => (None, Some(Box::new(request))),
+                    false => match self.port.submit(request, allowed).await {
+                        Ok(Submitted::Running(running)) => (Some(running), None),
+                        // Those begun already are cancelled with what is dropped here.
+                        Ok(Submitted::Busy { retry_after }) => return Err(StartError::Busy { retry_after }),
+                        Err(error) => return Err(start_error(ask, &error)),
+                    },
                 };
                 let reading = self.reading(ask, prompt, &hold, &stops, index);
                 let decoder = Decoder::new(self.prompter.tokenizer(), &prompt.ids, self.marks(&reading));
@@ -359,7 +381,8 @@ impl<P: EnginePort> Local<P> {
                 let parser = Parser::new(reading, Box::new(move || call_id(&*random)));
                 answer.choices.push(Choice {
                     prompt: at,
-                    running: Some(running),
+                    running,
+                    waiting,
                     resuming: None,
                     echo,
                     budget,
@@ -460,8 +483,12 @@ impl<P: EnginePort> Backend for Local<P> {
         Some(Queue { capacity: self.max_requests, waiting: self.held.get(), predicted_ttft: [0; 3] })
     }
 
-    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8, aside: &Aside) -> Result<Embedded, ApiError> {
-        self.embed_all(&ask, lane, aside).await
+    fn places(&self, answers: u32) -> u32 {
+        answers.min(self.at_once)
+    }
+
+    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8, owner: Owner, aside: &Aside) -> Result<Embedded, ApiError> {
+        self.embed_all(&ask, lane, owner, aside).await
     }
 
     async fn start(&self, ask: Arc<Ask>, grant: Grant) -> Result<Events, StartError> {

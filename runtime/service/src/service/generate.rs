@@ -12,6 +12,7 @@ use firecrest_contract::ask::{Ask, Beyond, Dialect, Thinking, ToolChoice};
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::event::{Event, Finish};
 use firecrest_contract::{messages, openai};
+use firecrest_policy::lanes::Place;
 use firecrest_policy::limits::Price;
 use firecrest_policy::safety::gate::{Begun, Gate, GateOptions, Judged, Unjudged};
 use firecrest_policy::safety::judge::judge_input;
@@ -22,7 +23,7 @@ use http::StatusCode;
 use super::threads::resumed;
 use super::{Exchange, Outcomes, Service, names_betas, response, text};
 use crate::answer::Answer;
-use crate::backend::{Backend, Events, Grant, StartError, busy};
+use crate::backend::{Backend, Events, Grant, Owner, StartError, busy};
 use crate::body::Body;
 use crate::encode::{self, Encoder, Head};
 use crate::host::{Host, Principal};
@@ -169,19 +170,13 @@ impl<H: Host> Service<H> {
         let opened = Lease::open(&self.host, principal, price, u64::from(answers)).await.map_err(|denial| exchange.denied(denial))?;
         exchange.levels(&opened.levels);
         let mut lease = opened.lease;
-        let turn = self.turns.take(&model, &principal.key, answers);
-        let shed = backend.queue().and_then(|queue| {
-            let lanes = &self.options.lanes;
-            lanes.admit(&place, &queue).error().or_else(|| lanes.share(&place, &queue, turn.before()).error())
-        });
-        if let Some(error) = shed {
-            return Err(error);
-        }
+        let turn = self.turn(&backend, &model, &principal.key, &place, answers)?;
         let limit = place.deadline.map_or(self.options.answer_limit, |own| self.options.answer_limit.min(Duration::from_millis(own)));
         let deadline = self.host.monotonic().saturating_add(limit);
         let grant = Grant {
             output: lease.allowance(),
             lane: place.lane.index(),
+            owner: Owner::of(&principal.key),
             deadline: Some(deadline),
             patience: place.patience.map(Duration::from_millis),
             namespace: principal.namespace.clone(),
@@ -219,6 +214,24 @@ impl<H: Host> Service<H> {
         exchange.ledger.waited_since(since);
         let answer = Answer::new(events, gate, Some(lease), exchange.ledger.clone(), Some(backend));
         self.tell(answer.kept_by(keeper), encoder).await
+    }
+
+    /// Takes places of a model's queue for so many answers of a key.
+    ///
+    /// # Errors
+    /// There are too few for its lane, or the key holds its share of them.
+    pub(super) fn turn(&self, backend: &H::Backend, model: &str, key: &Rc<str>, place: &Place, answers: u32) -> Result<Turn, ApiError> {
+        let places = backend.places(answers);
+        let turn = self.turns.take(model, key, places, self.host.monotonic());
+        let Some(queue) = backend.queue() else { return Ok(turn) };
+        // If there is a place for the last of its answers, there is one for all.
+        let (lanes, others) = (&self.options.lanes, places.saturating_sub(1));
+        let queue = queue.with(place.lane, others);
+        let share = || match turn.before() {
+            0 => None,
+            own => lanes.share(place, &queue, own.saturating_add(others), turn.is_alone()).error(),
+        };
+        lanes.admit(place, &queue).error().or_else(share).map_or(Ok(turn), Err)
     }
 
     /// Makes the body, of the first event on if there is one by now.

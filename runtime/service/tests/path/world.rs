@@ -21,7 +21,7 @@ use firecrest_policy::routing::Alias;
 use firecrest_policy::safety::decision::Action;
 use firecrest_policy::safety::rules::Policy;
 use firecrest_service::aside::{self, Aside, Full};
-use firecrest_service::backend::{Backend, Events, Grant, Price, Queue, StartError};
+use firecrest_service::backend::{Backend, Events, Grant, Owner, Price, Queue, StartError};
 use firecrest_service::body::Body;
 use firecrest_service::host::{Host, ModelCard, Principal, StoreError};
 use firecrest_service::lease::WhenDry;
@@ -156,9 +156,9 @@ impl Backend for Bench {
         self.queue.get()
     }
 
-    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8, aside: &Aside) -> Result<Embedded, ApiError> {
+    async fn embed(&self, ask: Arc<EmbedAsk>, lane: u8, owner: Owner, aside: &Aside) -> Result<Embedded, ApiError> {
         if !self.embeds.get() {
-            return self.script.embed(ask, lane, aside).await;
+            return self.script.embed(ask, lane, owner, aside).await;
         }
         if let Some(world) = self.world.upgrade() {
             world.sleep(self.takes.get()).await;

@@ -1,11 +1,9 @@
 //! Who gets how many rows of a step, and the pages for them.
 
-use std::time::Duration;
-
-use super::{Order, Schedule, Span, let_go, shared};
+use super::{Schedule, Span, let_go, shared};
 use crate::kv::PAGE_LEN;
 use crate::model::plan::PlanKind;
-use crate::sequence::{MOST_DRAFTS, Phase, SequenceId};
+use crate::sequence::{MOST_DRAFTS, Phase, Sequence, SequenceId};
 
 impl Schedule {
     /// Shares the budget out and finds pages for it.
@@ -88,18 +86,16 @@ impl Schedule {
         spans
     }
 
-    /// Lets a waiting sequence run where there are a slot and pages for all it has so far, or where lanes behind its own have them. True where it
-    /// runs then.
+    /// Lets a waiting sequence run if there are a slot and pages for all it has so far, or if those have them that give way to it. True if it runs then.
     fn admit(&mut self, id: SequenceId) -> bool {
         let lane = self.lane(&self.sequences[&id]);
         let (length, step) = (self.sequences[&id].len(), self.limits.step_rows);
-        // All of its own lane go before all of the next.
-        let own: Order = (lane, Duration::MAX, SequenceId(u64::MAX));
-        // Nobody loses what it has done where that makes no room.
-        let running = || self.sequences.values().filter(|s| s.is_running());
-        let ahead = running().filter(|s| self.order(s) <= own).map(|s| (&s.tables, s.len()));
-        let behind = running().filter(|s| self.order(s) > own).map(|s| &s.tables);
-        if !self.cache.has_room(length, step, ahead, behind) {
+        // Nobody loses what it has done if that makes no room.
+        let mut running: Vec<&Sequence> = self.sequences.values().filter(|s| s.is_running()).collect();
+        running.sort_unstable_by_key(|s| self.order(s));
+        let behind = running.iter().rev().take_while(|s| self.gives_way(s, &self.sequences[&id])).count();
+        let (ahead, behind) = running.split_at(running.len() - behind);
+        if !self.cache.has_room(length, step, ahead.iter().map(|s| (&s.tables, s.len())), behind.iter().map(|s| &s.tables)) {
             return false;
         }
         let slot = loop {
@@ -108,9 +104,9 @@ impl Schedule {
             if let Some(slot) = self.free_slots.pop_if(|_| room) {
                 break slot;
             }
-            if self.preempt_behind(own).is_none() {
-                return false;
-            }
+            let last = self.last_running().filter(|last| self.gives_way(&self.sequences[last], &self.sequences[&id]));
+            let Some(last) = last else { return false };
+            self.preempt(last);
         };
         if let Some(sequence) = self.sequences.get_mut(&id) {
             let skippable = sequence.skippable();
@@ -172,17 +168,21 @@ impl Schedule {
                 });
             }
             let order = self.order(&self.sequences[&id]);
-            self.preempt_behind(order)?;
+            let last = self.last_running().filter(|last| self.order(&self.sequences[last]) > order)?;
+            self.preempt(last);
         }
     }
 
-    /// Takes the pages of the last sequence that runs and comes after `order`, if there is one.
-    fn preempt_behind(&mut self, order: Order) -> Option<()> {
-        let running = self.sequences.values().filter(|s| s.is_running());
-        let (_, _, last) = running.map(|s| self.order(s)).max().filter(|last| *last > order)?;
-        let sequence = self.sequences.get_mut(&last)?;
-        let_go(&mut self.cache, &mut self.free_slots, sequence);
-        sequence.preempt();
-        Some(())
+    /// The last sequence that runs.
+    fn last_running(&self) -> Option<SequenceId> {
+        self.sequences.values().filter(|s| s.is_running()).max_by_key(|s| self.order(s)).map(|s| s.id)
+    }
+
+    /// Takes a sequence's pages.
+    fn preempt(&mut self, id: SequenceId) {
+        if let Some(sequence) = self.sequences.get_mut(&id) {
+            let_go(&mut self.cache, &mut self.free_slots, sequence);
+            sequence.preempt(self.now);
+        }
     }
 }

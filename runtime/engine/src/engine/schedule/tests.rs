@@ -2,6 +2,7 @@
 //! class or position out of place changes all that follows. Whatever shares the steps, a sequence must get what it gets alone.
 
 mod cases;
+mod turns;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -285,8 +286,9 @@ fn request(causal: bool) -> impl Strategy<Value = Request> {
     let pooling = prop_oneof![Just(Pooling::Mean), Just(Pooling::Cls), Just(Pooling::Last)];
     let embed = (prop::option::of(pooling), any::<bool>()).prop_map(|(pooling, normalise)| Work::Embed(Embed { pooling, normalise }));
     let work = if causal { prop_oneof![4 => generate, 1 => Just(Work::Logits), 1 => embed].boxed() } else { embed.boxed() };
-    let priority = (0..Priority::LANES, prop::option::of(0..400u64)).prop_map(|(lane, deadline)| Priority {
+    let priority = (0..Priority::LANES, 0..3u64, prop::option::of(0..400u64)).prop_map(|(lane, owner, deadline)| Priority {
         lane,
+        owner,
         deadline: deadline.map(Duration::from_secs),
         patience: None,
     });
