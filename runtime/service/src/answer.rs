@@ -1,5 +1,6 @@
 //! An answer that runs: events judged as they come, in chunks as large as are ready, and a lease behind them.
 
+use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub(crate) struct Answer<H: Host> {
     ledger: Ledger<H>,
     /// What it took by its beginning, once it began.
     begun: Option<Usage>,
+    given: Given,
     /// One of its choices was.
     refused: bool,
     ended: bool,
@@ -48,7 +50,8 @@ impl<H: Host> Answer<H> {
         ledger: Ledger<H>,
         backend: Option<Rc<H::Backend>>,
     ) -> Answer<H> {
-        Answer { events, gate, lease, ledger, begun: None, refused: false, ended: false, whole: false, keeper: None, _backend: backend }
+        let (begun, given) = (None, Given::default());
+        Answer { events, gate, lease, ledger, begun, given, refused: false, ended: false, whole: false, keeper: None, _backend: backend }
     }
 
     /// And what it says is kept, once the caller was told all of it.
@@ -109,8 +112,15 @@ impl<H: Host> Answer<H> {
             let error = ApiError::new(ErrorKind::Api, "the backend stopped in the middle of the answer; try again");
             Unjudged::new(Event::Fault(error))
         });
+        if let Some((choice, bytes)) = next.adds() {
+            let told = self.lease.as_ref().map_or(0, |lease| lease.allowance().told());
+            self.given.comes(choice, bytes, told);
+        }
         out.extend(self.gate.push(next));
         for judged in &out[first..] {
+            if let Some((choice, bytes)) = judged.adds() {
+                self.given.leaves(choice, bytes);
+            }
             self.ledger.saw(judged.event());
             match judged.event() {
                 Event::Start { usage } => {
@@ -127,11 +137,14 @@ impl<H: Host> Answer<H> {
                     match &self.lease {
                         // What fails before its beginning did nothing.
                         Some(lease) if !begun => lease.unused(),
-                        // Its caller gets nothing of what was made.
-                        Some(lease) if self.whole && error.kind == ErrorKind::Api => {
-                            lease.refund();
-                            self.ledger.refunded();
-                        }
+                        // Its caller gets nothing of what was made, or only what was told before.
+                        Some(lease) if error.kind == ErrorKind::Api => match self.given.tokens {
+                            tokens if tokens > 0 && !self.whole => lease.charge_at_most(tokens),
+                            _ => {
+                                lease.refund();
+                                self.ledger.refunded();
+                            }
+                        },
                         _ => {}
                     }
                 }
@@ -209,7 +222,33 @@ impl<H: Host> Answer<H> {
     }
 }
 
-/// What was generated is charged, be it told or not: an answer that is cut never says its total, and its record would not be what its key pays.
+/// Counts tokens of output whose text has left the gate.
+#[derive(Default)]
+struct Given {
+    tokens: u64,
+    /// Texts that came, in their order: of which choice, up to which of its bytes, and how many tokens all choices had by then.
+    waiting: VecDeque<(u32, u64, u64)>,
+    /// By choice, bytes that came and bytes that left.
+    bytes: HashMap<u32, [u64; 2]>,
+}
+
+impl Given {
+    fn comes(&mut self, choice: u32, bytes: usize, tokens: u64) {
+        let [came, _] = self.bytes.entry(choice).or_default();
+        *came += bytes as u64;
+        self.waiting.push_back((choice, *came, tokens));
+    }
+
+    fn leaves(&mut self, choice: u32, bytes: usize) {
+        self.bytes.entry(choice).or_default()[1] += bytes as u64;
+        let left = |choice: &u32| self.bytes.get(choice).map_or(0, |[_, left]| *left);
+        while let Some((.., tokens)) = self.waiting.pop_front_if(|(choice, end, _)| *end <= left(choice)) {
+            self.tokens = tokens;
+        }
+    }
+}
+
+/// What was generated is charged, be it told or not, unless it fails by our fault: an answer that is cut never says its total, and its record would not be what its key pays.
 impl<H: Host> Drop for Answer<H> {
     fn drop(&mut self) {
         self.ledger.judged(self.gate.decision());

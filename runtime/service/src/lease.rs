@@ -35,8 +35,8 @@ pub(crate) struct Lease<H: Host> {
     allowance: Allowance,
     /// What the prompt took. `None`: nobody knows yet, and the price stands.
     input: Rc<Cell<Option<u64>>>,
-    /// Nothing is charged after all.
-    refunded: Cell<bool>,
+    /// No more output is charged, whatever was used.
+    most: Cell<u64>,
     /// There is something to settle.
     open: bool,
     /// Stops what looks after it.
@@ -65,7 +65,7 @@ impl<H: Host> Lease<H> {
         // Settled from here on: it may be opened though its caller goes away meanwhile, or the store's answer is lost.
         let (host, principal, input) = (Rc::clone(host), Rc::clone(principal), Rc::new(Cell::new(Some(0))));
         let mut lease =
-            Lease { host, principal, id, allowance: Allowance::new(0), input, refunded: Cell::new(false), open: true, keeping: None };
+            Lease { host, principal, id, allowance: Allowance::new(0), input, most: Cell::new(u64::MAX), open: true, keeping: None };
         match lease.host.apply(&lease.principal, open).await.map_err(ApiError::from)? {
             Outcome::Granted { output, levels } => {
                 lease.allowance.raise(output);
@@ -91,7 +91,12 @@ impl<H: Host> Lease<H> {
     /// What was used was for nothing: the caller gets none of it, and it is our fault.
     pub(crate) fn refund(&self) {
         self.unused();
-        self.refunded.set(true);
+        self.charge_at_most(0);
+    }
+
+    /// No more than so much of the output that was used reached the caller, and it is our fault.
+    pub(crate) fn charge_at_most(&self, output: u64) {
+        self.most.set(output);
     }
 
     /// The output that is granted, to be used up.
@@ -101,7 +106,7 @@ impl<H: Host> Lease<H> {
 
     /// What it is charged for output, were it settled now.
     pub(crate) fn output(&self) -> u64 {
-        if self.refunded.get() { 0 } else { self.allowance.used() }
+        self.allowance.used().min(self.most.get())
     }
 
     /// What the backend says it took so far.

@@ -34,12 +34,17 @@ impl Admission {
     }
 }
 
+/// A first prompt of fewer tokens takes what any step does, and a first step longer than others.
+const FEW: u32 = 64;
+
 /// How fast steps go, as a moving average of what the host's clock says.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rates {
     /// Of steps that mostly prefill: seconds, rows and steps, the latest counting most. Sums, so that a step counts by its rows: what a few rows
     /// take is mostly what any step takes, and says little of what a row of many does.
     prefill: Option<[f64; 3]>,
+    /// Steps that mostly prefill, so far.
+    prefills: u64,
     /// Of prompts: tokens that were known already, and all.
     known: [f64; 2],
     /// Seconds a step that only decodes.
@@ -56,8 +61,11 @@ impl Rates {
             self.decode_step = blend(self.decode_step, seconds);
         } else if prompt_rows > 4 * generated_rows {
             let latest = [seconds, f64::from(prompt_rows + generated_rows), 1.0];
+            // The first of all says little of others: weights are touched and threads are begun.
+            let weight = if self.prefills > 1 { 0.8 } else { 0.0 };
             let before = self.prefill.unwrap_or_default();
-            self.prefill = Some(std::array::from_fn(|i| 0.8 * before[i] + latest[i]));
+            self.prefill = Some(std::array::from_fn(|i| weight * before[i] + latest[i]));
+            self.prefills += 1;
         }
     }
 
@@ -84,19 +92,25 @@ impl Rates {
         self.answer.map_or(most, |answer| most.min((answer - f64::from(generated)).max(answer / 2.0).ceil() as u32))
     }
 
-    /// Seconds until `prompt_rows` are computed, in steps of at most `step_rows`, and then, or before, `steps` of decoding are done. `None` before
-    /// anything was measured.
+    /// What was measured of prompts, if that is more than a first step of a few rows.
+    fn prefill(&self) -> Option<[f64; 3]> {
+        self.prefill.filter(|[_, rows, _]| self.prefills > 1 || *rows >= f64::from(FEW))
+    }
+
+    /// Seconds until `prompt_rows` are computed, in steps of at most `step_rows`, and `steps` of decoding are done: in the same steps as far as there are
+    /// as many. `None` before enough was measured.
     pub(crate) fn seconds(&self, prompt_rows: f64, step_rows: u32, steps: u64) -> Option<f64> {
         // Before a step has only decoded, one is taken to cost what a few rows of a prompt do.
-        let step = self.decode_step.or(self.prefill.map(|[seconds, rows, _]| 4.0 * seconds / rows));
-        let prefill = match self.prefill {
+        let step = self.decode_step.or(self.prefill().map(|[seconds, rows, _]| 4.0 * seconds / rows));
+        let prompt_steps = (prompt_rows / f64::from(step_rows.max(1))).ceil();
+        let prefill = match self.prefill() {
             _ if prompt_rows <= 0.0 => 0.0,
             None => return None,
             // Every step costs what a step does, and each of its rows more. Where steps that decode took long, rows are not free.
             Some([seconds, rows, count]) if self.decode_step.is_some() => {
                 let each = step.unwrap_or(0.0);
                 let row = ((seconds - count * each) / rows).max(seconds / rows / 8.0);
-                row * prompt_rows + each * (prompt_rows / f64::from(step_rows.max(1))).ceil()
+                row * prompt_rows + each * (prompt_steps - steps as f64).max(0.0)
             }
             Some([seconds, rows, _]) => seconds / rows * prompt_rows,
         };
@@ -127,8 +141,28 @@ mod tests {
         // A mixed step says nothing of either.
         rates.observe(4, 4, Duration::from_secs(100));
         // A row takes what a step takes beyond one that decodes.
-        let expected = 50.0 * (1.02 - 0.02) / 102.0 + 0.02 + 2.0;
-        assert!((rates.seconds(50.0, 512, 100).unwrap() - expected).abs() < 1e-3);
+        let rows = 50.0 * (1.02 - 0.02) / 102.0;
+        assert!((rates.seconds(50.0, 512, 0).unwrap() - rows - 0.02).abs() < 1e-3);
+        // They are computed in a step that decodes.
+        assert!((rates.seconds(50.0, 512, 100).unwrap() - rows - 2.0).abs() < 1e-3);
+        assert!((rates.seconds(50.0, 1, 20).unwrap() - rows - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn the_first_step_says_little_of_others() {
+        let mut rates = Rates::default();
+        // One short prompt on cold weights, and its four tokens: a burst is not judged by that.
+        rates.observe(37, 0, Duration::from_millis(400));
+        (0..3).for_each(|_| rates.observe(0, 1, Duration::from_millis(20)));
+        assert_eq!(rates.seconds(4000.0, 512, 30), None);
+        assert!(rates.seconds(0.0, 512, 30).is_some());
+        rates.observe(37, 0, Duration::from_millis(40));
+        let waits = rates.seconds(4000.0, 512, 30).expect("two were measured");
+        assert!(waits < 4.0, "{waits}");
+        // A long one tells.
+        let mut rates = Rates::default();
+        rates.observe(512, 0, Duration::from_secs(10));
+        assert!(rates.seconds(4000.0, 512, 0).expect("it was measured") > 70.0);
     }
 
     #[test]

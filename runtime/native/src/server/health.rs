@@ -1,6 +1,7 @@
 //! Whether a model that failed is loaded again at once, or after a while.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use firecrest_policy::breaker::{Breaker, Class, Observation, Permit, Settings, State, Ticket};
@@ -9,14 +10,18 @@ use firecrest_policy::limits::Millis;
 /// A model that has run for so long is taken for mended.
 pub(super) const STEADY: Duration = Duration::from_secs(60);
 
-/// Three failures within a minute make a model unhealthy: it is tried again after 5 seconds, and after twice as long each time that it fails before it
-/// was [`STEADY`], up to 5 minutes. The window slides by tenths, so it is a tenth longer than it has to be.
+/// So many failures within [`WINDOW`] make a model unhealthy.
+const FAILURES: usize = 3;
+
+/// See [`FAILURES`]. It slides: any minute counts.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// A model that is unhealthy is tried again after 5 seconds, and after twice as long each time that it fails before it was [`STEADY`], up to 5 minutes.
+/// When it becomes so is not the breaker's to say: its window slides by tenths.
 fn settings() -> Settings {
     Settings {
-        window_ms: 67_000,
-        minimum: 3,
-        error_percent: 1,
-        consecutive: u32::MAX,
+        minimum: u32::MAX,
+        consecutive: 1,
         cooldown_ms: 5_000,
         cooldown_cap_ms: 300_000,
         jitter_percent: 0,
@@ -28,7 +33,11 @@ fn settings() -> Settings {
 
 /// What is remembered of a model's failures. Times are of one monotonic clock.
 #[derive(Default)]
-pub(super) struct Health(RefCell<Breaker>);
+pub(super) struct Health {
+    breaker: RefCell<Breaker>,
+    /// When it failed last, within [`WINDOW`].
+    failures: RefCell<VecDeque<Duration>>,
+}
 
 impl Health {
     /// Whether it may be loaded now: a ticket, to be brought back with what became of it.
@@ -36,7 +45,7 @@ impl Health {
     /// # Errors
     /// How long to wait.
     pub(super) fn permit(&self, at: Duration) -> Result<Ticket, Duration> {
-        match self.0.borrow_mut().permit(&settings(), millis(at)) {
+        match self.breaker.borrow_mut().permit(&settings(), millis(at)) {
             Permit::Yes(ticket) => Ok(ticket),
             Permit::No { retry_at } => Err(Duration::from_millis(retry_at.saturating_sub(millis(at)).max(1))),
         }
@@ -44,11 +53,20 @@ impl Health {
 
     /// It could not be loaded, or its engine failed.
     pub(super) fn failed(&self, at: Duration, ticket: Ticket) {
-        self.observe(at, ticket, Class::Failed);
+        let many = {
+            let mut failures = self.failures.borrow_mut();
+            failures.push_back(at);
+            failures.retain(|failed| at.saturating_sub(*failed) < WINDOW);
+            failures.len() >= FAILURES
+        };
+        // One that has to prove itself has failed by failing once.
+        let counts = many || self.is_doubtful(at);
+        self.observe(at, ticket, if counts { Class::Failed } else { Class::Unknown });
     }
 
     /// It was [`STEADY`].
     pub(super) fn steady(&self, at: Duration, ticket: Ticket) {
+        self.failures.borrow_mut().clear();
         self.observe(at, ticket, Class::Fine);
     }
 
@@ -59,12 +77,12 @@ impl Health {
 
     /// Whether it failed so often that it has to prove itself.
     pub(super) fn is_doubtful(&self, at: Duration) -> bool {
-        self.0.borrow().state(millis(at)) != State::Closed
+        self.breaker.borrow().state(millis(at)) != State::Closed
     }
 
     fn observe(&self, at: Duration, ticket: Ticket, class: Class) {
         let seen = Observation { at: millis(at), ticket, took: 0, class, retry_after: None };
-        self.0.borrow_mut().observe(&settings(), seen, 0);
+        self.breaker.borrow_mut().observe(&settings(), seen, 0);
     }
 }
 
@@ -94,9 +112,12 @@ mod tests {
             assert!(!health.is_doubtful(at(start + 30)));
             fail(&health, start + 59);
             assert!(health.is_doubtful(at(start + 59)), "from {start}");
-            // Spread out, they are accidents.
+            // Spread out, they are accidents: no minute has three.
             let health = Health::default();
-            (0..20).for_each(|turn| fail(&health, start + 35 * turn));
+            (0..20).for_each(|turn| fail(&health, start + 30 * turn));
+            assert!(!health.is_doubtful(at(start + 30 * 19)), "from {start}");
+            fail(&health, start + 30 * 19 + 29);
+            assert!(health.is_doubtful(at(start + 30 * 19 + 29)), "from {start}");
         }
     }
 

@@ -334,6 +334,8 @@ async fn load(room: Rc<Room>, entry: Rc<Entry>, config: ModelConfig, ticket: Tic
     #[cfg(test)]
     let step = failures::step(name.clone());
     let load = move || {
+        #[cfg(test)]
+        failures::loading(&config.name());
         let file = block_on(crate::open(&config.path))?;
         let template = file.chat_template()?.map(str::to_owned);
         let device = config.device().map_err(firecrest_engine::Error::request)?;

@@ -15,6 +15,7 @@ pub struct Allowance(Rc<Shared>);
 struct Shared {
     granted: Cell<u64>,
     used: Cell<u64>,
+    told: Cell<u64>,
     closed: Cell<bool>,
     /// Whoever waits on either side. Few do: one a side, or one an answer.
     waiting: RefCell<Vec<Waker>>,
@@ -26,6 +27,7 @@ impl Allowance {
         Allowance(Rc::new(Shared {
             granted: Cell::new(granted),
             used: Cell::new(0),
+            told: Cell::new(0),
             closed: Cell::new(false),
             waiting: RefCell::default(),
         }))
@@ -70,8 +72,19 @@ impl Allowance {
         self.0.closed.get()
     }
 
-    /// So many were used, over the whole time. Never fewer than before.
+    /// Of the tokens used so far, those whose text was told, if they have one.
+    pub fn told(&self) -> u64 {
+        self.0.told.get()
+    }
+
+    /// So many were used, and all of them told, over the whole time. Never fewer than before.
     pub fn use_up_to(&self, used: u64) {
+        self.use_and_tell(used, used);
+    }
+
+    /// [`Allowance::use_up_to`], if fewer of them were told: the next ones make their text whole.
+    pub fn use_and_tell(&self, used: u64, told: u64) {
+        self.0.told.set(self.told().max(told.min(used)));
         if used > self.used() {
             self.0.used.set(used);
             self.wake();

@@ -53,6 +53,8 @@ pub(super) struct Choice {
     /// Tokens it was allowed so far, and that came.
     pub(super) allowed: u32,
     pub(super) used: u32,
+    /// Of those that came, the ones up to the last that said something.
+    pub(super) told: u32,
     /// Of those that came, the ones of sequences before this one.
     pub(super) before: u32,
     /// Tokens that it may have: `max_tokens`, or what its context has room for.
@@ -315,6 +317,9 @@ impl Answer {
         let enough = choice.budget.as_mut().is_some_and(|budget| budget.spend(id, parser.is_thinking()));
         // The one call that may be is whole, or a stop text is: whatever else would come is not wanted.
         let finished = parser.is_finished();
+        if !events.is_empty() {
+            choice.told = choice.used;
+        }
         self.queue.extend(events);
         if finished {
             self.finish(at, Ending::Complete);
@@ -398,6 +403,7 @@ impl Answer {
                 parser.push(&choice.decoder.finish(), &mut events);
                 parser.finish(ending, &mut events);
             }
+            choice.told = choice.used;
         }
         self.queue.extend(events);
     }
@@ -405,6 +411,7 @@ impl Answer {
     /// Everything is over, with or without a last word for the caller.
     fn end(&mut self) {
         self.ended = true;
+        self.held.keep(0);
         let usage = self.usage();
         self.queue.push_back(Event::End { usage });
     }
@@ -412,11 +419,13 @@ impl Answer {
     fn fault(&mut self, error: ApiError) {
         self.ended = true;
         self.choices.iter_mut().for_each(Choice::stop);
+        self.held.keep(0);
         self.queue.push_back(Event::Fault(error));
     }
 
     fn account(&self) {
-        self.output.use_up_to(self.choices.iter().map(|choice| u64::from(choice.used)).sum());
+        let sum = |of: fn(&Choice) -> u32| self.choices.iter().map(|choice| u64::from(of(choice))).sum();
+        self.output.use_and_tell(sum(|choice| choice.used), sum(|choice| choice.told));
     }
 
     fn usage(&self) -> Usage {

@@ -390,6 +390,7 @@ impl<P: EnginePort> Local<P> {
                     parser: Some(parser),
                     allowed,
                     used: 0,
+                    told: 0,
                     before: 0,
                     most,
                     full: full.clone(),

@@ -205,7 +205,7 @@ fn unending(local: &Local<Handle>) -> Ask {
 
 #[test]
 fn no_answer_takes_what_only_another_can_use() {
-    for (choices, most) in [(2, 66), (2, 80), (3, 97), (4, 40)] {
+    for (choices, most) in [(2, 66), (2, 80), (3, 97), (4, 40), (8, 30), (19, 20)] {
         with(async |local| {
             // All that the answers may have, and no more will come.
             let output = Allowance::new(u64::from(choices * most));
@@ -216,6 +216,39 @@ fn no_answer_takes_what_only_another_can_use() {
             assert_eq!(usage(&events).output, u64::from(choices * most));
         });
     }
+}
+
+#[test]
+fn answers_beyond_what_runs_begin_as_others_end() {
+    with(async |local| {
+        // The engine runs four.
+        assert_eq!([local.places(3), local.places(20)], [3, 8]);
+        let sampled = |seed| firecrest_contract::ask::Sampling { seed: Some(seed), ..Default::default() };
+        let many = Ask { choices: 20, max_tokens: Some(6), sampling: sampled(5), ..unending(&local) };
+        let waiting = || local.queue().map_or(0, |queue| queue.waiting.iter().sum::<u32>());
+        let mut answer = local.begin(&Arc::new(many), &Grant::unlimited()).await.unwrap_or_else(|e| panic!("{e:?}"));
+        assert_eq!(waiting(), 8);
+        let (mut events, mut held) = (Vec::new(), vec![8]);
+        while let Some(event) = answer.next().await {
+            events.push(event);
+            held.push(waiting());
+        }
+        assert!(held.is_sorted_by(|a, b| a >= b) && held.last() == Some(&0), "places are left one by one: {held:?}");
+        assert_eq!(finishes(&events).len(), 20);
+        assert!(usage(&events).output <= 120);
+        // Each is what it would be alone.
+        for choice in [0, 7, 8, 19] {
+            let alone = Ask { max_tokens: Some(6), sampling: sampled(5 + u64::from(choice)), ..unending(&local) };
+            assert_eq!(text(&events, choice), text(&all(&local, alone, Grant::unlimited()).await, 0), "{choice}");
+        }
+        // Dropped in the middle, those that were not begun never are.
+        let many = Ask { choices: 20, max_tokens: None, ..unending(&local) };
+        let mut answer = local.begin(&Arc::new(many), &Grant::unlimited()).await.unwrap_or_else(|e| panic!("{e:?}"));
+        assert!(matches!(answer.next().await, Some(Event::Start { .. })));
+        drop(answer);
+        assert_eq!(waiting(), 0);
+        assert_eq!(finishes(&all(&local, hello(), Grant::unlimited()).await), [Finish::MaxTokens]);
+    });
 }
 
 #[test]

@@ -462,6 +462,43 @@ fn a_key_that_fills_a_queue_leaves_the_last_of_it_to_others() {
     assert_eq!(world.open_leases(), 0);
 }
 
+#[test]
+fn all_answers_of_a_request_find_places_or_none_does() {
+    let world = World::new();
+    world.key("other", Tier::default());
+    let bench = slow(&world, "one two", Duration::from_secs(1));
+    let service = service(&world);
+    let body = |n: u32| json!({"model": "m", "n": n, "messages": [{"role": "user", "content": "Hi"}]});
+    let streamed = |n| {
+        let mut body = body(n);
+        body["stream"] = true.into();
+        body
+    };
+    let path = "/v1/chat/completions";
+    // Lane 0 has ten places to itself, and all but fifteen that others have to themselves.
+    let queue = |taken| Some(firecrest_service::backend::Queue { capacity: 100, waiting: [taken, 0, 0], predicted_ttft: [0; 3] });
+    bench.queue.set(queue(81));
+    let refused = ask(&service, by("k", path, &body(5)));
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after").is_some()), (529, true), "{}", refused.body);
+    assert_eq!(ask(&service, by("k", path, &body(4))).status, 200);
+    assert_eq!(world.settled("k").first(), Some(&(Some(0), 0)), "who is sent away pays nothing");
+    // A key that is alone may nearly fill its lane; once another asked, it may not for a while.
+    bench.queue.set(queue(40));
+    world.run(async {
+        let held = service.handle(by("k", path, &streamed(20))).await;
+        bench.queue.set(queue(80));
+        let more = service.handle(by("k", path, &streamed(1))).await;
+        assert_eq!([held.status(), more.status()], [200, 200]);
+        assert_eq!(service.handle(by("other", path, &body(1))).await.status(), 200);
+        let refused = read(service.handle(by("k", path, &body(1))).await).await;
+        assert_eq!(refused.status, 429, "{}", refused.body);
+        world.sleep(Duration::from_secs(61)).await;
+        assert_eq!(service.handle(by("k", path, &body(1))).await.status(), 200);
+    });
+    world.settle();
+    assert_eq!(world.open_leases(), 0);
+}
+
 /// A head without its body: whether it may have one.
 #[test]
 fn a_request_is_judged_by_its_head_before_its_body_is_read() {

@@ -81,6 +81,11 @@ impl Unjudged {
     pub fn new(event: Event) -> Unjudged {
         Unjudged(event)
     }
+
+    /// Which answer it adds text to, and how many bytes. It says nothing of what they are.
+    pub fn adds(&self) -> Option<(u32, usize)> {
+        adds(&self.0)
+    }
 }
 
 /// An event that a caller may see. Only the gate makes them.
@@ -96,6 +101,20 @@ impl Judged {
     /// What may be seen.
     pub fn into_event(self) -> Event {
         self.0
+    }
+
+    /// Which answer it adds text to, and how many bytes.
+    pub fn adds(&self) -> Option<(u32, usize)> {
+        adds(&self.0)
+    }
+}
+
+fn adds(event: &Event) -> Option<(u32, usize)> {
+    match event {
+        Event::Text { choice, text, .. } | Event::Thinking { choice, text } | Event::Arguments { choice, json: text } => {
+            Some((*choice, text.len()))
+        }
+        _ => None,
     }
 }
 
