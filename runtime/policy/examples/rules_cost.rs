@@ -1,4 +1,4 @@
-//! What the rules that ship cost: `cargo run --release -p firecrest-policy --example rules_cost [FILE]…`.
+//! What rules cost: `cargo run --release -p firecrest-policy --example rules_cost [--rules RULES] [FILE]…`. Without RULES it is those that ship.
 //!
 //! Prints milliseconds per 4 kB of text, whole and through the gate in pieces of a token's size, for English, for code and for text made to be slow.
 
@@ -76,8 +76,18 @@ fn show(name: &str, policy: &Arc<Policy>, text: &str) {
 }
 
 fn main() {
+    let mut paths: Vec<String> = std::env::args().skip(1).collect();
+    let mut rules = STANDARD.to_owned();
+    if paths.first().is_some_and(|first| first == "--rules") {
+        let path = paths.get(1).cloned().unwrap_or_default();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => rules = text,
+            Err(error) => return eprintln!("{path}: {error}"),
+        }
+        paths.drain(..2);
+    }
     let start = Instant::now();
-    let policy = match Policy::load([STANDARD]) {
+    let policy = match Policy::load([rules.as_str()]) {
         Ok(policy) => Arc::new(policy),
         Err(error) => return eprintln!("{error}"),
     };
@@ -88,7 +98,6 @@ fn main() {
         policy.size() / 1024
     );
     println!("milliseconds per 4 kB, the best of 15 runs");
-    let paths: Vec<String> = std::env::args().skip(1).collect();
     for path in &paths {
         match std::fs::read_to_string(path) {
             Ok(text) => {

@@ -1,6 +1,7 @@
 //! Judging whole texts: what is asked, and what is shown to a moderation or an embedding.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 use super::classifier::{Classifier, Exchange, Medium, windows};
 use super::decision::{Action, By, Decision, Finding, Verdict, decide, found, matched, scored};
 use super::normalise::{Blanks, ambiguous, tagged};
-use super::rules::{Direction, Hit, Policy, Scan, Severity, Speaker};
+use super::rules::{Direction, Hit, Policy, Rule, Scan, Severity, Speaker};
 
 /// Judges a text.
 pub fn judge_text(policy: &Policy, direction: Direction, text: &str, classifier: Option<&mut dyn Classifier>) -> Verdict {
@@ -117,7 +118,7 @@ pub fn judge_input(policy: &Policy, ask: &Ask, prompts: &[String], mut classifie
         let mut texts = vec![tool.name.clone()];
         texts.extend(tool.description.clone());
         value_strings(&tool.schema, &mut texts);
-        let declared = |text: String| Said { text: text.into(), ..Said::new(Place::Tool(index), Speaker::System, 0) };
+        let declared = |text: String| Said { text: text.into(), ..Said::new(Place::Tool(index), Speaker::User, 0) };
         said.extend(texts.into_iter().map(declared));
     }
     said.extend(all_said(ask.turns.iter()));
@@ -169,6 +170,7 @@ impl<'a> Said<'a> {
 fn all_said<'a>(turns: impl Iterator<Item = &'a Turn>) -> Vec<Said<'a>> {
     let turns: Vec<&Turn> = turns.collect();
     let mut said = Vec::new();
+    let newest = newest(&turns);
     let (mut number, mut side, mut before) = (0, 0, None);
     for (at, turn) in turns.iter().enumerate() {
         side += usize::from(before != Some(turn.role));
@@ -184,6 +186,7 @@ fn all_said<'a>(turns: impl Iterator<Item = &'a Turn>) -> Vec<Said<'a>> {
                 (Role::Assistant, _) if at + 1 == turns.len() => Speaker::User,
                 (_, Content::ToolUse { .. } | Content::ToolResult { .. }) => Speaker::Tool,
                 (Role::Assistant, _) => Speaker::Assistant,
+                (Role::User, _) if at < newest => Speaker::Earlier,
                 (Role::User, _) => Speaker::User,
             };
             let own = turn.role == Role::User && matches!(content, Content::Text(_));
@@ -195,6 +198,15 @@ fn all_said<'a>(turns: impl Iterator<Item = &'a Turn>) -> Vec<Said<'a>> {
         number += usize::from(turn.role != Role::System);
     }
     said
+}
+
+/// The first turn of what is asked now: the last of the user's with words of theirs, and those before it back to an answer. What tools gave
+/// since is no question.
+fn newest(turns: &[&Turn]) -> usize {
+    let words = |turn: &&Turn| turn.parts.iter().any(|part| matches!(part.content, Content::Text(_) | Content::Document { .. }));
+    let last = turns.iter().rposition(|turn| turn.role == Role::User && words(turn));
+    let before = turns.get(..last.unwrap_or(0)).unwrap_or_default();
+    before.iter().rposition(|turn| turn.role == Role::Assistant).map_or(0, |answer| answer + 1)
 }
 
 /// The texts of a part, and whether each may stand beside the parts around it with nothing between.
@@ -222,7 +234,7 @@ fn texts(content: &Content) -> Vec<(Medium, Cow<'_, str>, bool)> {
 /// a model reads on over it; system text before the last turn, where some templates put it; and one side's with nothing between.
 fn judge_said(policy: &Policy, said: &[Said<'_>], classifier: &mut Option<&mut dyn Classifier>) -> Vec<(Place, Finding)> {
     let all: Vec<&Said<'_>> = said.iter().collect();
-    let mut found = Found::default();
+    let mut found = Found::new(said);
     found.search(policy, &all, true);
     let own: Vec<&Said<'_>> = said.iter().filter(|said| said.own).collect();
     let gaps = said.iter().skip_while(|said| !said.own).skip_while(|said| said.own).any(|said| said.own);
@@ -269,13 +281,32 @@ fn readings((room, none): (bool, bool)) -> impl Iterator<Item = Blanks> {
 }
 
 /// What rules find in what is asked: of each rule the first match of each severity.
-#[derive(Default)]
-struct Found {
+struct Found<'a> {
+    said: &'a [Said<'a>],
+    /// Whether the newest turn asks for what stands elsewhere, once somebody wants to know.
+    refers: OnceCell<bool>,
     seen: BTreeSet<(usize, Severity)>,
     findings: Vec<(Place, Finding)>,
 }
 
-impl Found {
+impl<'a> Found<'a> {
+    fn new(said: &'a [Said<'a>]) -> Found<'a> {
+        Found { said, refers: OnceCell::new(), seen: BTreeSet::new(), findings: Vec::new() }
+    }
+
+    /// What follows from a rule's match in a text. Where the newest turn has no words or asks for what stands elsewhere, all is the user's.
+    fn severity(&self, policy: &Policy, rule: &Rule, said: &Said<'_>) -> Severity {
+        let severity = rule.input_of(said.speaker);
+        let refers = || {
+            let now = self.said.iter().filter(|said| said.side > 0 && said.speaker == Speaker::User);
+            let worded = now.clone().any(|said| said.text.chars().any(char::is_alphanumeric));
+            let begun = |place| matches!(self.said.last(), Some(last) if last.place == place);
+            let words: Vec<&str> = now.filter(|said| said.own || begun(said.place)).map(|said| said.text.as_ref()).collect();
+            !worded || policy.refers(&words.join(" "))
+        };
+        if severity < rule.input && *self.refers.get_or_init(refers) { rule.input } else { severity }
+    }
+
     /// Searches texts that stand side by side, `apart`: with a space between.
     fn search(&mut self, policy: &Policy, said: &[&Said<'_>], apart: bool) {
         let found = said.iter().map(|said| ambiguous(&said.text)).fold((false, false), |all, one| (all.0 | one.0, all.1 | one.1));
@@ -292,6 +323,7 @@ impl Found {
         let mut at = 0u64;
         for one in said {
             let start = at;
+            scan.edge(at);
             for c in one.text.chars() {
                 let end = at + c.len_utf8() as u64;
                 scan.push(matcher, c, at, end, &mut hits);
@@ -300,6 +332,7 @@ impl Found {
             bounds.push((start, at));
             self.take(policy, said, &bounds, &mut hits);
             if apart {
+                scan.edge(at);
                 scan.push(matcher, ' ', at, at + 1, &mut hits);
                 at += 1;
             }
@@ -315,7 +348,7 @@ impl Found {
             let Some(spoken) = said.get(first..=last) else { continue };
             // What several say together is the gravest's.
             let rule = policy.rules().get(hit.rule);
-            let severity = |said: &&Said<'_>| rule.map_or(Severity::Off, |rule| rule.input_of(said.speaker));
+            let severity = |said: &&Said<'_>| rule.map_or(Severity::Off, |rule| self.severity(policy, rule, said));
             let Some(severity) = spoken.iter().map(severity).max() else { continue };
             let (Some(one), Some((start, end))) = (spoken.first(), bounds.get(first)) else { continue };
             if severity == Severity::Off || !self.seen.insert((hit.rule, severity)) {

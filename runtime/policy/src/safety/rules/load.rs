@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::begin::Begin;
-use super::context::Context;
+use super::context::{Context, Phrases, Sides, Tables};
 use super::literals::Literals;
 use super::pattern::{LONGEST, Pattern};
 use super::validator::{Check, Validator};
@@ -20,6 +20,9 @@ const FORMAT: u32 = 1;
 
 /// Rules at most, over all files.
 const RULES: usize = 4096;
+
+/// Bytes of a piece of patterns at most.
+const PIECE: usize = 16 << 10;
 
 /// Why rules are not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,10 +55,24 @@ struct File {
     revision: String,
     #[serde(default)]
     category: Vec<CategoryEntry>,
+    /// Pieces of patterns, by their names: `{name}` in a pattern of this file stands for one.
+    #[serde(default)]
+    pieces: BTreeMap<String, String>,
+    #[serde(default)]
+    history: HistoryEntry,
     #[serde(default)]
     rule: Vec<RuleEntry>,
     #[serde(default)]
     change: Vec<ChangeEntry>,
+}
+
+/// How what was said before is judged.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HistoryEntry {
+    /// Patterns: a newest turn that holds one asks for what stands elsewhere, which is judged as if it stood there.
+    #[serde(default)]
+    refers: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -114,6 +131,12 @@ struct RuleEntry {
     spaced: bool,
     /// Of a regex: it is searched for within words too, and `any` at the beginning of a word only.
     inside: Option<Inside>,
+    /// Of a regex: only what stands directly after one of these is a match.
+    #[serde(default)]
+    only_before: Vec<String>,
+    /// Of a regex: only what stands directly before one of these is a match.
+    #[serde(default)]
+    only_after: Vec<String>,
     examples: Vec<String>,
     #[serde(default)]
     counter: Vec<String>,
@@ -169,6 +192,8 @@ impl Policy {
         let mut categories: Vec<Category> = Vec::new();
         let mut rules: Vec<Rule> = Vec::new();
         let mut searches = Vec::new();
+        let mut refers = Vec::new();
+        let mut tables = Tables::default();
         for text in files {
             let file: File = toml::from_str(text).map_err(|e| LoadError { id: None, message: e.to_string() })?;
             if file.format != FORMAT {
@@ -176,6 +201,8 @@ impl Policy {
                 return Err(LoadError { id: None, message });
             }
             revisions.push(file.revision);
+            let pieces = Pieces::new(file.pieces)?;
+            refers.extend(file.history.refers.iter().map(|pattern| pieces.fill(pattern)));
             for entry in file.category {
                 if categories.iter().any(|c| c.id == entry.id) {
                     return Err(wrong(&entry.id, "the category is there twice; give it another id"));
@@ -191,7 +218,7 @@ impl Policy {
                 rule.input = entry.input.unwrap_or(rule.input);
                 rule.output = entry.output.unwrap_or(rule.output);
             }
-            for entry in file.rule {
+            for mut entry in file.rule {
                 if known.insert(entry.id.clone(), rules.len()).is_some() {
                     return Err(wrong(&entry.id, "the rule is there twice; give it another id, or use [[change]] for its severities"));
                 }
@@ -201,9 +228,10 @@ impl Policy {
                 let category = categories.iter().position(|c| c.id == entry.category);
                 let category =
                     category.ok_or_else(|| wrong(&entry.id, format!("there is no category `{}`; declare it", entry.category)))?;
-                searches.push(entry.search().map_err(|message| wrong(&entry.id, message))?);
+                entry.fill(&pieces);
+                searches.push(entry.search(&mut tables).map_err(|message| wrong(&entry.id, message))?);
                 let RuleEntry { id, input, output, speakers, about, examples, counter, .. } = entry;
-                if [speakers.system, speakers.tool, speakers.assistant].into_iter().flatten().any(|own| own > input) {
+                if [speakers.system, speakers.tool, speakers.assistant, speakers.earlier].into_iter().flatten().any(|own| own > input) {
                     return Err(wrong(&id, "a severity in `speakers` is greater than `input`; `input` is the greatest"));
                 }
                 if examples.is_empty() {
@@ -213,7 +241,9 @@ impl Policy {
             }
         }
         let matcher = |direction| Matcher::new(&rules, &searches, direction).map_err(|message| LoadError { id: None, message });
-        let policy = Policy { input: matcher(Direction::Input)?, output: matcher(Direction::Output)?, revisions, categories, rules };
+        let refers = Phrases::new(&refers).map_err(|message| LoadError { id: None, message: format!("`refers`: {message}") })?;
+        let (input, output) = (matcher(Direction::Input)?, matcher(Direction::Output)?);
+        let policy = Policy { input, output, refers, contexts: tables.size(), revisions, categories, rules };
         policy.check_examples()?;
         Ok(policy)
     }
@@ -239,14 +269,48 @@ impl Policy {
     }
 }
 
+/// Pieces of patterns, by their names in braces.
+struct Pieces(Vec<(String, String)>);
+
+impl Pieces {
+    /// A piece may hold such as stand before it by name. That is bounded, like a pattern.
+    fn new(pieces: BTreeMap<String, String>) -> Result<Pieces, LoadError> {
+        let mut all = Pieces(Vec::new());
+        for (name, piece) in pieces {
+            // `\x{fd}` and `\p{greek}` are no pieces, and `a{2}` is none.
+            if !name.contains('-') || !name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') {
+                return Err(wrong(&name, "a piece's name is words of small letters with `-` between, such as `what-is-made`"));
+            }
+            let piece = all.fill(&piece);
+            if piece.len() > PIECE {
+                return Err(wrong(&name, format!("the piece is longer than {PIECE} bytes, with the pieces that it holds")));
+            }
+            all.0.push((format!("{{{name}}}"), format!("(?:{piece})")));
+        }
+        Ok(all)
+    }
+
+    fn fill(&self, pattern: &str) -> String {
+        self.0.iter().fold(pattern.to_owned(), |pattern, (name, piece)| pattern.replace(name, piece))
+    }
+}
+
 impl RuleEntry {
-    fn search(&self) -> Result<Search, String> {
+    /// Puts pieces where their names stand.
+    fn fill(&mut self, pieces: &Pieces) {
+        if matches!(self.kind, Kind::Regex) {
+            let lists = [&mut self.any, &mut self.unless_before, &mut self.unless_after, &mut self.only_before, &mut self.only_after];
+            lists.into_iter().flatten().for_each(|pattern| *pattern = pieces.fill(pattern));
+        }
+    }
+
+    fn search(&self, tables: &mut Tables) -> Result<Search, String> {
         if self.any.is_empty() {
             return Err("`any` is empty; give what to search for".to_owned());
         }
         match self.kind {
             Kind::Literal => {
-                let lists = [&self.except, &self.unless_before, &self.unless_after, &self.near];
+                let lists = [&self.except, &self.unless_before, &self.unless_after, &self.only_before, &self.only_after, &self.near];
                 if self.validator.is_some() || self.spaced || self.inside.is_some() || lists.iter().any(|list| !list.is_empty()) {
                     return Err("a literal needs no validator and no exceptions, and is searched for as it is".to_owned());
                 }
@@ -259,7 +323,8 @@ impl RuleEntry {
             }
             Kind::Regex => {
                 let any = |list: &[String]| list.iter().map(|pattern| format!("(?:{pattern})")).collect::<Vec<_>>().join("|");
-                let context = Arc::new(Context::new(&self.unless_before, &self.unless_after, &self.near)?);
+                let RuleEntry { unless_before, unless_after, only_before, only_after, near, .. } = self;
+                let context = Arc::new(Context::new(Sides { unless_before, unless_after, only_before, only_after, near }, tables)?);
                 let form = |whole: &str, validator, begins: &[String], public: u8, capitals: bool| -> Result<Form, String> {
                     let check = Check::new(validator, &self.except, begins);
                     let pattern = Arc::new(Pattern::new(whole)?);
@@ -353,6 +418,39 @@ mod tests {
         assert!(refused("kind = 'glob'\nany = ['b']\nexamples = []").contains("glob"));
         assert!(refused("kind = 'literal'\nany = ['b']\nexamples = ['b']\nseverity = 1").contains("severity"));
         assert!(refused("kind = 'literal'\nany = ['b']\nexamples = ['b']\n[[rule]]\nid='r'\ncategory='c'\nabout=''\nkind='literal'\nany=['x']\nexamples=['x']").contains("twice"));
+    }
+
+    #[test]
+    fn pieces_stand_for_patterns() {
+        let file = |pieces: &str, rule: &str| {
+            format!(
+                "format = 1\nrevision = 'x'\n[pieces]\n{pieces}\n[[category]]\nid = 'c'\nabout = ''\n[[rule]]\nid = 'r'\ncategory = 'c'\nabout = ''\ninput = 'block'\nkind = 'regex'\n{rule}"
+            )
+        };
+        let good = file(
+            "a-bird = 'heron|duck'\nb-two = '{a-bird}s?'",
+            "any = ['x {b-two}']\nonly_after = ['\\z', ' {a-bird}']\nexamples = ['x herons', 'x duck duck']\ncounter = ['x ducks now']",
+        );
+        Policy::load([good.as_str()]).expect("pieces");
+        for (pieces, rule, why) in [
+            ("bird = 'heron'", "any = ['{bird}']\nexamples = ['heron']", "with `-` between"),
+            ("a-bird = 'heron'", "any = ['{b-bird}']\nexamples = ['heron']", "no regular expression"),
+            ("a-bird = 'heron'", "any = ['x']\nonly_before = ['(']\nexamples = ['x']", "`only_before`"),
+        ] {
+            let error = Policy::load([file(pieces, rule).as_str()]).expect_err(pieces).to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        let grown = (0..26u8).map(|n| {
+            format!(
+                "a-{}{} = '{}'",
+                char::from(b'a' + n),
+                "x",
+                if n == 0 { "heron".to_owned() } else { format!("{{a-{0}x}}{{a-{0}x}}", char::from(b'a' + n - 1)) }
+            )
+        });
+        let error =
+            Policy::load([file(&grown.collect::<Vec<_>>().join("\n"), "any = ['x']\nexamples = ['x']").as_str()]).expect_err("too long");
+        assert!(error.to_string().contains("longer than"), "{error}");
     }
 
     #[test]

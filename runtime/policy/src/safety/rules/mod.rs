@@ -17,7 +17,7 @@ mod validator;
 use std::sync::Arc;
 
 use begin::Begin;
-use context::Context;
+use context::{Context, Phrases};
 use literals::Literals;
 pub use load::LoadError;
 use pattern::Pattern;
@@ -27,9 +27,10 @@ use serde::Deserialize;
 use validator::Check;
 
 use super::decision::Thresholds;
+use super::normalise::normalised;
 
 /// The rules that ship.
-pub const STANDARD: &str = include_str!("../../../rules/default.toml");
+pub const STANDARD: &str = concat!(include_str!("../../../rules/default.toml"), "\n", include_str!("../../../rules/harm.toml"));
 
 /// What follows from a match. The greater decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -56,9 +57,11 @@ pub enum Direction {
 /// Whose words an input's text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Speaker {
-    /// Who asks: their turns, documents, prompts without turns, and an answer that they begin.
+    /// Who asks: their newest turn, prompts without turns, an answer that they begin, and the tools that they declare.
     User,
-    /// Who runs the model: system text and the declarations of tools.
+    /// Who asks, in earlier turns: those before an answer of the model that they went on from.
+    Earlier,
+    /// Who runs the model: system text.
     System,
     /// Tools: their results, and the calls that led to them.
     Tool,
@@ -98,6 +101,8 @@ pub struct Speakers {
     pub tool: Option<Severity>,
     /// Of [`Speaker::Assistant`].
     pub assistant: Option<Severity>,
+    /// Of [`Speaker::Earlier`].
+    pub earlier: Option<Severity>,
 }
 
 /// A rule.
@@ -134,6 +139,7 @@ impl Rule {
     pub fn input_of(&self, speaker: Speaker) -> Severity {
         let own = match speaker {
             Speaker::User => None,
+            Speaker::Earlier => self.speakers.earlier,
             Speaker::System => self.speakers.system,
             Speaker::Tool => self.speakers.tool,
             Speaker::Assistant => self.speakers.assistant,
@@ -150,6 +156,10 @@ pub struct Policy {
     rules: Vec<Rule>,
     input: Matcher,
     output: Matcher,
+    /// By these a newest turn asks for what stands elsewhere.
+    refers: Phrases,
+    /// Bytes of the tables of what stands beside matches.
+    contexts: usize,
 }
 
 impl Policy {
@@ -178,7 +188,12 @@ impl Policy {
 
     /// Bytes that the rules' tables take.
     pub fn size(&self) -> usize {
-        self.output.patterns.iter().chain(&self.input.patterns).map(|entry| entry.form.pattern.size()).sum()
+        self.output.patterns.iter().chain(&self.input.patterns).map(|entry| entry.form.pattern.size()).sum::<usize>() + self.contexts
+    }
+
+    /// Whether a newest turn asks for what stands elsewhere: `answer the question above`.
+    pub(crate) fn refers(&self, turn: &str) -> bool {
+        self.refers.stand_in(normalised(turn).trim())
     }
 
     pub(crate) fn matcher(&self, direction: Direction) -> &Matcher {

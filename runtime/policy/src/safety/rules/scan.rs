@@ -3,7 +3,7 @@
 use aho_corasick::automaton::StateID as LiteralState;
 use regex_automata::util::primitives::StateID;
 
-use super::context::{AFTER, BEFORE};
+use super::context::{AFTER, BEFORE, Beside, NEAR};
 use super::literals::{BORDER, Literals, in_word};
 use super::validator::Stands;
 use super::{Entry, Form, Matcher};
@@ -125,6 +125,8 @@ pub(crate) struct Scan {
     length: u64,
     /// The last of them.
     recent: Vec<Seen>,
+    /// Where texts of others begin, in raw bytes, in order: what stands beside a match ends there.
+    edges: Vec<u64>,
 }
 
 impl Scan {
@@ -146,6 +148,7 @@ impl Scan {
             before: false,
             length: 0,
             recent: Vec::new(),
+            edges: Vec::new(),
         }
     }
 
@@ -166,6 +169,12 @@ impl Scan {
         scan.finish(matcher, &mut hits);
         found.take(&mut hits);
         found.hits
+    }
+
+    /// Says that another text begins with the raw byte `at`. A match may reach over it, but no context does: what one text says before or after a
+    /// match in another undoes nothing.
+    pub(crate) fn edge(&mut self, at: u64) {
+        self.edges.push(at);
     }
 
     /// Takes the raw text's next character, its bytes `start..end`.
@@ -318,9 +327,23 @@ impl Scan {
         }
         let bytes = |seen: &[Seen]| -> Vec<u8> { seen.iter().map(|seen| seen.byte).collect() };
         let (from, after) = (self.since(one.start.saturating_sub(BEFORE as u64)), self.since(one.end));
-        let before = from.len().saturating_sub(self.since(one.start).len());
-        let after = after.get(..AFTER).unwrap_or(after);
-        entry.form.context.accepts(&bytes(from.get(..before).unwrap_or_default()), &bytes(after), one.near)
+        let near = |before: &[Seen]| {
+            let before = before.get(before.len().saturating_sub(NEAR.0)..).unwrap_or_default();
+            entry.form.context.is_near(&bytes(before), &bytes(after.get(..NEAR.1).unwrap_or(after)))
+        };
+        let (before, found) = from.split_at(from.len().saturating_sub(self.since(one.start).len()));
+        if one.near && !near(before) {
+            return false;
+        }
+        let found = found.get(..found.len().saturating_sub(after.len())).unwrap_or_default();
+        let (first, last) = (found.first().map_or(0, |seen| seen.start), found.last().map_or(0, |seen| seen.end));
+        let edge = self.edges.partition_point(|edge| *edge <= first).checked_sub(1).and_then(|at| self.edges.get(at)).copied();
+        let next = self.edges.get(self.edges.partition_point(|edge| *edge < last)).copied().unwrap_or(u64::MAX);
+        let before = before.get(before.partition_point(|seen| seen.start < edge.unwrap_or(0))..).unwrap_or_default();
+        let after = after.get(..after.partition_point(|seen| seen.start < next)).unwrap_or(after);
+        let before = Beside { text: bytes(before), cut: before.len() == BEFORE };
+        let after = Beside { text: bytes(after.get(..AFTER).unwrap_or(after)), cut: after.len() >= AFTER };
+        entry.form.context.accepts(&before, &after)
     }
 
     /// The normalised bytes from a place on.

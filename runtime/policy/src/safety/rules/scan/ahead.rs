@@ -97,6 +97,7 @@ impl Scan {
             before: self.before,
             length: self.length,
             recent: self.since(first).to_vec(),
+            edges: self.edges.clone(),
         }
     }
 }
