@@ -414,6 +414,17 @@ fn what_cannot_be_compiled_is_refused_by_place() {
     assert!(why(Grammar::Regex("(".into())).contains("unclosed group"));
     assert!(why(Grammar::Lark("start: start".into())).contains("no text satisfies it"));
     assert!(why(schema(&json!({ "oneOf": [{ "type": "object" }, { "type": "object" }] })).grammar).contains("use anyOf"));
+    // Remainders are counted over the whole grammar: a number that stands there twice once.
+    let multiples = |number: fn(usize) -> usize| {
+        let properties = (0..40).map(|at| (format!("p{at}"), json!({ "type": "integer", "multipleOf": number(at) })));
+        json!({ "type": "object", "properties": properties.collect::<serde_json::Map<_, _>>() })
+    };
+    assert!(why(schema(&multiples(|at| 9_000 + at)).grammar).contains("add up to more than"));
+    assert!(compiler.compile(&schema(&multiples(|_| 9_000))).is_ok());
+    assert!(compiler.compile(&schema(&multiples(|at| 1 + at))).is_ok());
+    let tools: String = (0..40).map(|at| format!("t{at}: %json {{\"type\":\"integer\",\"multipleOf\":{}}}\n", 9_000 + at)).collect();
+    let any = (0..40).map(|at| format!("t{at}")).collect::<Vec<_>>().join(" | ");
+    assert!(why(Grammar::Lark(format!("start: {any}\n{tools}"))).contains("add up to more than"));
     let empty = Constraint { grammar: Grammar::Regex("a".into()), trigger: Trigger::Text(String::new()) };
     assert!(compiler.compile(&empty).is_err());
     // Refused when it is submitted, before any work.

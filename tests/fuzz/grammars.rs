@@ -68,6 +68,21 @@ fn hostile() -> Vec<Grammar> {
             json!({ "type": "number", "allOf": [{ "multipleOf": multiple }, { "multipleOf": 9_973 }, { "multipleOf": 9_967 }] }),
         ));
     }
+    for (count, first) in [(3, 9_000), (40, 9_000), (150, 9_000), (900, 2)] {
+        let multiple = |at: usize| json!({ "type": "integer", "multipleOf": first + at });
+        all.push(schema(json!({ "type": "object", "properties": properties(count, multiple) })));
+        all.push(schema(json!({ "anyOf": list(count, multiple) })));
+        all.push(schema(json!({ "$defs": properties(count, multiple), "type": "array",
+            "prefixItems": list(count, |at| json!({ "$ref": format!("#/$defs/p{at}") })) })));
+        // One multiple, and other bounds each time; two small ones, whose common multiple is not small.
+        all.push(schema(json!({ "type": "object",
+            "properties": properties(count, |at| json!({ "type": "integer", "multipleOf": first, "minimum": at }) ) })));
+        all.push(schema(json!({ "type": "object", "properties": properties(count, |at| json!({ "type": "integer",
+            "allOf": [{ "multipleOf": 97 }, { "multipleOf": 2 + at % 100 }] }) ) })));
+        let tools: Vec<String> = (0..count).map(|at| format!("t{at}: \"t\" %json {}\n", multiple(at))).collect();
+        let names: Vec<String> = (0..count).map(|at| format!("t{at}")).collect();
+        all.push(Grammar::Lark(format!("start: {}\n{}", names.join(" | "), tools.concat())));
+    }
     for count in [2, 4, 6, 12, 20, 40] {
         let pattern = |at: usize| json!({ "pattern": format!(".*[a-b].{{{at}}}z.*") });
         all.push(schema(json!({ "type": "string", "allOf": list(count, pattern) })));

@@ -42,6 +42,8 @@ struct Reader<'a> {
     nested: usize,
     classes: usize,
     intersections: usize,
+    /// By its schemas.
+    spent: schema::Spent,
 }
 
 impl<'a> Reader<'a> {
@@ -199,7 +201,8 @@ impl<'a> Reader<'a> {
         if value.get("x-guidance").is_some_and(|options| options.get("whitespace_pattern").is_some()) {
             self.classes += 1;
         }
-        let prepared = schema::prepare(&value).map_err(|fault| format!("{place}: the JSON schema at {}: {}", fault.place, fault.why))?;
+        let prepared = schema::prepare_within(&value, &mut self.spent)
+            .map_err(|fault| format!("{place}: the JSON schema at {}: {}", fault.place, fault.why))?;
         let lowered =
             (self.lowers && value.get("x-guidance").is_some()).then(|| schema::lower(&prepared, &format!("{PREFIX}{}_", self.nested)));
         match lowered.flatten() {

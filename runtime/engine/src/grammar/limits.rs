@@ -41,6 +41,9 @@ pub(super) const INTERSECTED: usize = 6;
 /// The largest `multipleOf`, its decimal point left out: remainders are states.
 pub(super) const MULTIPLE: u32 = 10_000;
 
+/// The sum of the different multiples of a grammar, its tools' together: ten microseconds and a kilobyte for each remainder.
+pub(super) const MULTIPLES: u64 = 20_000;
+
 /// Digits behind the decimal point of a `multipleOf`: more overflow the compiler's numbers.
 pub(super) const MULTIPLE_SCALE: u32 = 8;
 

@@ -6,12 +6,21 @@ use serde_json::Value;
 
 use super::super::limits;
 
-/// Checks a prepared schema.
+/// What the schemas of one grammar took together.
+#[derive(Debug, Default)]
+pub(in crate::grammar) struct Spent {
+    /// Multiples that were counted, with the bounds beside them.
+    multiples: HashSet<String>,
+    /// Their sum.
+    remainders: u64,
+}
+
+/// Checks a prepared schema, and adds what it takes to `spent`.
 ///
 /// # Errors
 /// A pointer to what combines too much.
-pub(super) fn check(schema: &Value) -> Result<(), (String, String)> {
-    let mut combining = Combining { root: schema, seen: HashSet::new(), choices: 0 };
+pub(super) fn check(schema: &Value, spent: &mut Spent) -> Result<(), (String, String)> {
+    let mut combining = Combining { root: schema, seen: HashSet::new(), choices: 0, spent };
     combining.combine(&[schema], 0).map_err(|why| (String::new(), why))?;
     let definitions = schema.get("$defs").and_then(Value::as_object);
     for (name, made) in definitions.into_iter().flatten() {
@@ -25,6 +34,7 @@ struct Combining<'a> {
     /// Sets of subschemas that were combined before, by their places in memory.
     seen: HashSet<Vec<*const Value>>,
     choices: usize,
+    spent: &'a mut Spent,
 }
 
 impl<'a> Combining<'a> {
@@ -81,7 +91,7 @@ impl<'a> Combining<'a> {
         Ok(())
     }
 
-    fn weigh(&self, parts: &[&'a Value]) -> Result<(), String> {
+    fn weigh(&mut self, parts: &[&'a Value]) -> Result<(), String> {
         let has = |key: &str| parts.iter().filter(|part| part.get(key).is_some()).count();
         let lengths = usize::from(has("minLength") + has("maxLength") > 0);
         let patterns = has("pattern") + has("format");
@@ -113,7 +123,24 @@ impl<'a> Combining<'a> {
                 ));
             }
         }
-        Ok(())
+        self.remainders(common, scale, parts)
+    }
+
+    /// Counts the remainders that a number is followed by, once for each different number.
+    fn remainders(&mut self, common: u64, scale: u32, parts: &[&'a Value]) -> Result<(), String> {
+        let bounds = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
+        let bounds: Vec<(&str, &Value)> =
+            parts.iter().flat_map(|part| bounds.iter().filter_map(|key| Some((*key, part.get(*key)?)))).collect();
+        if common > 1 && self.spent.multiples.insert(format!("{common}e-{scale} {bounds:?}")) {
+            self.spent.remainders += common;
+        }
+        match self.spent.remainders > limits::MULTIPLES {
+            true => Err(format!(
+                "the different numbers of multipleOf add up to more than {}; give smaller ones, or leave some out",
+                limits::MULTIPLES
+            )),
+            false => Ok(()),
+        }
     }
 
     /// What stands inside, property by property.

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Number, Value, json};
 
 use super::limits;
+pub(super) use combine::Spent;
 pub(in crate::grammar) use lower::lower;
 pub(in crate::grammar) use offending::offending;
 
@@ -59,6 +60,14 @@ fn definition(index: usize) -> String {
 /// # Errors
 /// The place of what is wrong or too much.
 pub(super) fn prepare(schema: &Value) -> Result<Value, SchemaFault> {
+    prepare_within(schema, &mut Spent::default())
+}
+
+/// [`prepare`] for one of the schemas of a grammar, which took `spent` together before.
+///
+/// # Errors
+/// The place of what is wrong or too much.
+pub(super) fn prepare_within(schema: &Value, spent: &mut Spent) -> Result<Value, SchemaFault> {
     shallow(schema)?;
     let mut preparing =
         Preparing { root: schema, targets: HashMap::new(), definitions: Vec::new(), properties: 0, text: 0, values: 0, weight: 0 };
@@ -91,7 +100,7 @@ pub(super) fn prepare(schema: &Value) -> Result<Value, SchemaFault> {
     };
     let relocate = |(pointer, why): (String, String)| SchemaFault { place: format!("#{}", original(pointer)), why };
     productive::check(&prepared).map_err(relocate)?;
-    combine::check(&prepared).map_err(relocate)?;
+    combine::check(&prepared, spent).map_err(relocate)?;
     Ok(prepared)
 }
 
