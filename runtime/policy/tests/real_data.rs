@@ -65,16 +65,47 @@ fn what_people_ask_an_assistant_is_not_blocked() {
     assert!(flagged * 1000 < all, "one in a thousand at most is flagged: {rules:?}");
 }
 
-/// Prompts that sound harmful and are not are never blocked; those that are would need a classifier, and are only counted.
+/// A line's fields, of which some stand in quotation marks, and quotation marks in those are doubled.
+fn fields(line: &str) -> Vec<String> {
+    let (mut fields, mut quoted) = (vec![String::new()], false);
+    for c in line.chars() {
+        match (c, fields.last_mut()) {
+            (',', _) if !quoted => fields.push(String::new()),
+            ('"', _) => quoted = !quoted,
+            (c, Some(field)) => field.push(c),
+            _ => {}
+        }
+    }
+    fields
+}
+
+/// Prompts that sound harmful and are not are hardly ever blocked; those that are would need a classifier, and are only counted.
 #[test]
 fn safe_prompts_that_sound_harmful_are_not_blocked() {
     let Some(file) = data("moderation/xstest-half.csv") else { return };
     let policy = Policy::standard().expect("rules");
     let text = std::fs::read_to_string(file).expect("text");
-    let (contrasts, safe): (Vec<&str>, Vec<&str>) = text.lines().skip(1).partition(|line| line.contains("contrast"));
-    for (name, lines) in [("safe", &safe), ("unsafe", &contrasts)] {
-        let (all, flagged, blocked, rules) = count(&policy, Direction::Input, lines.iter().copied());
-        eprintln!("XSTest, {name}: {all} texts, {flagged} flagged, {blocked} blocked: {rules:?}");
-        assert!(name == "unsafe" || (all > 50 && blocked == 0), "{rules:?}");
+    let lines: Vec<Vec<String>> = text.lines().skip(1).map(fields).collect();
+    for label in ["safe", "unsafe"] {
+        let prompts = lines.iter().filter(|line| line[3] == label).map(|line| line[1].as_str());
+        let (all, flagged, blocked, rules) = count(&policy, Direction::Input, prompts);
+        eprintln!("XSTest, {label}: {all} texts, {flagged} flagged, {blocked} blocked: {rules:?}");
+        assert!(all > 90 && (label == "unsafe" || blocked * 50 <= all), "{rules:?}");
+    }
+}
+
+/// People's prompts of which others have said what is in them.
+#[test]
+fn prompts_without_harm_are_not_blocked() {
+    let Some(file) = data("moderation/openai-moderation-half.jsonl") else { return };
+    let policy = Policy::standard().expect("rules");
+    let text = std::fs::read_to_string(file).expect("text");
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let harm = |line: &serde_json::Value| line.as_object().is_some_and(|line| line.values().any(|value| value == 1));
+    for harmful in [false, true] {
+        let prompts = lines.iter().filter(|line| harm(line) == harmful).filter_map(|line| line["prompt"].as_str());
+        let (all, flagged, blocked, rules) = count(&policy, Direction::Input, prompts);
+        eprintln!("moderation, harmful: {harmful}: {all} texts, {flagged} flagged, {blocked} blocked: {rules:?}");
+        assert!(all > 200 && (harmful || blocked == 0), "{rules:?}");
     }
 }
