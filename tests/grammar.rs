@@ -214,7 +214,11 @@ fn schemas_are_held_to_exactly() {
         (json!({ "type": "number", "maximum": 1.8e307 }), vec!["1e300", "-1e300"], vec!["1e308"]),
         (json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1 }), vec!["0.01", "1", "1.0"], vec!["0", "1.01", "-0.5"]),
         // Numbers end.
-        (json!({ "type": "integer" }), vec!["0", "-5", "18446744073709551615"], vec![ones.as_str(), "00", "1.0"]),
+        (json!({ "type": "integer" }), vec!["0", "-5", "18446744073709551615"], vec![ones.as_str(), "00", "1.0", "-0"]),
+        (json!({ "type": "integer", "minimum": -5 }), vec!["0", "-5", "7"], vec!["-6", "-0"]),
+        (json!({ "type": "integer", "minimum": -12, "maximum": 0 }), vec!["0", "-12", "-9"], vec!["1", "-13", "-0"]),
+        (json!({ "type": "integer", "minimum": 0, "maximum": 3 }), vec!["0", "3"], vec!["4", "-1", "-0"]),
+        (json!({ "type": "integer", "exclusiveMinimum": -0.5, "maximum": 0.5 }), vec!["0"], vec!["1", "-1", "-0"]),
         (
             json!({ "type": "number" }),
             vec!["1.25", "1e10", "1.7976931348623157e308", "5e-324", "-2.5E-10"],
@@ -405,6 +409,51 @@ fn what_cannot_be_compiled_is_refused_by_place() {
         let error = compiler.compile(&schema(&value)).err().unwrap_or_else(|| panic!("{value} compiles"));
         assert!(error.message().contains(&format!("at {place} ")), "{}", error.message());
     }
+    // What is wrong, where, and what to do, in words that need no compiler's.
+    let deep = (0..70).fold(json!({ "type": "null" }), |inner, _| json!({ "items": inner }));
+    let own = [
+        (json!({ "type": "string", "minLength": 5, "maxLength": 2 }), "Length"),
+        (json!({ "type": "object", "properties": { "a": { "type": "array", "minItems": 3, "maxItems": 1 } }, "required": ["a"] }), "#/"),
+        (json!({ "type": "integer", "minimum": 5, "maximum": 2 }), "#"),
+        (
+            json!({ "type": "object", "properties": { "a": { "allOf": [{ "type": "string" }, { "type": "null" }] } }, "required": ["a"] }),
+            "#/",
+        ),
+        (json!({ "type": "string", "pattern": "^a$", "minLength": 4 }), "#"),
+        (json!({ "enum": [] }), "#"),
+        (json!(false), "#"),
+        (json!({ "anyOf": [] }), "#"),
+        (
+            json!({ "type": "string", "allOf": [{ "pattern": "^(.*a.{3}){20}$" }, { "pattern": "^(.*b.{5}){20}$" }, { "pattern": "^(.*c){30}$" }] }),
+            "#",
+        ),
+        (json!({ "oneOf": [{ "type": "object" }, { "type": "object", "minProperties": 1 }] }), "#"),
+        (json!({ "type": "string", "pattern": "(?=a)b" }), "#/pattern"),
+        (json!({ "type": "string", "pattern": "(a)\\1" }), "#/pattern"),
+        (json!({ "type": "string", "pattern": "[" }), "#/pattern"),
+        (json!({ "type": ["string", "strung"] }), "#/type"),
+        (json!({ "$ref": "https://example.org/schema" }), "#/$ref"),
+        (json!({ "$ref": "#anchor" }), "#/$ref"),
+        (json!({ "type": "object", "minProperties": 3, "properties": { "a": true }, "additionalProperties": false }), "#"),
+        (json!({ "type": "number", "multipleOf": 0.000_000_000_001 }), "#/multipleOf"),
+        (json!({ "type": "string", "minLength": 1_000_000 }), "#/minLength"),
+        (json!({ "if": { "type": "string" }, "then": { "minLength": 1 } }), "#/if"),
+        (deep, "#/items"),
+    ];
+    let mut wrong = Vec::new();
+    for (value, place) in own {
+        let Err(error) = compiler.compile(&schema(&value)) else {
+            wrong.push(format!("{value} compiles"));
+            continue;
+        };
+        let message = error.message();
+        let says = message.starts_with("the JSON schema at #") && message.contains(place) && message.contains("; ");
+        let jargon = ["nsatisfiable", "Unimplemented", "coerce", "NoExtension", "Unable", "regex", "Regex", "llguidance", "lexer"];
+        if !says || jargon.iter().any(|word| message.contains(word)) {
+            wrong.push(format!("{value}: {message}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     for grammar in [Grammar::Regex("(".into()), Grammar::Lark("start: nothing".into()), Grammar::Lark(String::new())] {
         let constraint = Constraint { grammar, trigger: Trigger::Start };
         let error = compiler.compile(&constraint).err().unwrap_or_else(|| panic!("{constraint:?} compiles"));

@@ -230,6 +230,8 @@ fn ids_outside_the_vocabulary_name_nothing() {
             bytes[at + key.len() + 4..][..4].copy_from_slice(&id.to_le_bytes());
             let tokenizer = open(bytes);
             assert!(tokenizer.end_of_generation().iter().all(|&end| (end as usize) < tokenizer.vocab_size()), "{key}");
+            let note = tokenizer.notes().concat();
+            assert!(note.contains(&key) && note.contains(&id.to_string()) && before.notes().is_empty(), "{note}");
             let options = EncodeOptions { add_special: false, parse_special: false };
             assert_eq!(tokenizer.encode("Once upon a time", options).unwrap(), before.encode("Once upon a time", options).unwrap());
         }

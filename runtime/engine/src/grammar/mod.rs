@@ -67,7 +67,8 @@ impl fmt::Debug for Compiler {
 struct Shared {
     tokenizer: Tokenizer,
     vocab: u32,
-    /// Made for the first grammar: it takes as long as some steps.
+    /// Made for the first grammar, not with the model: of 49,152 tokens it takes a quarter of a second, of 262,144 more than one and 100 MB, and many
+    /// never ask for a grammar.
     parsers: OnceLock<Parsers>,
     /// Grammars compiled before any text, the last used last: many requests have one schema. Never held while one is compiled.
     compiled: Mutex<Vec<(Grammar, Matcher)>>,
@@ -87,11 +88,6 @@ impl Compiler {
     pub fn new(tokenizer: &Tokenizer, vocab: u32) -> Compiler {
         let (parsers, compiled) = (OnceLock::new(), Mutex::default());
         Compiler(Arc::new(Shared { tokenizer: tokenizer.clone(), vocab, parsers, compiled }))
-    }
-
-    /// Whether a grammar was compiled before: the first one takes longer, for what all of them need.
-    pub fn is_ready(&self) -> bool {
-        self.0.parsers.get().is_some()
     }
 
     /// Makes a grammar ready to follow a text.
@@ -170,6 +166,7 @@ impl Parsers {
     fn schema(&self, schema: &Value) -> Result<Matcher, SchemaFault> {
         let prepared = schema::prepare(schema)?;
         self.prepared(&prepared).map_err(|why| {
+            let why = schema_reason(&why);
             let parses = |schema: &Value| schema::prepare(schema).is_ok_and(|prepared| self.prepared(&prepared).is_ok());
             SchemaFault { place: schema::offending(schema, &parses), why }
         })
@@ -246,17 +243,8 @@ fn shown(text: &str) -> String {
 
 /// What of the compiler's words says why, in ours where its own help nobody.
 fn reason(message: &str) -> String {
-    // Each of these may be one of its ways to say: there is no end to reach.
-    if message.contains("NoExtensionBias") {
-        return "no text satisfies it".to_owned();
-    }
-    if message.contains("coerce_one_of") {
-        return "options of oneOf that may overlap can't be held to; use anyOf, or tell them apart by a required property with a const"
-            .to_owned();
-    }
-    let too_much = ["too many states", "too many expressions", "Too many items", "fuel", "too big", "precomputation", "panic"];
-    if too_much.iter().any(|words| message.contains(words)) {
-        return "it takes too much work; simplify it (fewer options, shorter patterns and repetitions)".to_owned();
+    if let Some(known) = known_reason(message) {
+        return known.to_owned();
     }
     let mut lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or_default();
@@ -265,6 +253,50 @@ fn reason(message: &str) -> String {
         Some(why) => why.to_owned(),
         None => first.to_owned(),
     }
+}
+
+/// Why, where the compiler says it in many ways.
+fn known_reason(message: &str) -> Option<&'static str> {
+    let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    // Each of these may be one of its ways to say: there is no end to reach.
+    if says(&["NoExtensionBias"]) {
+        return Some("no text satisfies it");
+    }
+    if says(&["coerce_one_of"]) {
+        return Some(
+            "options of oneOf that may overlap can't be held to; use anyOf, or tell them apart by a required property with a const",
+        );
+    }
+    let too_much = [
+        "too many states",
+        "too many expressions",
+        "Too many items",
+        "fuel",
+        "too big",
+        "too large",
+        "level exceeded",
+        "Unable to determine",
+        "precomputation",
+        "panic",
+    ];
+    says(&too_much).then_some("it takes too much work; simplify it (fewer options, shorter patterns and repetitions)")
+}
+
+/// [`reason`] for a JSON schema, whose author knows nothing of the compiler.
+fn schema_reason(message: &str) -> String {
+    const REASONS: [&str; 3] = ["no text satisfies it", "it takes too much work", "options of oneOf"];
+    let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    let none = ["nsatisfiable", "Regex is empty", "is greater than", "be greater than", "be less than", "mpty range", "nvalid range"];
+    if says(&none) || message.starts_with(REASONS[0]) {
+        return "no value satisfies it; loosen or leave out one of the keywords that contradict each other here".to_owned();
+    }
+    if REASONS.iter().any(|known| message.starts_with(known)) || message.contains("can't be held to") {
+        return message.to_owned();
+    }
+    if says(&["Unimplemented keys"]) {
+        return "this keyword can't be held to; leave it out".to_owned();
+    }
+    format!("it can't be held to ({message}); simplify it, or leave it out")
 }
 
 /// A sequence's grammar, and where in it the text stands.

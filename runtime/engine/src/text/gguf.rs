@@ -127,6 +127,35 @@ fn id(metadata: &Metadata, key: &str, vocabulary: &Vocabulary) -> Result<Option<
     Ok(metadata.u32(key)?.filter(|&id| (id as usize) < vocabulary.len()))
 }
 
+/// Of each id that a file names and its vocabulary does not have.
+fn notes(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Vec<String>> {
+    const KEYS: [&str; 14] = [
+        "bos",
+        "eos",
+        "eot",
+        "eom",
+        "unknown",
+        "padding",
+        "seperator",
+        "cls",
+        "fim_pre",
+        "fim_suf",
+        "fim_mid",
+        "prefix",
+        "suffix",
+        "middle",
+    ];
+    let len = vocabulary.len();
+    let mut notes = Vec::new();
+    for key in KEYS {
+        let key = format!("tokenizer.ggml.{key}_token_id");
+        if let Some(id) = metadata.u32(&key)?.filter(|&id| id as usize >= len && id != u32::MAX) {
+            notes.push(format!("{key} is {id}, and the vocabulary has {len} tokens: the key is passed over"));
+        }
+    }
+    Ok(notes)
+}
+
 fn vocabulary(
     metadata: &Metadata,
     spelling: Spelling,
@@ -162,12 +191,13 @@ fn finish(
     last: Option<u32>,
 ) -> Result<Tokenizer> {
     let end_of_generation = end_of_generation::find(&mut vocabulary, named.ends.into_iter().chain(named.eos));
+    let notes = notes(metadata, &vocabulary)?;
     let strips = Strips::of(metadata)?;
     let special = SpecialTokens::new(&vocabulary, |_, name| strips.sides(name))?;
     let longest = model.longest(&vocabulary).filter(|_| !special.swallows_space());
     let encoder = Encoder::Listed(Listed { model, special, first, last, longest });
     let (bos, eos) = (named.bos, named.eos);
-    Ok(Tokenizer::from_inner(Inner { vocabulary: vocabulary.into(), encoder, bos, eos, end_of_generation, infill }))
+    Ok(Tokenizer::from_inner(Inner { vocabulary: vocabulary.into(), encoder, bos, eos, end_of_generation, infill, notes }))
 }
 
 /// Which special tokens swallow the white space beside them. GGUF has no key for this, so, as in llama.cpp, it is known by the

@@ -91,7 +91,7 @@ impl Tokenizer {
         plain.add_special_tokens(more, stages.get_model(), stages.get_normalizer()).map_err(|e| malformed(e.to_string()))?;
         plain.set_encode_special_tokens(true);
         let encoder = Encoder::Pipeline(Box::new(Pipeline { stages, plain }));
-        Ok(Tokenizer::from_inner(Inner { vocabulary: vocabulary.into(), encoder, bos, eos, end_of_generation, infill }))
+        Ok(Tokenizer::from_inner(Inner { vocabulary: vocabulary.into(), encoder, bos, eos, end_of_generation, infill, notes: Vec::new() }))
     }
 }
 

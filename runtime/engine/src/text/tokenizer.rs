@@ -34,6 +34,7 @@ pub(super) struct Inner {
     pub(super) eos: Option<u32>,
     pub(super) end_of_generation: Vec<u32>,
     pub(super) infill: Option<Infill>,
+    pub(super) notes: Vec<String>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "there is one a model")]
@@ -163,6 +164,11 @@ impl Tokenizer {
     /// A decoder for what comes after `prompt`, whose text keeps its leading space unless `prompt` held no text.
     pub fn stream_after(&self, prompt: &[u32]) -> TextStream {
         TextStream::new(self.0.vocabulary.clone(), prompt, false)
+    }
+
+    /// What the model's file says of its tokens and can't be so, a sentence each. It was passed over, and whoever runs the model should hear of it.
+    pub fn notes(&self) -> &[String] {
+        &self.0.notes
     }
 
     /// The token that begins a sequence.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use firecrest::engine::engine::{CacheSize, Engine, EngineOptions, KvFormat};
 use firecrest::engine::file::ModelFile;
+use firecrest::engine::text::Tokenizer;
 use firecrest::{BackendKind, Device};
 use indicatif::{ProgressBar, ProgressStyle};
 use pollster::block_on;
@@ -133,6 +134,7 @@ pub(crate) fn open(model: &ModelArguments, device: &DeviceArguments, room: Room)
     }));
     bar.finish_and_clear();
     let mut engine = engine?;
+    engine.tokenizer().map_or(&[][..], Tokenizer::notes).iter().for_each(|note| eprintln!("note: {note}"));
     engine.lend_clock(Arc::new(move || started.elapsed()));
     Ok(Opened { engine, file, load: started.elapsed() })
 }

@@ -59,6 +59,7 @@ impl Tokenize {
         };
         let tokenizer = Tokenizer::from_file(&self.model.open()?)?
             .ok_or_else(|| Error::unsupported(format!("{}: the model has no tokenizer", self.model.model)))?;
+        tokenizer.notes().iter().for_each(|note| eprintln!("note: {note}"));
         let tokens = tokenizer.encode(&text, EncodeOptions { add_special: self.special, parse_special: self.special })?;
         if tokenizer.begins_twice(&tokens) {
             eprintln!("note: the text begins with {}, and the model's file adds one", tokenizer.bos_text());

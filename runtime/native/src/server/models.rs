@@ -368,6 +368,7 @@ async fn load(room: Rc<Room>, entry: Rc<Entry>, config: ModelConfig, ticket: Tic
             room.metrics.models_loaded.inc();
             room.metrics.model_bytes.inc_by(entry.bytes.get() as i64);
             tracing::info!(model = name, seconds = started.elapsed().as_secs_f64(), bytes = entry.bytes.get(), "loaded");
+            thread.facts().tokenizer.notes().iter().for_each(|note| tracing::warn!(model = name, "{note}"));
             let failure = thread.failure();
             (State::In { backend: Rc::clone(&backend), thread: Some(thread) }, failure, Ok(backend))
         }

@@ -2,6 +2,7 @@
 
 mod combine;
 mod lower;
+mod names;
 mod number;
 mod offending;
 mod productive;
@@ -13,6 +14,7 @@ use serde_json::{Map, Number, Value, json};
 use super::limits;
 pub(super) use combine::Spent;
 pub(in crate::grammar) use lower::lower;
+use names::Names;
 pub(in crate::grammar) use offending::offending;
 
 /// What is wrong with a JSON schema.
@@ -125,6 +127,15 @@ pub(super) fn pointer(path: &[String]) -> String {
     path.iter().map(|key| format!("/{}", key.replace('~', "~0").replace('/', "~1"))).collect()
 }
 
+/// Why a pattern can't be used, and what to do.
+fn unusable(why: &str) -> String {
+    // Words of ours say it already.
+    match why.contains(';') {
+        true => why.to_owned(),
+        false => format!("the pattern can't be used: {why}; mend it, or leave it out"),
+    }
+}
+
 fn fault(path: &[String], why: impl Into<String>) -> SchemaFault {
     SchemaFault { place: format!("#{}", pointer(path)), why: why.into() }
 }
@@ -205,7 +216,7 @@ impl Preparing<'_> {
             "pattern" => {
                 let text = value.as_str().ok_or_else(|| fault(path, "a pattern is a text"))?;
                 self.text(text, path)?;
-                limits::pattern(text).map_err(|why| fault(path, why))?;
+                limits::pattern(text).map_err(|why| fault(path, unusable(&why)))?;
                 self.weigh(1, path)?;
                 value.clone()
             }
@@ -226,7 +237,7 @@ impl Preparing<'_> {
             "minLength" | "minItems" | "minProperties" => {
                 let least = count(value, path)?;
                 if least > limits::LEAST {
-                    return Err(fault(path, format!("at most {} can be held to", limits::LEAST)));
+                    return Err(fault(path, format!("at most {} can be held to; give less", limits::LEAST)));
                 }
                 json!(least)
             }
@@ -250,17 +261,20 @@ impl Preparing<'_> {
     fn reference(&mut self, value: &Value, path: &mut Vec<String>, depth: usize) -> Result<Value, SchemaFault> {
         let text = value.as_str().ok_or_else(|| fault(path, "a $ref is a text"))?;
         let Some(fragment) = text.strip_prefix('#') else {
-            return Err(fault(path, "only references within the schema can be followed (#/…)"));
+            return Err(fault(path, "only references within the schema can be followed (#/…); put what it refers to into $defs"));
         };
-        let decoded = percent_decoded(fragment).ok_or_else(|| fault(path, "the reference is no URI fragment"))?;
+        let decoded = percent_decoded(fragment).ok_or_else(|| fault(path, "the reference is no URI fragment; write % as %25"))?;
         let decoded = if decoded == "/" && self.root.get("").is_none() { String::new() } else { decoded };
         if !decoded.is_empty() && !decoded.starts_with('/') {
-            return Err(fault(path, "only references by place can be followed (#/…), not by anchor"));
+            return Err(fault(path, "only references by place can be followed, not by anchor; write #/$defs/…"));
         }
         if decoded.is_empty() {
             return Ok(Value::from("#"));
         }
-        let target = self.root.pointer(&decoded).ok_or_else(|| fault(path, format!("there is nothing at {text}")))?;
+        let target = self
+            .root
+            .pointer(&decoded)
+            .ok_or_else(|| fault(path, format!("there is nothing at {text}; define it, or mend the reference")))?;
         let index = match self.targets.get(&decoded) {
             Some(&index) => index,
             None => {
@@ -287,7 +301,10 @@ impl Preparing<'_> {
                 }
             }
             _ if members.len() > limits::PATTERN_PROPERTIES => {
-                return Err(fault(path, format!("at most {} patterns of properties can be held to", limits::PATTERN_PROPERTIES)));
+                return Err(fault(
+                    path,
+                    format!("at most {} patterns of properties can be held to; leave some out", limits::PATTERN_PROPERTIES),
+                ));
             }
             _ => {}
         }
@@ -296,7 +313,7 @@ impl Preparing<'_> {
             path.push(name.clone());
             self.text(name, path)?;
             if key == "patternProperties" {
-                limits::pattern(name).map_err(|why| fault(path, why))?;
+                limits::pattern(name).map_err(|why| fault(path, unusable(&why)))?;
             }
             made.insert(name.clone(), self.subschema(schema, path, depth + 1)?);
             path.pop();
@@ -324,7 +341,7 @@ impl Preparing<'_> {
             names.push(name);
         }
         if names.len() > limits::PROPERTIES {
-            return Err(fault(path, format!("at most {} names can be required", limits::PROPERTIES)));
+            return Err(fault(path, format!("at most {} names can be required; leave some out", limits::PROPERTIES)));
         }
         let mut seen = std::collections::HashSet::new();
         names.retain(|name| seen.insert(*name));
@@ -340,7 +357,7 @@ impl Preparing<'_> {
                 return Err(fault(path, format!("the schema names more than {} values; leave some out", limits::VALUES)));
             }
             if depth > limits::DEPTH {
-                return Err(fault(path, format!("a value of more than {} levels", limits::DEPTH)));
+                return Err(fault(path, format!("a value of more than {} levels; flatten it", limits::DEPTH)));
             }
             match value {
                 Value::String(text) => self.text(text, path)?,
@@ -421,40 +438,6 @@ impl Preparing<'_> {
     }
 }
 
-/// Names that a pattern of `patternProperties` matches.
-struct Names {
-    builder: llguidance::derivre::RegexBuilder,
-    matching: llguidance::derivre::ExprRef,
-}
-
-/// Work that comparing a pattern with names may take.
-const NAMES_FUEL: u64 = 50_000;
-
-impl Names {
-    fn of(pattern: &str) -> Result<Names, String> {
-        let mut builder = llguidance::derivre::RegexBuilder::new();
-        let text = llguidance::regex_to_lark(pattern, "dw");
-        let matching = builder.mk_regex_for_serach(&text).map_err(|why| super::reason(&format!("{why:#}")))?;
-        Ok(Names { builder, matching })
-    }
-
-    /// Those among some names, and whether it matches no others.
-    fn among<'a>(mut self, names: &'a [String]) -> Result<(Vec<&'a String>, bool), String> {
-        use llguidance::derivre::RegexAst;
-        let dear = |_| "the pattern takes too much work; simplify it".to_owned();
-        let mut regex = self.builder.to_regex_limited(self.matching, NAMES_FUEL).map_err(dear)?;
-        let matched: Vec<&String> = names.iter().filter(|name| regex.is_match(name)).collect();
-        if matched.is_empty() {
-            return Ok((matched, false));
-        }
-        let taken = RegexAst::Or(matched.iter().map(|name| RegexAst::Literal((*name).clone())).collect());
-        let others = RegexAst::And(vec![RegexAst::ExprRef(self.matching), RegexAst::Not(Box::new(taken))]);
-        let others = self.builder.mk(&others).map_err(|why| super::reason(&format!("{why:#}")))?;
-        let none = self.builder.to_regex_limited(others, NAMES_FUEL).map_err(dear)?.always_empty();
-        Ok((matched, none))
-    }
-}
-
 /// Whether a subschema, or a map of them, accepts everything as it stands.
 fn asks_nothing(value: &Value) -> bool {
     value == &Value::Bool(true) || value.as_object().is_some_and(Map::is_empty)
@@ -463,8 +446,10 @@ fn asks_nothing(value: &Value) -> bool {
 fn types(value: &Value, path: &[String]) -> Result<Value, SchemaFault> {
     let known = |value: &Value| value.as_str().is_some_and(|name| TYPES.contains(&name));
     match value {
-        Value::String(name) if !known(value) => Err(fault(path, format!("there is no type {name:?}"))),
-        Value::Array(names) if names.is_empty() || !names.iter().all(known) => Err(fault(path, "types are names of types")),
+        Value::String(name) if !known(value) => Err(fault(path, format!("there is no type {name:?}; give one of {}", TYPES.join(", ")))),
+        Value::Array(names) if names.is_empty() || !names.iter().all(known) => {
+            Err(fault(path, format!("a list of types has names of types; give some of {}", TYPES.join(", "))))
+        }
         Value::Array(names) => {
             let mut unique: Vec<&Value> = Vec::new();
             names.iter().for_each(|name| {
@@ -478,7 +463,7 @@ fn types(value: &Value, path: &[String]) -> Result<Value, SchemaFault> {
             Ok(unique.into_iter().cloned().collect())
         }
         Value::String(_) => Ok(value.clone()),
-        _ => Err(fault(path, "a type is a name, or a list of names")),
+        _ => Err(fault(path, "a type is a name, or a list of names; \"string\", for example")),
     }
 }
 
@@ -520,7 +505,7 @@ pub(super) fn plain(schema: &Value) -> Result<Value, String> {
 fn bound(key: &str, number: &Number) -> Result<Value, String> {
     let (lower, exact) = (key.to_lowercase().ends_with("minimum"), number.as_f64().unwrap_or_default());
     if lower && exact > FURTHEST || !lower && exact < -FURTHEST {
-        return Err("numbers as large can't be held to here".to_owned());
+        return Err("numbers as large can't be held to here; give a nearer bound, or leave it out".to_owned());
     }
     let clamped = exact.clamp(-FURTHEST, FURTHEST);
     if exact != 0.0 && exact.abs() < 1e-15 {
@@ -549,7 +534,9 @@ fn multiple(value: &Value, path: &[String]) -> Result<Value, SchemaFault> {
         let (most, places) = (limits::MULTIPLE, limits::MULTIPLE_SCALE);
         return Err(fault(
             path,
-            format!("multiples can be held to up to {most}, and to {places} places behind the point with as few digits"),
+            format!(
+                "multiples can be held to up to {most}, and to {places} places behind the point with as few digits; round it, or leave it out"
+            ),
         ));
     }
     Ok(value.clone())

@@ -95,7 +95,7 @@ pub(super) fn regexes(integer: bool, least: Option<&Bound>, most: Option<&Bound>
         all.push(numbers.not_below(&most.mirrored(), true));
     }
     if all.is_empty() {
-        all.push(format!("-?{}", numbers.any()));
+        all.push(format!("({}|{})", numbers.any(""), numbers.any("-")));
     }
     all
 }
@@ -105,10 +105,16 @@ impl Numbers {
         if self.integer { String::new() } else { format!("(\\.[0-9]{{1,{FRACTION}}})?") }
     }
 
-    /// Any, without a sign.
-    fn any(&self) -> String {
+    /// Whether 0 may have a sign: no whole number is written as -0.
+    fn signs_zero(&self, sign: &str) -> bool {
+        !self.integer || sign.is_empty()
+    }
+
+    /// Any of a sign.
+    fn any(&self, sign: &str) -> String {
         let exponent = if self.integer { String::new() } else { "([eE][+-]?[0-9]{1,3})?".to_owned() };
-        format!("(0|[1-9][0-9]{{0,{}}}){}{exponent}", self.digits - 1, self.fraction())
+        let zero = if self.signs_zero(sign) { "0|" } else { "" };
+        format!("{sign}({zero}[1-9][0-9]{{0,{}}}){}{exponent}", self.digits - 1, self.fraction())
     }
 
     /// All that are not below a bound; where `mirrored`, with the other sign.
@@ -116,19 +122,24 @@ impl Numbers {
         let (same, other) = if mirrored { ("-", "") } else { ("", "-") };
         if bound.negative {
             // All that have this sign, and of the others those near enough to 0.
-            let near = self.at_most(&bound.magnitude, bound.exclusive);
+            let near = self.at_most(&bound.magnitude, bound.exclusive, self.signs_zero(other));
             let near = near.map_or(String::new(), |near| format!("|{other}({near})"));
-            return format!("({same}{}{near})", self.any());
+            return format!("({}{near}{})", self.any(same), if self.integer { "|0" } else { "" });
         }
-        let far = self.at_least(&bound.magnitude, bound.exclusive);
+        let far = self.at_least(&bound.magnitude, bound.exclusive, self.signs_zero(same));
         // 0 has both signs.
         let zero = bound.magnitude == Decimal::default() && !bound.exclusive;
         let fraction = if self.integer { String::new() } else { format!("(\\.0{{1,{FRACTION}}})?") };
-        let zero = if zero { format!("|{other}0{fraction}") } else { String::new() };
+        let zero = match zero {
+            true if self.integer => "|0".to_owned(),
+            true => format!("|{other}0{fraction}"),
+            false => String::new(),
+        };
         format!("({same}({far}){zero})")
     }
 
-    fn at_least(&self, bound: &Decimal, exclusive: bool) -> String {
+    /// `zero`: with 0 among them, if the bound has it.
+    fn at_least(&self, bound: &Decimal, exclusive: bool, zero: bool) -> String {
         let Decimal { whole, fraction } = bound;
         let mut ways = Vec::new();
         // A longer whole part.
@@ -145,7 +156,7 @@ impl Numbers {
         // The same, and a fraction that is not below.
         let same = if whole.is_empty() { "0" } else { whole };
         if self.integer {
-            if fraction.is_empty() && !exclusive && same.len() <= self.digits {
+            if fraction.is_empty() && !exclusive && same.len() <= self.digits && (zero || !whole.is_empty()) {
                 ways.push(same.to_owned());
             }
             if ways.is_empty() {
@@ -181,14 +192,14 @@ impl Numbers {
         ways.join("|")
     }
 
-    /// `None`: there is none.
-    fn at_most(&self, bound: &Decimal, exclusive: bool) -> Option<String> {
+    /// `None`: there is none. `zero`: with 0 among them, if the bound has it.
+    fn at_most(&self, bound: &Decimal, exclusive: bool, zero: bool) -> Option<String> {
         let Decimal { whole, fraction } = bound;
         let mut ways = Vec::new();
         if whole.len() > 1 {
             ways.push(format!("[1-9][0-9]{{0,{}}}{}", whole.len().min(self.digits + 1) - 2, self.fraction()));
         }
-        if !whole.is_empty() {
+        if !whole.is_empty() && zero {
             ways.push(format!("0{}", self.fraction()));
         }
         for (at, digit) in whole.char_indices().filter(|_| whole.len() <= self.digits) {
@@ -198,12 +209,13 @@ impl Numbers {
         }
         let same = if whole.is_empty() { "0" } else { whole };
         match (fraction.is_empty(), exclusive) {
-            (true, false) if same.len() > self.digits => {}
+            (true, false) if same.len() > self.digits || (whole.is_empty() && !zero) => {}
             (true, false) => {
                 let zeros = if self.integer { String::new() } else { format!("(\\.0{{1,{FRACTION}}})?") };
                 ways.push(format!("{same}{zeros}"));
             }
             (true, true) => {}
+            (false, _) if self.integer && whole.is_empty() && !zero => {}
             (false, _) if self.integer => ways.push(same.to_owned()),
             (false, _) => {
                 ways.push(same.to_owned());
@@ -342,6 +354,10 @@ mod tests {
                             true => less(low, value) && less(value, high),
                             false => !less(value, low) && !less(high, value),
                         };
+                        // No whole number is written so.
+                        if integer {
+                            assert!(!matches(&all, "-0"), "{low}..{high}");
+                        }
                         let whole = !value.contains('.');
                         assert_eq!(
                             matches(&all, value),
@@ -361,7 +377,8 @@ mod tests {
             for value in ["0", "-1", "18446744073709551615", "-9223372036854775808"] {
                 assert!(matches(&all, value), "{value}");
             }
-            assert!(!matches(&all, &"1".repeat(21)) && !matches(&all, "01") && !matches(&all, "-"));
+            assert!(!matches(&all, &"1".repeat(21)) && !matches(&all, "01") && !matches(&all, "-") && !matches(&all, "-01"));
+            assert_eq!(matches(&all, "-0"), !integer);
             for value in ["0.1", "1.7976931348623157e308", "5e-324", "-2.5E-10", "0.00012345678901234567"] {
                 assert_eq!(matches(&all, value), !integer, "{value}");
             }

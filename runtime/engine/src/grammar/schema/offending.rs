@@ -18,11 +18,13 @@ pub(in crate::grammar) fn offending(schema: &Value, compiles: &dyn Fn(&Value) ->
     let mut tries = 0;
     // One step down as long as leaving out a single member or element mends the whole.
     while let Some(at) = schema.pointer(&pointer(&path)) {
-        let keys: Vec<String> = match at {
+        let mut keys: Vec<String> = match at {
             Value::Object(members) => members.keys().cloned().collect(),
             Value::Array(elements) => (0..elements.len()).map(|i| i.to_string()).collect(),
             _ => break,
         };
+        // Without its type a schema asks for little: another keyword is the better answer.
+        keys.sort_by_key(|key| key == "type");
         let culprit = keys.into_iter().find(|key| {
             tries += 1;
             tries <= most && without(schema, &path, key).is_some_and(|rest| compiles(&rest))

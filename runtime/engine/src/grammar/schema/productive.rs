@@ -26,7 +26,10 @@ pub(super) fn check(schema: &Value) -> Result<(), (String, String)> {
             break;
         }
     }
-    let why = || "it refers to itself without an end: no finite value satisfies it".to_owned();
+    let why = || {
+        "it refers to itself without an end: no finite value satisfies it; let one property be optional, or give an option that ends"
+            .to_owned()
+    };
     match definitions.keys().find(|name| ends.get(&format!("#/$defs/{name}")) == Some(&false)) {
         Some(name) => Err((format!("/$defs/{name}"), why())),
         None if ends.get("#") == Some(&false) => Err((String::new(), why())),
