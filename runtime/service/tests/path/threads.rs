@@ -352,14 +352,14 @@ fn leaves_of_responses_are_the_callers_own() {
     let wrong = json!({ "previous_response_id": first["id"], "input": [{ "type": "function_call", "call_id": "c", "name": "f", "arguments": "{" }] });
     let wrong = respond(&service, "k", wrong);
     assert_eq!((wrong.status.as_u16(), wrong.json()["error"]["param"].clone()), (400, json!("input[0].arguments")), "{}", wrong.body);
-    // What a backend says of chat's body, too.
+    // Backends name this body's fields, too.
     world.model("m", Scripted::saying(&["fine"]).with_context(2));
     for stream in [false, true] {
         let long = respond(&service, "k", json!({ "input": "one two three", "stream": stream })).json()["error"].clone();
         let message = long["message"].as_str().expect("a message");
         assert!(long["param"] == "input" && message.starts_with("input: prompt is too long: "), "{long}");
     }
-    let refused = ApiError::invalid("tools.0.function.parameters", "can't be held to");
+    let refused = ApiError::invalid("tools.0.parameters", "can't be held to");
     world.script(vec![Line::Refuses(StartError::Refused(refused))]);
     let refused = respond(&service, "k", json!({ "input": "Hi" })).json()["error"].clone();
     assert_eq!(
