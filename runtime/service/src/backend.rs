@@ -15,6 +15,7 @@ use firecrest_contract::error::{ApiError, ErrorKind};
 pub use firecrest_policy::lanes::Queue;
 pub use firecrest_policy::limits::{Exactness, Price};
 use firecrest_policy::safety::gate::Unjudged;
+use firecrest_policy::safety::judge::PromptText;
 use futures_util::Stream;
 
 use crate::aside::Aside;
@@ -109,11 +110,11 @@ pub trait Backend {
         Vec::new()
     }
 
-    /// The texts of [`Ask::raw`]: what is judged. Token ids are spelled out, control tokens included.
+    /// The texts of [`Ask::raw`]: what is judged. Token ids are spelled out, control tokens included, and what stands between these is told beside it.
     ///
     /// # Errors
     /// Work that was lost.
-    async fn spelled(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Vec<String>, ApiError>;
+    async fn spelled(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Vec<PromptText>, ApiError>;
 
     /// What an ask takes.
     ///

@@ -13,6 +13,7 @@ use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::{ApiError, CONTEXT_LENGTH_EXCEEDED, ErrorKind};
 use firecrest_contract::event::{Event, Finish, TokenLogprob, TokenText, Usage};
 use firecrest_policy::safety::gate::Unjudged;
+use firecrest_policy::safety::judge::PromptText;
 use futures_util::{Stream, StreamExt, stream};
 
 use crate::aside::Aside;
@@ -232,14 +233,14 @@ impl Backend for Scripted {
         }
     }
 
-    async fn spelled(&self, ask: &Arc<Ask>, _: &Aside) -> Result<Vec<String>, ApiError> {
+    async fn spelled(&self, ask: &Arc<Ask>, _: &Aside) -> Result<Vec<PromptText>, ApiError> {
         let spelled = |raw: &RawPrompt| match raw {
             RawPrompt::Text(text) => text.clone(),
             RawPrompt::Infill { prefix, suffix } => format!("{prefix} {suffix}"),
             // A script has no vocabulary.
             RawPrompt::Tokens(ids) => ids.iter().map(|id| format!("{id} ")).collect(),
         };
-        Ok(ask.raw.iter().map(spelled).collect())
+        Ok(ask.raw.iter().map(spelled).map(PromptText::from).collect())
     }
 
     async fn price(&self, ask: &Arc<Ask>, _: &Aside) -> Result<Price, ApiError> {

@@ -146,6 +146,31 @@ impl Tokenizer {
         text
     }
 
+    /// The stretches of a text between the tokens that are written out in it (control tokens, and those that its author defined).
+    pub fn pieces(&self, text: &str) -> Vec<String> {
+        match &self.0.encoder {
+            Encoder::Listed(Listed { special, .. }) => {
+                let stretches = special.partition(text, true).into_iter().filter_map(|fragment| match fragment {
+                    Fragment::Text(range) => Some(text[range].to_owned()),
+                    Fragment::Token(_) => None,
+                });
+                stretches.collect()
+            }
+            Encoder::Pipeline(_) => {
+                let options = EncodeOptions { parse_special: true, ..EncodeOptions::default() };
+                // One that can't be encoded is refused later.
+                self.encode(text, options).map_or_else(|_| Vec::new(), |ids| self.decode_pieces(&ids))
+            }
+        }
+    }
+
+    /// The texts between the tokens of `ids` that stand for no ordinary text, as [`Tokenizer::pieces`] of what they spell.
+    pub fn decode_pieces(&self, ids: &[u32]) -> Vec<String> {
+        let special = |id: u32| matches!(self.token_kind(id), Some(TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown));
+        let runs = ids.split(|&id| special(id)).filter(|run| !run.is_empty());
+        runs.map(|run| self.decode(run, false)).collect()
+    }
+
     /// A decoder for the text of a sequence from its start; control tokens are no text.
     pub fn stream(&self) -> TextStream {
         self.stream_after(&[])

@@ -6,6 +6,7 @@ use firecrest_contract::ask::{Ask, Beyond};
 use firecrest_contract::embed::{EmbedAsk, Embedded};
 use firecrest_contract::error::ApiError;
 use firecrest_policy::limits::Price;
+use firecrest_policy::safety::judge::PromptText;
 use firecrest_service::aside::Aside;
 use firecrest_service::backend::{Backend, Events, Grant, Owner, Queue, StartError};
 use firecrest_service::local::Handle;
@@ -37,7 +38,7 @@ impl Backend for AnyBackend {
         }
     }
 
-    async fn spelled(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Vec<String>, ApiError> {
+    async fn spelled(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Vec<PromptText>, ApiError> {
         match self {
             AnyBackend::Local(local) => local.spelled(ask, aside).await,
             AnyBackend::Scripted(scripted) => scripted.spelled(ask, aside).await,

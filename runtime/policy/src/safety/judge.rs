@@ -100,14 +100,33 @@ pub struct InputVerdict {
     pub findings: Vec<(Place, Finding)>,
 }
 
+/// What a prompt without turns says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PromptText {
+    /// All of it, control tokens written out.
+    pub text: String,
+    /// The texts between its control tokens, in order. Empty if it has none.
+    pub pieces: Vec<String>,
+}
+
+impl From<String> for PromptText {
+    fn from(text: String) -> PromptText {
+        PromptText { text, pieces: Vec::new() }
+    }
+}
+
 /// Judges what is asked: every text that a model would read, whoever is said to have written it, in every way in which a template may put texts
 /// side by side. `prompts` are the texts of [`Ask::raw`], of which ids say nothing by themselves: where one
 /// is missing nothing passes.
-pub fn judge_input(policy: &Policy, ask: &Ask, prompts: &[String], mut classifier: Option<&mut dyn Classifier>) -> InputVerdict {
+pub fn judge_input(policy: &Policy, ask: &Ask, prompts: &[PromptText], mut classifier: Option<&mut dyn Classifier>) -> InputVerdict {
     let mut found: Vec<(Place, Finding)> = Vec::new();
     for (index, prompt) in prompts.iter().enumerate() {
-        let findings = text_findings(policy, Direction::Input, Medium::Text, prompt, reborrow(&mut classifier));
+        let findings = text_findings(policy, Direction::Input, Medium::Text, &prompt.text, reborrow(&mut classifier));
         found.extend(findings.into_iter().map(|finding| (Place::Prompt(index), finding)));
+        // A model reads on over control tokens, as over the turns that they stand between.
+        let said = |text| Said { text: Cow::Borrowed(text), own: true, ..Said::new(Place::Prompt(index), Speaker::User, 1) };
+        let said: Vec<Said<'_>> = prompt.pieces.iter().enumerate().map(|(at, piece)| said(unheaded(piece, at))).collect();
+        found.extend(judge_said(policy, &said, &mut classifier));
     }
     if prompts.len() != ask.raw.len() {
         let by = By::Fault("a prompt's text is not known".to_owned());
@@ -124,6 +143,13 @@ pub fn judge_input(policy: &Policy, ask: &Ask, prompts: &[String], mut classifie
     said.extend(all_said(ask.turns.iter()));
     found.extend(judge_said(policy, &said, &mut classifier));
     InputVerdict::of(policy, found)
+}
+
+/// A piece without the role's name that templates write after a control token.
+fn unheaded(piece: &str, at: usize) -> &str {
+    const ROLES: [&str; 10] = ["system", "developer", "user", "human", "assistant", "model", "bot", "tool", "ipython", "function"];
+    let (first, rest) = piece.split_once('\n').unwrap_or((piece, ""));
+    if at > 0 && ROLES.contains(&first.trim()) { rest } else { piece }
 }
 
 /// Judges turns of a conversation that nobody is to go on with, as [`judge_input`] would.

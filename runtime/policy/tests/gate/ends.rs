@@ -4,6 +4,7 @@ use firecrest_contract::ask::{Ask, Content, Part, RawPrompt, Role, Sampling, Ser
 use firecrest_contract::error::{ApiError, ErrorKind};
 use firecrest_contract::names::Names;
 use firecrest_policy::safety::gate::Begun;
+use firecrest_policy::safety::judge::PromptText;
 
 use super::*;
 
@@ -87,7 +88,7 @@ fn most_of_a_match_is_not_shown_at_an_end() {
 }
 
 /// An ask whose answer was begun with this, or that is a raw prompt.
-fn asked(begun: &str, raw: bool) -> (Ask, Vec<String>) {
+fn asked(begun: &str, raw: bool) -> (Ask, Vec<PromptText>) {
     let part = |text: &str| vec![Part { content: Content::Text(text.to_owned()), cache: None }];
     let mut ask = Ask {
         echo: false,
@@ -113,7 +114,7 @@ fn asked(begun: &str, raw: bool) -> (Ask, Vec<String>) {
     };
     if raw {
         ask.raw = vec![RawPrompt::Text("other".to_owned()), RawPrompt::Text(begun.to_owned())];
-        return (ask, vec!["other".to_owned(), begun.to_owned()]);
+        return (ask, vec!["other".to_owned().into(), begun.to_owned().into()]);
     }
     ask.turns = vec![Turn { role: Role::User, parts: part("My key?") }, Turn { role: Role::Assistant, parts: part(begun) }];
     (ask, Vec::new())

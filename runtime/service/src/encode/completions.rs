@@ -12,6 +12,7 @@ use firecrest_contract::event::{Event, Finish, TokenLogprob, TokenText, Usage as
 use firecrest_contract::openai::chat::Usage;
 use firecrest_contract::openai::completions::{Choice, Completion, Logprobs};
 use firecrest_policy::safety::gate::Judged;
+use firecrest_policy::safety::judge::PromptText;
 use serde_json::{Map, Value};
 
 use super::Head;
@@ -34,11 +35,11 @@ pub struct Shape {
 
 impl Shape {
     /// Of an ask: answers begin after their prompts, unless they begin with them. `prompts`: what the ask's prompts say, token ids spelled out.
-    pub fn of(ask: &Ask, prompts: &[String], include_usage: bool) -> Shape {
-        let start = |(raw, spelled): (&RawPrompt, &String)| match raw {
+    pub fn of(ask: &Ask, prompts: &[PromptText], include_usage: bool) -> Shape {
+        let start = |(raw, spelled): (&RawPrompt, &PromptText)| match raw {
             _ if ask.echo => 0,
             RawPrompt::Text(text) | RawPrompt::Infill { prefix: text, .. } => text.chars().count() as u64,
-            RawPrompt::Tokens(_) => spelled.chars().count() as u64,
+            RawPrompt::Tokens(_) => spelled.text.chars().count() as u64,
         };
         Shape { choices: ask.answers(), include_usage, starts: ask.raw.iter().zip(prompts).map(start).collect() }
     }

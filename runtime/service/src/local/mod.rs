@@ -27,6 +27,7 @@ use firecrest_engine::grammar::Compiler;
 use firecrest_engine::text::{EncodeOptions, TokenKind, Tokenizer, WallTime};
 use firecrest_engine::{Error, ErrorCode};
 use firecrest_policy::safety::gate::Unjudged;
+use firecrest_policy::safety::judge::PromptText;
 use futures_util::StreamExt;
 
 use crate::aside::{Aside, NEVER_SHORT};
@@ -446,17 +447,20 @@ impl<P: EnginePort> Backend for Local<P> {
         (asked && !thinks && ask.raw.is_empty()).then(hint).into_iter().collect()
     }
 
-    async fn spelled(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Vec<String>, ApiError> {
+    async fn spelled(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Vec<PromptText>, ApiError> {
         if ask.raw.is_empty() {
             return Ok(Vec::new());
         }
         let (tokenizer, ask, cost) = (self.prompter.tokenizer().clone(), Arc::clone(ask), ask_bytes(ask));
         let work = move || {
+            let several = |pieces: Vec<String>| if pieces.len() > 1 { pieces } else { Vec::new() };
             let spelled = |raw: &RawPrompt| match raw {
-                RawPrompt::Text(text) => text.clone(),
-                RawPrompt::Tokens(ids) => tokenizer.decode(ids, false),
+                RawPrompt::Text(text) => PromptText { text: text.clone(), pieces: several(tokenizer.pieces(text)) },
+                RawPrompt::Tokens(ids) => PromptText { text: tokenizer.decode(ids, false), pieces: several(tokenizer.decode_pieces(ids)) },
                 // Side by side, as the answer would join them.
-                RawPrompt::Infill { prefix, suffix } => format!("{prefix} {suffix}"),
+                RawPrompt::Infill { prefix, suffix } => {
+                    PromptText { text: format!("{prefix} {suffix}"), pieces: vec![prefix.clone(), suffix.clone()] }
+                }
             };
             ask.raw.iter().map(spelled).collect()
         };

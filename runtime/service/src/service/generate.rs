@@ -15,7 +15,7 @@ use firecrest_contract::{messages, openai};
 use firecrest_policy::lanes::Place;
 use firecrest_policy::limits::Price;
 use firecrest_policy::safety::gate::{Begun, Gate, GateOptions, Judged, Unjudged};
-use firecrest_policy::safety::judge::judge_input;
+use firecrest_policy::safety::judge::{PromptText, judge_input};
 use futures_util::future::{Either, select};
 use futures_util::{FutureExt, stream};
 use http::StatusCode;
@@ -40,7 +40,7 @@ enum Read {
 }
 
 /// Which encoder an answer needs, once its head is known, and what raw prompts say.
-type Encode = Box<dyn FnOnce(Head, &Ask, &[String]) -> Encoder>;
+type Encode = Box<dyn FnOnce(Head, &Ask, &[PromptText]) -> Encoder>;
 
 impl<H: Host> Service<H> {
     pub(super) async fn messages(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
@@ -72,7 +72,7 @@ impl<H: Host> Service<H> {
             }
         };
         let (beta, id) = (exchange.beta, exchange.ledger.id().to_string());
-        let encode = move |head, ask: &Ask, _: &[String]| {
+        let encode = move |head, ask: &Ask, _: &[PromptText]| {
             let hidden_thinking = matches!(ask.thinking, Thinking::Adaptive { hidden: true } | Thinking::Budget { hidden: true, .. });
             let shape = encode::messages::Shape { beta, hidden_thinking, diagnostics, request_id: Some(id) };
             Encoder::messages(ask.stream, head, shape)
@@ -83,7 +83,7 @@ impl<H: Host> Service<H> {
     pub(super) async fn chat(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
         let read = self.read(exchange, body, |params: openai::chat::Request| Ok((params.include_usage(), params.into_ask()?)));
         let (usage, ask) = read.await?;
-        let encode = move |head, ask: &Ask, _: &[String]| {
+        let encode = move |head, ask: &Ask, _: &[PromptText]| {
             let calls = !ask.tools.is_empty() && ask.tool_choice != ToolChoice::None;
             Encoder::chat(ask.stream, head, encode::chat::Shape { choices: ask.choices, include_usage: usage, calls })
         };
@@ -93,7 +93,7 @@ impl<H: Host> Service<H> {
     pub(super) async fn completions(&self, exchange: &mut Exchange<H>, principal: &Rc<Principal>, body: &Bytes) -> Outcomes {
         let read = self.read(exchange, body, |params: openai::completions::Request| Ok((params.include_usage(), params.into_ask()?)));
         let (usage, ask) = read.await?;
-        let encode = move |head, ask: &Ask, prompts: &[String]| {
+        let encode = move |head, ask: &Ask, prompts: &[PromptText]| {
             Encoder::completions(ask.stream, head, encode::completions::Shape::of(ask, prompts, usage))
         };
         self.generate(exchange, principal, ask, Box::new(encode), None).await
@@ -112,7 +112,7 @@ impl<H: Host> Service<H> {
         };
         let keeper = self.keeper(exchange, principal, &asked, before);
         let echo = asked.echo;
-        let encode = move |head, ask: &Ask, _: &[String]| Encoder::responses(ask.stream, head, encode::responses::Shape { echo });
+        let encode = move |head, ask: &Ask, _: &[PromptText]| Encoder::responses(ask.stream, head, encode::responses::Shape { echo });
         self.generate(exchange, principal, asked.ask, Box::new(encode), keeper).await
     }
 

@@ -19,6 +19,7 @@ use firecrest_policy::lanes::{self, Class};
 use firecrest_policy::limits::{Account, Command, Millis, Outcome, Tier, apply_at};
 use firecrest_policy::routing::Alias;
 use firecrest_policy::safety::decision::Action;
+use firecrest_policy::safety::judge::PromptText;
 use firecrest_policy::safety::rules::Policy;
 use firecrest_service::aside::{self, Aside, Full};
 use firecrest_service::backend::{Backend, Events, Grant, Owner, Price, Queue, StartError};
@@ -137,7 +138,7 @@ impl Backend for Bench {
         self.script.check(ask)
     }
 
-    async fn spelled(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Vec<String>, ApiError> {
+    async fn spelled(&self, ask: &Arc<Ask>, aside: &Aside) -> Result<Vec<PromptText>, ApiError> {
         self.script.spelled(ask, aside).await
     }
 

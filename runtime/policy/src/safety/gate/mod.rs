@@ -69,6 +69,7 @@ use firecrest_contract::event::{Event, Usage};
 
 use super::classifier::Classifier;
 use super::decision::{Decision, Finding, decide};
+use super::judge::PromptText;
 use super::rules::{Direction, Policy, Scan, Severity};
 use watch::Watch;
 
@@ -173,7 +174,7 @@ const BEGUN: usize = 16 << 10;
 
 impl Begun {
     /// Of an ask, and its raw prompts as text. Takes as long as these are, up to 16 KiB of each.
-    pub fn of(policy: &Policy, ask: &Ask, prompts: &[String]) -> Begun {
+    pub fn of(policy: &Policy, ask: &Ask, prompts: &[PromptText]) -> Begun {
         let matcher = policy.matcher(Direction::Output);
         let watch = |text: &str| {
             let end = text.get(text.ceil_char_boundary(text.len().saturating_sub(BEGUN))..).unwrap_or_default();
@@ -191,7 +192,7 @@ impl Begun {
         let prompts = match said.is_empty() {
             // A prompt that is echoed is judged as the beginning of the answer itself.
             true if ask.echo => Vec::new(),
-            true => prompts.iter().map(|prompt| watch(prompt)).collect(),
+            true => prompts.iter().map(|prompt| watch(&prompt.text)).collect(),
             false => vec![watch(&said)],
         };
         Begun { prompts, choices: ask.choices.max(1) }
