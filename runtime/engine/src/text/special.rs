@@ -3,6 +3,7 @@
 //! Longer tokens are found before shorter ones anywhere in the text, and of equally long ones the lower id first, as llama.cpp
 //! does; leftmost-longest matching would differ where tokens overlap.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -68,49 +69,108 @@ impl SpecialTokens {
 
     /// Cuts `text` into tokens and what lies between. Without `control`, only user-defined tokens are found.
     pub(super) fn partition(&self, text: &str, control: bool) -> Vec<Fragment> {
-        let mut fragments = Vec::new();
-        if !text.is_empty() {
-            fragments.push(Fragment::Text(0..text.len()));
-        }
-        let Some(finder) = &self.finder else { return fragments };
-        let mut occurs = vec![false; self.tokens.len()];
-        for found in finder.find_overlapping_iter(text) {
-            occurs[found.pattern().as_usize()] = true;
-        }
-        for (token, _) in self.tokens.iter().zip(&occurs).filter(|(token, occurs)| **occurs && (control || !token.control)) {
-            let mut next = Vec::with_capacity(fragments.len());
-            for fragment in fragments {
-                match fragment {
-                    Fragment::Token(_) => next.push(fragment),
-                    Fragment::Text(range) => token.cut(text, range, &mut next),
+        let mut cuts = Cuts { text, taken: BTreeMap::new() };
+        if let Some(finder) = &self.finder {
+            let mut counts = vec![0usize; self.tokens.len()];
+            for found in finder.find_overlapping_iter(text) {
+                counts[found.pattern().as_usize()] += 1;
+            }
+            for (token, count) in self.tokens.iter().zip(&mut counts) {
+                *count *= usize::from(control || !token.control);
+            }
+            // A text can hold every token, so it is searched again only for those that are in it often or are few: the others' places are kept.
+            let occurring = counts.iter().filter(|count| **count > 0).count();
+            let is_kept = |count: usize| occurring > SEARCHED && (1..=text.len() / OFTEN).contains(&count);
+            let mut places: Vec<(usize, usize)> = Vec::new();
+            if counts.iter().any(|count| is_kept(*count)) {
+                let found = finder.find_overlapping_iter(text).map(|found| (found.pattern().as_usize(), found.start()));
+                places.extend(found.filter(|(token, _)| is_kept(counts[*token])));
+                places.sort_unstable();
+            }
+            let mut places = places.into_iter().peekable();
+            for (at, (token, count)) in self.tokens.iter().zip(counts).enumerate().filter(|(_, (_, count))| *count > 0) {
+                if is_kept(count) {
+                    while let Some((_, place)) = places.next_if(|(of, _)| *of == at) {
+                        cuts.take(token, place);
+                    }
+                } else {
+                    cuts.take_all(token);
                 }
             }
-            fragments = next;
+        }
+        cuts.fragments()
+    }
+}
+
+/// So many tokens are searched for one by one, however seldom they occur.
+const SEARCHED: usize = 8;
+
+/// A token of which there is one in so many bytes, or more, is searched for: there can't be many such.
+const OFTEN: usize = 64;
+
+/// A text that is being cut.
+struct Cuts<'a> {
+    text: &'a str,
+    /// What tokens have taken, with white space beside them: by its start, its end and the token.
+    taken: BTreeMap<usize, (usize, u32)>,
+}
+
+impl Cuts<'_> {
+    /// A token stands here, if no other has taken it.
+    fn take(&mut self, token: &Special, place: usize) {
+        let end = place + token.text.len();
+        let from = self.taken.range(..end).next_back().map_or(0, |(_, (end, _))| *end);
+        if from <= place {
+            let until = self.taken.range(end..).next().map_or(self.text.len(), |(start, _)| *start);
+            let range = token.widen(self.text, from..until, place);
+            self.taken.insert(range.start, (range.end, token.id));
+        }
+    }
+
+    /// All that a token can have.
+    fn take_all(&mut self, token: &Special) {
+        let mut found = Vec::new();
+        let mut start = 0;
+        let ends = self.taken.iter().map(|(start, (end, _))| (*start, *end)).chain([(self.text.len(), self.text.len())]);
+        for (until, next) in ends {
+            while let Some(at) = self.text[start..until].find(&*token.text) {
+                let range = token.widen(self.text, start..until, start + at);
+                start = range.end;
+                found.push((range.start, (range.end, token.id)));
+            }
+            start = next;
+        }
+        self.taken.extend(found);
+    }
+
+    fn fragments(self) -> Vec<Fragment> {
+        let mut fragments = Vec::with_capacity(2 * self.taken.len() + 1);
+        let mut done = 0;
+        for (start, (end, token)) in self.taken {
+            if done < start {
+                fragments.push(Fragment::Text(done..start));
+            }
+            fragments.push(Fragment::Token(token));
+            done = end;
+        }
+        if done < self.text.len() {
+            fragments.push(Fragment::Text(done..self.text.len()));
         }
         fragments
     }
 }
 
 impl Special {
-    fn cut(&self, text: &str, range: Range<usize>, out: &mut Vec<Fragment>) {
-        let mut start = range.start;
-        while let Some(found) = text[start..range.end].find(&*self.text) {
-            let (mut left, mut right) = (start + found, start + found + self.text.len());
-            if self.strip_left {
-                left = start + text[start..left].trim_end_matches(is_space).len();
-            }
-            if self.strip_right {
-                right = range.end - text[right..range.end].trim_start_matches(is_space).len();
-            }
-            if start < left {
-                out.push(Fragment::Text(start..left));
-            }
-            out.push(Fragment::Token(self.id));
-            start = right;
+    /// What it takes of a free stretch in which it stands here: the white space beside it, if it swallows that.
+    fn widen(&self, text: &str, free: Range<usize>, place: usize) -> Range<usize> {
+        let (mut left, mut right) = (place, place + self.text.len());
+        if self.strip_left {
+            left = free.start + text[free.start..left].trim_end_matches(is_space).len();
         }
-        if start < range.end {
-            out.push(Fragment::Text(start..range.end));
+        if self.strip_right {
+            right = free.end - text[right..free.end].trim_start_matches(is_space).len();
         }
+        left..right
     }
 }
 
@@ -152,6 +212,32 @@ mod tests {
             specials.partition("a \n<l> b <r>\t c", true),
             [Fragment::Text(0..1), Fragment::Token(0), Fragment::Text(6..9), Fragment::Token(1), Fragment::Text(14..15),]
         );
+    }
+
+    /// However many tokens a text holds, it is cut as by searching for one after another.
+    #[test]
+    fn many_tokens_are_cut_as_few_are() {
+        let names: Vec<String> = (0..40)
+            .map(|at| format!("<{}{}>", at % 10, "x".repeat(at / 10)))
+            .chain(["xx", "x>", "<l>", "<r>", "l"].map(String::from))
+            .collect();
+        let specials = tokens(&names.iter().map(|name| (name.as_str(), TokenKind::UserDefined)).collect::<Vec<_>>());
+        let one_by_one = |text: &str| {
+            let mut cuts = Cuts { text, taken: BTreeMap::new() };
+            specials.tokens.iter().for_each(|token| cuts.take_all(token));
+            cuts.fragments()
+        };
+        let mut state = 7u64;
+        for _ in 0..300 {
+            let mut text = String::new();
+            for _ in 0..60 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let draw = (state >> 33) as usize;
+                text.push_str([names[draw / 8 % names.len()].as_str(), "x", " ", "<", ">", " \n ", "é", "0x"][draw % 8]);
+            }
+            text.push_str(&".".repeat(64 * 64));
+            assert_eq!(specials.partition(&text, true), one_by_one(&text), "{text}");
+        }
     }
 
     #[test]
