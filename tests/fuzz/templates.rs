@@ -248,3 +248,156 @@ fn templates() {
     let context_bytes = context.to_string().len();
     crate::sweep("templates", |case| compile_and_render(&template(case, &seeds), &context, context_bytes));
 }
+
+/// What a hostile template may hold at its peak, under the limits that ship.
+const HELD: usize = 64 << 20;
+
+/// A loop that does something to a text that it keeps.
+fn grows(step: &str) -> String {
+    format!(
+        "{{% set ns = namespace(s='0123456789abcdef' * 8, l=[], d={{}}) %}}{{% for i in range(99999) %}}{step}{{% endfor %}}{{{{ ns.s }}}}"
+    )
+}
+
+/// Templates that make as much as they can, of text, of lists, of what stands in lists, of scopes.
+fn hostile() -> Vec<String> {
+    let mut all: Vec<String> = [
+        "{% set ns.s = ns.s ~ ns.s %}",
+        "{% set ns.s = ns.s + ns.s %}",
+        "{% set ns.s = ns.s * 2 %}",
+        "{% set ns.s = ns.s|replace('0', '00') %}",
+        "{% set ns.s = ns.s.replace('', ns.s) %}",
+        "{% set ns.s = ns.s.join(['a', 'b', 'c']) %}",
+        "{% set ns.s = [ns.s, ns.s, ns.s]|join(ns.s) %}",
+        "{% set ns.s = ns.s|list|join('--') %}",
+        "{% set ns.s %}{{ ns.s }}{{ ns.s }}{% endset %}",
+        "{% set ns.s = ns.s.upper() %}{% set ns.l = ns.l + [ns.s ~ i] %}",
+        "{% set ns.l = ns.l + [ns.l] %}",
+        "{% set ns.l = [ns.l, ns.l] %}",
+        "{% set ns.l = ns.l + [i] %}",
+        "{% set ns.l = ns.l + ['this is a text of thirty bytes' ~ i] %}",
+        "{% set ns.l = ns.l + [[i]] %}",
+        "{% set ns.l = ns.l + [{}] %}",
+        "{% set ns.l = ns.l + [{i: i}] %}",
+        "{% set ns.l = ns.l + [namespace(a=i)] %}",
+        "{% set ns.l = ns.l + [range(i)] %}",
+        "{% set ns.l = ns.l + [ns.s.split('')] %}",
+        "{% set ns.l = ns.l + [ns.s|list] %}",
+        "{% set ns.l = [ns.l, namespace(l=ns.l)] %}",
+        "{% set ns.d = dict(ns.d, k=ns.d) %}",
+        "{% set ns.d = dict([(i, ns.d)]) %}",
+        "{% set ns.l = ns.l * 2 + [1] %}",
+        "{% set ns.l = (ns.l + [1])|batch(2)|list %}",
+        "{% set ns.l = ns.l + [cycler(i, ns.s)] %}",
+        "{% set ns.l = ns.l + [joiner(ns.s)] %}",
+        "{% do ns.l.append(ns.s ~ i) %}",
+        "{% do ns.l.append(ns.l) %}",
+        "{% do ns.d.update({i: ns.s ~ i}) %}",
+        "{% set ns.s = ns.l|string ~ ns.s %}{% set ns.l = ns.l + [i] %}",
+        "{{ ns.s }}{% set ns.s = ns.s ~ i %}",
+        "{% set a = ns.s ~ i %}{% set b = a ~ a %}{% set c = b ~ b %}{{ c }}",
+        "{% set ns.s = ns.s|tojson|tojson %}",
+        "{% set ns.s = ns.s.encode() %}",
+        "{% set ns.s = ns.s|indent(1000) %}",
+        "{% set ns.s = ns.s|format(ns.s, ns.s) %}",
+        "{% set ns.s = '%s%s%s' % (ns.s, ns.s, i) %}",
+        "{% set ns.s = ns.s[::-1] ~ ns.s[1:] %}",
+        "{% set ns.l = ns.l + ns.s|groupby(0)|list %}",
+        "{% set ns.l = (ns.l + [i, i + 1])|sort|unique|list %}",
+        "{% set ns.l = ns.l + [[ns.s] * 1000] %}",
+    ]
+    .into_iter()
+    .map(grows)
+    .collect();
+    all.extend(
+        [
+            "{{ 'a' * 10**9 }}",
+            "{{ ('a' * 4000000)|list|length }}",
+            "{{ ['a' * 100] * 10**7 }}",
+            "{{ [[]] * 10**6 }}",
+            "{{ range(10**9)|list|length }}",
+            "{{ (range(99999) * 10**9)|length }}{{ range(99999)[::-1] * 100 }}",
+            "{{ ('a' * 4000000)|sort|length }}",
+            "{{ ('a' * 4000000)|unique|list }}",
+            "{{ ('a' * 4000000)|map('upper')|join }}",
+            "{{ ('a' * 4000000)|select|list }}{{ ('a' * 4000000)|reject('none')|list }}",
+            "{{ ('a' * 4000000)|selectattr('x')|list }}",
+            "{{ ('a' * 4000000)|groupby('x') }}",
+            "{{ ('a' * 4000000)|batch(1)|list }}",
+            "{{ ('a' * 4000000)|slice(2)|list }}",
+            "{{ ('a' * 4000000)|reverse|list }}{{ ('a' * 4000000)[::-1]|max }}",
+            "{{ ','.join('a' * 4000000) }}",
+            "{{ ('a' * 4000000).split('a') }}{{ ('a ' * 2000000).split() }}",
+            "{{ ('a' * 4000000)|wordwrap(1) }}",
+            "{{ ('a\n' * 2000000).splitlines()|list }}{{ ('a\n' * 2000000)|lines }}",
+            "{% filter list %}{% for i in range(99999) %}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}{% endfilter %}",
+            "{% set ns = namespace(l=[]) %}{% for i in range(10000) %}{% set ns.l = ns.l + ['a' * 100] %}{% set ns.m = ns.l|map('replace', 'a', 'bb')|list %}{% endfor %}",
+            "{{ range(10**9)|length }}",
+            "{{ range(10**9)|join(',') }}",
+            "{{ range(10**9)|map('string')|list }}",
+            "{{ range(400000)|map('string')|list|length }}",
+            "{{ range(10**9)|reverse|first }}",
+            "{{ range(10**9)|sort|first }}",
+            "{{ range(10**9)|batch(3)|list|length }}",
+            "{{ range(10**9)|groupby('x')|list|length }}",
+            "{{ range(10**9)|sum }}",
+            "{{ range(10**9)|tojson }}",
+            "{{ range(10**9)|string }}",
+            "{{ range(10**9)|slice(10**9)|list|length }}",
+            "{{ [1]|slice(10**9)|list|length }}",
+            "{{ 10**9 in range(10**9) }}{{ 5 in range(10**9)|list }}",
+            "{{ dict(range(10**6)|zip(range(10**6))) }}",
+            "{% for i in range(10**9) %}{% endfor %}",
+            "{% for i in range(10**9) %}x{% endfor %}",
+            "{% for i in range(99999) %}{% for j in range(99999) %}{{ i }}{% endfor %}{% endfor %}",
+            "{% for x in range(10**9)|list %}{% endfor %}",
+            "{% for x in range(300000)|list %}{% set y = [x] * 10 %}{% endfor %}",
+            "{% for x in range(300000) if x % 2 %}{{ loop.length }}{% endfor %}",
+            "{% for x in 'a' * 4000000 %}{% endfor %}",
+            "{% for a in range(300000)|map('string') %}{{ loop.previtem }}{{ loop.changed(a) }}{% endfor %}",
+            "{% macro m(n) %}{{ 'x' * 1000 }}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}",
+            "{% macro m(n) %}{{ m(n + 1) }}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}",
+            "{% macro m(n) %}{% if n > 0 %}{{ m(n - 1) }}{{ m(n - 1) }}{% else %}{{ 'x' * 1000 }}{% endif %}{% endmacro %}{{ m(60) }}",
+            "{% macro m(n, s) %}{% if n > 0 %}{{ m(n - 1, s ~ s) }}{% endif %}{% endmacro %}{{ m(60, 'x') }}",
+            "{% macro m(n) %}{% set a = 'x' * 100000 %}{{ m(n + 1) }}{{ a }}{% endmacro %}{{ m(0) }}",
+            "{% for x in [[[]]] recursive %}{{ loop([x, x]) }}{% endfor %}",
+            "{% set a = 'x' * 100000 %}{% for i in range(90) %}{% set a = a ~ a %}{{ a }}{% endfor %}",
+            "{{ messages|map(attribute='content')|list|string * 1000 }}",
+            "{% for i in range(99999) %}{{ messages|tojson }}{{ messages|string }}{{ messages|pprint }}{% endfor %}",
+            "{% for i in range(99999) %}{{ messages + messages }}{% endfor %}",
+            "{{ lipsum(10**6) }}{{ '%*d' % (10**9, 1) }}{{ 'a'|center(10**9) }}{{ 2**(10**7) }}",
+            "{% filter upper %}{% for i in range(10**9) %}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}{% endfilter %}",
+            "{% call m() %}x{% endcall %}{% macro m() %}{% for i in range(99999) %}{{ caller() ~ caller() }}{% endfor %}{% endmacro %}",
+        ]
+        .map(String::from),
+    );
+    all.push(format!("{{% set s = 'x' * 1000 %}}{}", "{% set s = s ~ s %}".repeat(64)));
+    all.push(format!("{{{{ 'x'{} }}}}", "|replace('x', 'xx')".repeat(60)));
+    all.push(format!("{{{{ [{}] }}}}", "'x' * 100000,".repeat(300)));
+    all.push("{{ x }}".repeat(100_000));
+    all.push("{% set a = 1 %}".repeat(50_000));
+    all
+}
+
+#[test]
+fn hostile_templates_stay_within_their_memory() {
+    // What a caller gives is a part of it: short, and, for one in three, long.
+    for (words, step) in [(1, 1), (20_000, 3)] {
+        let mut context = context();
+        context["messages"][1]["content"] = json!("weather ".repeat(words));
+        let (mut largest, mut wrong) = (0, Vec::new());
+        for source in hostile().into_iter().skip(step / 2).step_by(step) {
+            let (outcome, held) =
+                allocator::peak(|| ChatTemplate::new(&source).and_then(|template| template.render(&context, None)).map(|text| text.len()));
+            if held > HELD / 4 {
+                eprintln!("{:6} kB {source:.120}: {:.100}", held >> 10, format!("{outcome:?}"));
+            }
+            if held > HELD {
+                wrong.push(format!("{} kB: {source:.160}", held >> 10));
+            }
+            largest = largest.max(held);
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        eprintln!("{words} words: {} kB at most", largest >> 10);
+    }
+}

@@ -65,6 +65,18 @@ impl Budget {
         }
     }
 
+    /// Pays for a list of what `value` holds, before it is made: of a text a value for each character.
+    pub(super) fn spend_on_items(&self, value: &Value) -> Result<(), Error> {
+        match value.as_str() {
+            Some(text) => self.spend(text.len().saturating_mul(ENTRY)),
+            None => match (value.len(), value.kind()) {
+                (Some(len), _) => self.spend(len.saturating_mul(ENTRY)),
+                (None, ValueKind::Iterable) => value.try_iter()?.try_for_each(|_| self.spend(ENTRY)),
+                (None, _) => Ok(()),
+            },
+        }
+    }
+
     /// Pays for visiting every part of `value`, so that what follows may compare or print it. Refuses what is nested too deeply.
     pub(super) fn visit(&self, value: &Value) -> Result<(), Error> {
         self.walk(value, 0, true)

@@ -1,5 +1,6 @@
 //! Jinja's filters. Those that can make more than they are given pay before they do.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Rest, Value, ValueKind, ValueOrKwargs};
@@ -196,7 +197,7 @@ fn attribute_of(value: &Value, path: &Value) -> Result<Value, Error> {
     Ok(found)
 }
 
-/// Jinja's filters that make no more than they are given; what they make is paid for by the tree around them.
+/// Jinja's filters of lists. What they collect is paid for first, and what they make by the tree around them: it is no more.
 fn list_filters(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
     for name in ["length", "count"] {
         environment.add_filter(name, |value: Value| match value.is_undefined() {
@@ -255,13 +256,17 @@ fn list_filters(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
         let options = [("case_sensitive", truth(&case, false).into()), ("by", by), ("reverse", Value::from(truth(&reverse, false)))];
         filters::dictsort(&value, options.into_iter().collect::<Kwargs>())
     });
-    environment.add_filter("unique", |state: &mut State, value: Value, args: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+    let paying = budget.clone();
+    environment.add_filter("unique", move |state: &mut State, value: Value, args: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+        paying.spend_on_items(&value)?;
         let [case, attribute] = bind("unique", &args.into_values(), ["case_sensitive", "attribute"])?;
         let mut options = vec![("case_sensitive", Value::from(truth(&case, false)))];
         options.extend(attribute.map(|a| ("attribute", a)));
         filters::unique(state, value, options.into_iter().collect::<Kwargs>())
     });
-    environment.add_filter("sort", |state: &mut State, value: Value, args: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+    let paying = budget.clone();
+    environment.add_filter("sort", move |state: &mut State, value: Value, args: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+        paying.spend_on_items(&value)?;
         let [reverse, case, attribute] = bind("sort", &args.into_values(), ["reverse", "case_sensitive", "attribute"])?;
         let items: Vec<Value> = value.try_iter()?.collect();
         if attribute.as_ref().is_none_or(Value::is_none) && items.windows(2).any(|pair| !comparable(&pair[0], &pair[1])) {
@@ -308,14 +313,42 @@ fn list_filters(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
             _ => name.as_str().and_then(|name| value.get_attr(name).ok()).unwrap_or(Value::UNDEFINED),
         })
     });
-    environment.add_filter("list", filters::list);
+    let paying = budget.clone();
+    environment.add_filter("list", move |state: &mut State, value: Value| {
+        paying.spend_on_items(&value)?;
+        filters::list(state, value)
+    });
     environment.add_filter("bool", filters::bool);
-    environment.add_filter("select", filters::select);
-    environment.add_filter("reject", filters::reject);
-    environment.add_filter("selectattr", filters::selectattr);
-    environment.add_filter("rejectattr", filters::rejectattr);
-    environment.add_filter("map", filters::map);
-    environment.add_filter("groupby", |value: Value, args: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+    for (name, kept) in [("select", true), ("reject", false)] {
+        let paying = budget.clone();
+        environment.add_filter(name, move |state: &mut State, value: Value, test: Option<String>, args: Rest<ValueOrKwargs>| {
+            paying.spend_on_items(&value)?;
+            let test = test.map(Cow::Owned);
+            if kept { filters::select(state, value, test, args) } else { filters::reject(state, value, test, args) }
+        });
+    }
+    for (name, kept) in [("selectattr", true), ("rejectattr", false)] {
+        let paying = budget.clone();
+        environment.add_filter(
+            name,
+            move |state: &mut State, value: Value, attribute: String, test: Option<String>, args: Rest<ValueOrKwargs>| {
+                paying.spend_on_items(&value)?;
+                let (attribute, test) = (Cow::Owned(attribute), test.map(Cow::Owned));
+                match kept {
+                    true => filters::selectattr(state, value, attribute, test, args),
+                    false => filters::rejectattr(state, value, attribute, test, args),
+                }
+            },
+        );
+    }
+    let paying = budget.clone();
+    environment.add_filter("map", move |state: &mut State, value: Value, args: Rest<ValueOrKwargs>| {
+        paying.spend_on_items(&value)?;
+        filters::map(state, value, args)
+    });
+    let paying = budget.clone();
+    environment.add_filter("groupby", move |value: Value, args: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+        paying.spend_on_items(&value)?;
         let [path, default, case] = bind("groupby", &args.into_values(), ["attribute", "default", "case_sensitive"])?;
         let path = path.ok_or_else(|| refused("groupby needs an attribute"))?;
         let mut items = Vec::new();
@@ -347,6 +380,7 @@ fn list_filters(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
             let fill = fill.or(options.get("fill_with")?);
             options.assert_all_used()?;
             paying.spend(count.saturating_mul(ENTRY))?;
+            paying.spend_on_items(&value)?;
             filter(state, value, count, fill)
         });
     }

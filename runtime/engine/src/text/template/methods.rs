@@ -137,6 +137,7 @@ fn of_text(budget: &Budget, state: &mut State<'_, '_>, value: &Value, s: &str, m
         "join" => {
             let [items] = bind(method, args, ["iterable"])?;
             let items = items.ok_or_else(|| refused("join needs a list"))?;
+            budget.spend_on_items(&items)?;
             let strings: Vec<Value> = items.try_iter()?.collect();
             if let Some(other) = strings.iter().find(|item| item.as_str().is_none()) {
                 return Err(refused(format!("join: the list holds a {}, not only strings", other.kind())));
