@@ -30,7 +30,13 @@ use super::decision::Thresholds;
 use super::normalise::normalised;
 
 /// The rules that ship.
-pub const STANDARD: &str = concat!(include_str!("../../../rules/default.toml"), "\n", include_str!("../../../rules/harm.toml"));
+pub const STANDARD: &str = concat!(
+    include_str!("../../../rules/default.toml"),
+    "\n",
+    include_str!("../../../rules/harm.toml"),
+    "\n",
+    include_str!("../../../rules/self-harm.toml")
+);
 
 /// What follows from a match. The greater decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
