@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer as createHttpServer, request } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,11 +14,28 @@ import { scripted, stop } from "./server.mjs";
 const bin = fileURLToPath(new URL("../node_modules/.bin/", import.meta.url));
 
 let server;
+/** Stands before the server and notes what was answered to what: an agent that is refused may ask again in another way, and nobody would see it. */
+let front;
+const answered = [];
 let outside;
 /** What was asked of other hosts: a proxy for them that lets nothing through. */
 const asked = [];
 before(async () => {
   server = await scripted();
+  const { hostname, port } = new URL(server.url);
+  front = createHttpServer((from, to) => {
+    const body = [];
+    from.on("data", (piece) => body.push(piece));
+    const asks = request({ hostname, port, path: from.url, method: from.method, headers: from.headers }, (answer) => {
+      const said = Buffer.concat(body).toString();
+      answered.push({ path: from.url, status: answer.statusCode, ignored: answer.headers["firecrest-ignored-fields"], said });
+      to.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(to);
+    });
+    asks.on("error", () => to.destroy());
+    from.pipe(asks);
+  });
+  await new Promise((done) => front.listen(0, "127.0.0.1", done));
   outside = createServer((socket) =>
     socket.once("data", (data) => (asked.push(`${data}`.split("\r\n", 1)[0]), socket.destroy())).on("error", () => {}),
   );
@@ -25,6 +43,7 @@ before(async () => {
 });
 after(stop);
 after(() => outside.close());
+after(() => front.close());
 
 let folder;
 beforeEach(() => {
@@ -65,7 +84,7 @@ describe("coding agents", () => {
       "claude",
       ["-p", "Mend a.txt", "--model", "claude-code", "--output-format", "stream-json", "--verbose", "--allowedTools", "Bash"],
       {
-        ANTHROPIC_BASE_URL: server.url,
+        ANTHROPIC_BASE_URL: `http://127.0.0.1:${front.address().port}`,
         ANTHROPIC_API_KEY: "any",
         ANTHROPIC_DEFAULT_HAIKU_MODEL: "hello",
         CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1",
@@ -86,6 +105,19 @@ describe("coding agents", () => {
       ["Bash", "Bash", "Bash"],
     );
     assert.equal(readFileSync(join(folder, "a.txt"), "utf8"), "the quick brown fox\n");
+    // Each request is served as it was first sent: tools whose loading it defers are shown, and listed.
+    const messages = answered.filter(({ path }) => path.startsWith("/v1/messages"));
+    assert.ok(messages.length >= 4, `${messages.length}`);
+    assert.deepEqual(
+      messages.filter(({ status }) => status >= 400),
+      [],
+    );
+    const deferring = messages.filter(({ said }) => said.includes('"defer_loading":true'));
+    assert.ok(deferring.length > 0);
+    assert.ok(
+      deferring.every(({ ignored }) => /tools\.\d+\.defer_loading/.test(ignored)),
+      JSON.stringify(deferring.map(({ ignored }) => ignored)),
+    );
   });
 
   // It asks a package registry for the types of its plugins, whatever its settings say, and goes on without them.
