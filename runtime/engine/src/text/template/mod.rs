@@ -10,6 +10,7 @@ mod filters;
 mod format;
 mod functions;
 mod json;
+mod lists;
 mod methods;
 mod numbers;
 mod python;
