@@ -34,8 +34,8 @@ impl Admission {
     }
 }
 
-/// A first prompt of fewer tokens takes what any step does, and a first step longer than others.
-const FEW: u32 = 64;
+/// A step of fewer rows takes mostly what any step does, and a first one longer than others.
+const FEW: f64 = 48.0;
 
 /// How fast steps go, as a moving average of what the host's clock says.
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,30 +92,28 @@ impl Rates {
         self.answer.map_or(most, |answer| most.min((answer - f64::from(generated)).max(answer / 2.0).ceil() as u32))
     }
 
-    /// What was measured of prompts, if that is more than a first step of a few rows.
+    /// What was measured of prompts, if that is enough to tell what a row takes: one step of few rows says little of it.
     fn prefill(&self) -> Option<[f64; 3]> {
-        self.prefill.filter(|[_, rows, _]| self.prefills > 1 || *rows >= f64::from(FEW))
+        self.prefill.filter(|[_, rows, _]| match self.decode_step {
+            Some(_) => self.prefills > 1 || *rows >= FEW,
+            None => *rows >= 2.0 * FEW,
+        })
     }
 
     /// Seconds until `prompt_rows` are computed, in steps of at most `step_rows`, and `steps` of decoding are done: in the same steps as far as there are
     /// as many. `None` before enough was measured.
     pub(crate) fn seconds(&self, prompt_rows: f64, step_rows: u32, steps: u64) -> Option<f64> {
-        // Before a step has only decoded, one is taken to cost what a few rows of a prompt do.
-        let step = self.decode_step.or(self.prefill().map(|[seconds, rows, _]| 4.0 * seconds / rows));
+        // Before a step has only decoded, one is taken to cost what so many rows do.
+        let each = self.decode_step.or(self.prefill().map(|[seconds, rows, count]| seconds * FEW / (FEW * count + rows)));
         let prompt_steps = (prompt_rows / f64::from(step_rows.max(1))).ceil();
-        let prefill = match self.prefill() {
+        let rows = match self.prefill() {
             _ if prompt_rows <= 0.0 => 0.0,
             None => return None,
             // Every step costs what a step does, and each of its rows more. Where steps that decode took long, rows are not free.
-            Some([seconds, rows, count]) if self.decode_step.is_some() => {
-                let each = step.unwrap_or(0.0);
-                let row = ((seconds - count * each) / rows).max(seconds / rows / 8.0);
-                row * prompt_rows + each * (prompt_steps - steps as f64).max(0.0)
-            }
-            Some([seconds, rows, _]) => seconds / rows * prompt_rows,
+            Some([seconds, rows, count]) => ((seconds - count * each?) / rows).max(seconds / rows / 8.0) * prompt_rows,
         };
-        let decode = if steps == 0 { 0.0 } else { step? * steps as f64 };
-        Some(prefill + decode)
+        let steps = prompt_steps.max(steps as f64);
+        Some(if steps > 0.0 { rows + each? * steps } else { rows })
     }
 }
 
@@ -133,7 +131,8 @@ mod tests {
         let mut rates = Rates::default();
         assert_eq!(rates.seconds(100.0, 512, 1), None);
         rates.observe(100, 2, Duration::from_millis(1020));
-        assert!((rates.seconds(50.0, 512, 0).unwrap() - 0.5).abs() < 1e-9);
+        // Somewhere between what so many of its rows took, and all of it.
+        assert!((0.5..1.02).contains(&rates.seconds(50.0, 512, 0).unwrap()));
         for _ in 0..40 {
             rates.observe(0, 8, Duration::from_millis(20));
         }
@@ -159,6 +158,14 @@ mod tests {
         rates.observe(37, 0, Duration::from_millis(40));
         let waits = rates.seconds(4000.0, 512, 30).expect("two were measured");
         assert!(waits < 4.0, "{waits}");
+        // The first steps of a burst are of few rows and slow, because everything begins at once.
+        let mut rates = Rates::default();
+        rates.observe(37, 0, Duration::from_millis(300));
+        rates.observe(37, 1, Duration::from_millis(120));
+        assert_eq!(rates.seconds(4000.0, 512, 30), None);
+        rates.observe(185, 2, Duration::from_millis(160));
+        let waits = rates.seconds(4000.0, 512, 30).expect("it was measured");
+        assert!(waits < 8.0, "{waits}");
         // A long one tells.
         let mut rates = Rates::default();
         rates.observe(512, 0, Duration::from_secs(10));
