@@ -1,21 +1,19 @@
 //! HTTP: connections, limits on what they may hold, and the way to the service and back.
 
-use std::net::{IpAddr, SocketAddr};
+mod forward;
+mod names;
+
+pub(super) use forward::pass;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, HttpBody};
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use firecrest_contract::ask::Dialect;
-use firecrest_contract::error::{ApiError, ErrorKind, shown};
-use firecrest_service::record::Caller;
-use firecrest_service::refusal;
+use firecrest_contract::error::ApiError;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -23,14 +21,15 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tower_http::add_extension::AddExtension;
-use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::bodies::{Bodies, Held, busy, too_large};
+use super::bodies::{Bodies, Held};
 use super::config::Config;
-use super::connections::{Answer, Connections, Failures, Seat, Socket};
+use super::connections::{Connections, Failures, Seat, Socket};
 use super::log::Throttle;
 use super::metrics::Metrics;
 use super::readiness::Readiness;
+use forward::{counted, forward, metrics_text, only_read, ready};
+use names::{cors, known_names};
 
 /// Bytes of a head at most, and of what is read from a connection at once.
 const HEAD: usize = 64 * 1024;
@@ -212,259 +211,6 @@ async fn useless(seat: &Seat, config: &Config) {
     }
 }
 
-/// Counts a request as open until its answer is over.
-async fn counted(mut request: Request<Body>, next: axum::middleware::Next) -> Response {
-    let Some(seat) = request.extensions().get::<Arc<Seat>>().cloned() else { return next.run(request).await };
-    let open = Arc::new(std::sync::Mutex::new(Some(seat.opened(!request.body().is_end_stream()))));
-    request.extensions_mut().insert(Opened(Arc::clone(&open)));
-    let spare = seat.spare && !PROBES.contains(&request.uri().path());
-    let mut response = match spare {
-        true => refuse(&request, &busy("this server has as many connections as it can hold")),
-        false => next.run(request).await,
-    };
-    if seat.spare {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    let open = open.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-    match open {
-        Some(open) => response.map(|body| Body::new(Answer { body, _open: open })),
-        None => response,
-    }
-}
-
-/// Paths that tell how the server is, and wait for nothing.
-const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
-
-/// A request that is counted as open.
-#[derive(Clone)]
-struct Opened(Arc<std::sync::Mutex<Option<super::connections::Open>>>);
-
-async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {
-    if shared.draining.load(Ordering::Relaxed) || shared.jobs.is_closed() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
-    }
-    // Names of parts: why they are not ready is for the log.
-    let mut troubled = shared.readiness.troubled();
-    if !shared.metrics.models_are_ready() {
-        troubled.push("models".to_owned());
-    }
-    match troubled.is_empty() {
-        true => (StatusCode::OK, "ok\n".to_owned()),
-        false => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", troubled.join(", "))),
-    }
-}
-
-async fn metrics_text(State(shared): State<Shared>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], shared.metrics.text()).into_response()
-}
-
-/// What the paths above say to any other method.
-async fn only_read(request: Request<Body>) -> Response {
-    let message = format!("{} takes GET, not {}", shown(request.uri().path()), shown(request.method().as_str()));
-    let error = ApiError::new(ErrorKind::InvalidRequest, message).code("method_not_allowed");
-    let mut response = refuse(&request, &error);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
-    response
-}
-
-/// Everything else is the service's. Its body is read when the service has looked at its head.
-async fn forward(State(shared): State<Shared>, request: Request<Body>) -> Response {
-    static WRONG: Throttle = Throttle::new();
-    if content_length(request.headers()).is_some_and(|length| length > shared.config.body_limit as u64) {
-        return refuse(&request, &too_large(&shared.config));
-    }
-    let (mut parts, body) = request.into_parts();
-    let (dialect, caller) = (refusal::dialect_of(&parts.uri, &parts.headers), caller(&shared, &parts));
-    let (seat, open) = (parts.extensions.remove::<Arc<Seat>>(), parts.extensions.remove::<Opened>());
-    if let Some(address) = caller {
-        parts.extensions.insert(Caller(address));
-    }
-    let (reply, answer) = oneshot::channel();
-    let response = if body.is_end_stream() {
-        answers(open.as_ref());
-        pass(&shared.jobs, Job { parts, body: Incoming::Whole(Bytes::new()), reply }, answer, dialect).await
-    } else {
-        let ((go, asked), (give, taken)) = (oneshot::channel(), oneshot::channel());
-        let reading = async {
-            // If nobody asks for it, the request is refused, and its answer on its way.
-            let Ok(key) = asked.await else { return std::future::pending().await };
-            let key: String = key;
-            let body = shared.bodies.read(body, &key, &shared.config).await;
-            if let (Ok(_), Some(seat)) = (&body, &seat) {
-                seat.read();
-            }
-            answers(open.as_ref());
-            let _ = give.send(body);
-            std::future::pending().await
-        };
-        let passed = pass(&shared.jobs, Job { parts, body: Incoming::Asked { go, body: taken }, reply }, answer, dialect);
-        tokio::select! {
-            response = passed => response,
-            response = reading => response,
-        }
-    };
-    if response.status() == StatusCode::UNAUTHORIZED
-        && let Some(caller) = caller
-        && let Some(wait) = shared.failures.wrong_key(caller)
-    {
-        if let Some(left_out) = WRONG.pass() {
-            tracing::warn!(%caller, left_out, "too many requests with wrong keys come from this address");
-        }
-        let message = "too many requests with wrong keys came from your address; look at your key, and try again in a minute";
-        let error = ApiError::new(ErrorKind::RateLimit, message).retry_after_ms(wait.as_millis() as u64);
-        return refusal::envelope(dialect, &error, &refusal::new_id(super::host::random)).map(Body::from);
-    }
-    response
-}
-
-/// From now on the caller waits for us.
-fn answers(open: Option<&Opened>) {
-    if let Some(Opened(open)) = open
-        && let Some(open) = open.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_mut()
-    {
-        open.answers();
-    }
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Where a request comes from: as a proxy of ours says, where one passed it on.
-fn caller(shared: &Shared, parts: &Parts) -> Option<IpAddr> {
-    let peer = parts.extensions.get::<Arc<Seat>>()?.peer.to_canonical();
-    if !shared.connections.is_proxy(peer) {
-        return Some(peer);
-    }
-    let named = parts.headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let named: Vec<IpAddr> = named.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
-    // What stands before the last that is no proxy may be anybody's invention.
-    named.into_iter().rev().find(|address| !shared.connections.is_proxy(*address)).or(Some(peer))
-}
-
-/// To the service and back.
-pub(super) async fn pass(
-    jobs: &mpsc::Sender<Job>,
-    job: Job,
-    answer: oneshot::Receiver<http::Response<Reply>>,
-    dialect: Dialect,
-) -> Response {
-    let sent = jobs.send(job).await;
-    let Some(response) = (if sent.is_ok() { answer.await.ok() } else { None }) else {
-        let error = ApiError::new(ErrorKind::Api, "the service has stopped");
-        return refusal::envelope(dialect, &error, &refusal::new_id(super::host::random)).map(Body::from);
-    };
-    response.map(|reply| match reply {
-        Reply::Whole(bytes) => Body::from(bytes),
-        Reply::Stream(mut pieces) => {
-            let stream = futures_util::stream::poll_fn(move |context| {
-                pieces.poll_recv(context).map(|piece| piece.map_or(Some(Err(Cut)), |p| p.map(Ok)))
-            });
-            Body::from_stream(stream)
-        }
-    })
-}
-
-/// Ends a connection in the middle of a body, which is how HTTP says that there was more.
-#[derive(Debug)]
-struct Cut;
-
-impl std::fmt::Display for Cut {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the answer was cut")
-    }
-}
-
-impl std::error::Error for Cut {}
-
-/// An error from before the service heard of the request.
-fn refuse(request: &Request<Body>, error: &ApiError) -> Response {
-    static REFUSED: Throttle = Throttle::new();
-    let dialect = refusal::dialect_of(request.uri(), request.headers());
-    let id = refusal::new_id(super::host::random);
-    if let Some(left_out) = REFUSED.pass() {
-        let caller = request.extensions().get::<Arc<Seat>>().map(|seat| seat.peer.to_string());
-        tracing::info!(id, caller, status = error.status(), outcome = error.kind.name(), left_out, "request refused");
-    }
-    refusal::envelope(dialect, error, &id).map(Body::from)
-}
-
-/// Refuses names and pages that we don't know: a page may point a name of its own at this machine, and would then be this server's origin.
-async fn known_names(State(shared): State<Shared>, request: Request<Body>, next: axum::middleware::Next) -> Response {
-    if shared.config.listen.ip().is_loopback() {
-        let host =
-            request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).or(request.uri().authority().map(|a| a.as_str()));
-        let name = host.map(without_port).unwrap_or_default();
-        if !is_loopback_name(name) && !shared.config.hosts.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-            let message = format!("this server is not called `{}`; add the name to `hosts` if it is", shown(name));
-            return refuse(&request, &ApiError::new(ErrorKind::Permission, message));
-        }
-    }
-    if let Some(origin) = request.headers().get(header::ORIGIN)
-        && !origin_allowed(&shared.config, origin)
-    {
-        let message = "pages of this origin may not call this server; add it to `origins` if they should";
-        return refuse(&request, &ApiError::new(ErrorKind::Permission, message));
-    }
-    next.run(request).await
-}
-
-fn without_port(host: &str) -> &str {
-    match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or(host, |(address, _)| address),
-        None => host.split_once(':').map_or(host, |(name, _)| name),
-    }
-}
-
-fn is_loopback_name(name: &str) -> bool {
-    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-fn origin_allowed(config: &Config, origin: &HeaderValue) -> bool {
-    let Ok(origin) = origin.to_str() else { return false };
-    let own = |rest: &str| is_loopback_name(without_port(rest));
-    config.origins.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(origin))
-        || origin.strip_prefix("http://").or(origin.strip_prefix("https://")).is_some_and(own)
-}
-
-fn cors(config: &Arc<Config>) -> CorsLayer {
-    let known = Arc::clone(config);
-    const EXPOSED: [&str; 25] = [
-        "request-id",
-        "x-request-id",
-        "retry-after",
-        "retry-after-ms",
-        "x-should-retry",
-        "anthropic-ratelimit-requests-limit",
-        "anthropic-ratelimit-requests-remaining",
-        "anthropic-ratelimit-requests-reset",
-        "anthropic-ratelimit-tokens-limit",
-        "anthropic-ratelimit-tokens-remaining",
-        "anthropic-ratelimit-tokens-reset",
-        "anthropic-ratelimit-input-tokens-limit",
-        "anthropic-ratelimit-input-tokens-remaining",
-        "anthropic-ratelimit-input-tokens-reset",
-        "anthropic-ratelimit-output-tokens-limit",
-        "anthropic-ratelimit-output-tokens-remaining",
-        "anthropic-ratelimit-output-tokens-reset",
-        "x-ratelimit-limit-requests",
-        "x-ratelimit-remaining-requests",
-        "x-ratelimit-reset-requests",
-        "x-ratelimit-limit-tokens",
-        "x-ratelimit-remaining-tokens",
-        "x-ratelimit-reset-tokens",
-        "firecrest-ignored-fields",
-        "firecrest-model",
-    ];
-    CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(move |origin, _| origin_allowed(&known, origin)))
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(EXPOSED.map(HeaderName::from_static))
-        .max_age(Duration::from_secs(600))
-}
-
 /// Listens.
 ///
 /// # Errors
@@ -476,16 +222,6 @@ pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_this_machine() {
-        for name in ["localhost", "LOCALHOST:8484", "127.0.0.1", "127.9.9.9:1", "[::1]:8484", "[::1]"] {
-            assert!(is_loopback_name(without_port(name)), "{name}");
-        }
-        for name in ["", "example.org", "localhost.example.org:80", "10.0.0.1", "[::2]:1", "127.0.0.1.nip.io"] {
-            assert!(!is_loopback_name(without_port(name)), "{name}");
-        }
-    }
 
     /// One who connects and says nothing, or too little, is not waited for without an end; nor one who has said all that it wanted.
     #[tokio::test(flavor = "current_thread")]
@@ -574,13 +310,5 @@ mod tests {
         assert_eq!((stranger.0.as_str(), stranger.1), ("403", true));
         drop(stop);
         server.join().expect("it stops");
-    }
-
-    #[test]
-    fn pages_that_may_call() {
-        let config = Config { origins: vec!["https://app.example".to_owned()], ..Config::default() };
-        let allowed = |origin: &'static str| origin_allowed(&config, &HeaderValue::from_static(origin));
-        assert!(allowed("https://app.example") && allowed("http://localhost:5173") && allowed("http://[::1]:1"));
-        assert!(!allowed("https://app.example.evil") && !allowed("null") && !allowed("http://localhost.evil") && !allowed("file://"));
     }
 }
