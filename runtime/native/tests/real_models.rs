@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 use firecrest::Service;
+use firecrest::engine::engine::{Engine, EngineOptions, Event, Request};
+use firecrest::engine::text::EncodeOptions;
 use firecrest::server::config::{Config, ModelConfig};
 use http_body_util::BodyExt;
 use pollster::block_on;
@@ -112,6 +114,120 @@ fn answers_are_json_and_calls_when_they_must_be() {
     let found = answer(&service, "/v1/messages", &body);
     let call = found["content"].as_array().and_then(|blocks| blocks.iter().find(|block| block["type"] == "tool_use")).expect("a call");
     assert!(found["stop_reason"] == "tool_use" && call["input"]["place"].is_string(), "{found}");
+    block_on(service.stop());
+}
+
+/// A choice of a completion, as it was told whole or in pieces: its text, its tokens' bytes, their logarithms of probability, and where they begin.
+#[derive(Default)]
+struct Told {
+    text: String,
+    tokens: Vec<Vec<u8>>,
+    logprobs: Vec<Option<f64>>,
+    offsets: Vec<u64>,
+}
+
+/// Two answers to a prompt.
+fn complete(service: &Service, body: &Value) -> Vec<Told> {
+    let (status, text) = post(service, "/v1/completions", body);
+    assert_eq!(status, 200, "{text}");
+    let pieces: Vec<Value> = match body["stream"] == true {
+        true => text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok()).collect(),
+        false => vec![serde_json::from_str(&text).expect("JSON")],
+    };
+    let bytes = |token: &Value| {
+        let token = token.as_str().expect("a token");
+        let byte = |digits: &str| u8::from_str_radix(digits, 16).expect("a byte");
+        token.strip_prefix("bytes:").map_or(token.as_bytes().to_vec(), |rest| rest.split("\\x").skip(1).map(byte).collect())
+    };
+    let mut told = [Told::default(), Told::default()];
+    for choice in pieces.iter().flat_map(|piece| piece["choices"].as_array().expect("choices")) {
+        let own = &mut told[choice["index"].as_u64().expect("an index") as usize];
+        own.text.push_str(choice["text"].as_str().expect("text"));
+        let list = |name: &str| choice["logprobs"][name].as_array().cloned().unwrap_or_default();
+        own.tokens.extend(list("tokens").iter().map(bytes));
+        own.logprobs.extend(list("token_logprobs").iter().map(Value::as_f64));
+        own.offsets.extend(list("text_offset").iter().filter_map(Value::as_u64));
+        // The token that came is among the most probable, or beside them.
+        for (token, top) in list("tokens").iter().zip(list("top_logprobs")) {
+            assert!(top.is_null() || top.get(token.as_str().expect("a token")).is_some(), "{token} {top}");
+        }
+    }
+    told.into()
+}
+
+/// Whether the prompt is repeated or not, streamed or whole, and whatever a stop text holds back.
+#[test]
+fn tokens_of_completions_stand_where_they_are_said_to() {
+    let Some(service) = service(&[("m", SMOLLM2, None)]) else { return };
+    for prompt in ["One, two, three,", "Größe: 🦊🌊 → naïve 🦊"] {
+        for (echo, stream, stop) in [(true, true, "two"), (true, false, ","), (false, true, "z 🦊"), (false, false, "two")] {
+            let body = json!({"model": "m", "prompt": prompt, "max_tokens": 9, "n": 2, "seed": 3, "logprobs": 2, "echo": echo, "stream": stream, "stop": stop});
+            for told in complete(&service, &body) {
+                assert_eq!(String::from_utf8_lossy(&told.tokens.concat()), told.text, "{body}");
+                let (whole, mut at) = match echo {
+                    true => (told.text.clone(), 0),
+                    false => (format!("{prompt}{}", told.text), prompt.len()),
+                };
+                assert!(whole.starts_with(prompt) && !whole[prompt.len()..].contains(stop), "{body} {whole}");
+                for (token, offset) in told.tokens.iter().zip(&told.offsets) {
+                    assert_eq!(whole[..whole.floor_char_boundary(at)].chars().count() as u64, *offset, "{body} {whole} at {at}");
+                    at += token.len();
+                }
+                assert_eq!((told.offsets.len(), told.logprobs.len()), (told.tokens.len(), told.tokens.len()));
+                assert!(told.logprobs.iter().enumerate().all(|(at, logprob)| logprob.is_some() == (at > 0 || !echo)), "{body}");
+            }
+        }
+        // Token ids begin where their text ends.
+        let ids = json!({"model": "m", "prompt": [[504, 253], [504]], "max_tokens": 1, "logprobs": 0, "seed": 1});
+        let spelled = |list: Value| {
+            let echoed = json!({"model": "m", "prompt": list, "max_tokens": 0, "echo": true});
+            answer(&service, "/v1/completions", &echoed)["choices"][0]["text"].as_str().expect("text").chars().count() as u64
+        };
+        let told = complete(&service, &ids);
+        assert_eq!((told[0].offsets[0], told[1].offsets[0]), (spelled(json!([504, 253])), spelled(json!([504]))));
+    }
+    block_on(service.stop());
+}
+
+/// What lm-eval sends (`local-completions`, a log-likelihood): the prompt's own probabilities are those that the engine's logits say.
+#[test]
+fn a_continuation_is_as_probable_as_the_engine_says() {
+    let Some(path) = firecrest_tests::real_model(SMOLLM2) else { return };
+    let backend = block_on(firecrest::Device { kind: firecrest::BackendKind::Cpu, ..Default::default() }.backend()).expect("a processor");
+    let file = block_on(firecrest::open(path.to_str().expect("UTF-8"))).expect("a model");
+    let mut engine = block_on(Engine::load(&file, backend, EngineOptions::default(), &mut |_, _| {})).expect("an engine");
+    let tokenizer = engine.tokenizer().expect("a tokenizer").clone();
+    let Some(service) = service(&[("m", SMOLLM2, None)]) else { return };
+    for (context, continuation) in [("The capital of France is", " Paris"), ("Größe und", " Länge 🦊")] {
+        let text = format!("{context}{continuation}");
+        let ids = tokenizer.encode(&text, EncodeOptions::default()).expect("ids");
+        let first = tokenizer.encode(context, EncodeOptions::default()).expect("ids").len();
+        engine.submit(Request::logits(ids.clone())).expect("a good request").accepted().expect("room");
+        let mut logits = Vec::new();
+        while !engine.is_idle() {
+            for event in block_on(engine.step()).expect("a step") {
+                if let Event::Logits { values, .. } = event {
+                    logits.extend(values);
+                }
+            }
+        }
+        let vocab = logits.len() / ids.len();
+        let logprob = |at: usize| {
+            let row = &logits[(at - 1) * vocab..at * vocab];
+            let most = row.iter().copied().fold(f32::MIN, f32::max);
+            let sum: f64 = row.iter().map(|x| f64::from(x - most).exp()).sum();
+            f64::from(row[ids[at] as usize] - most) - sum.ln()
+        };
+        let truth: f64 = (first..ids.len()).map(logprob).sum();
+        for prompt in [json!(text), json!(ids)] {
+            let body =
+                json!({"model": "m", "prompt": prompt, "temperature": 0, "max_tokens": 1, "logprobs": 1, "seed": 1234, "echo": true});
+            let told = complete(&service, &body);
+            let own = &told[0].logprobs[first..ids.len()];
+            let sum: f64 = own.iter().map(|logprob| logprob.expect("a number")).sum();
+            assert!((sum - truth).abs() < 1e-4, "{body}: {sum}, and the engine says {truth}");
+        }
+    }
     block_on(service.stop());
 }
 
