@@ -55,8 +55,9 @@ fn begins_uuid(key: &[u8]) -> bool {
 
 pub(super) fn key(written: &[u8]) -> bool {
     let tail = tail(written, TAIL);
-    let close = tail.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b'+'));
-    let odd = close && (tail.iter().any(u8::is_ascii_digit) || rises(tail) > 2);
+    let close = written.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b'+'));
+    let long = || tail.split(|b| !b.is_ascii_alphanumeric()).any(|group| group.len() >= TAIL - 2);
+    let odd = close && (tail.iter().any(u8::is_ascii_digit) || rises(tail) > 2 || long());
     (odd || drawn(tail, 2)) && !is_placeholder(tail)
 }
 
@@ -77,8 +78,8 @@ fn tail(text: &[u8], count: usize) -> &[u8] {
     text.get(places.take(count).last().unwrap_or_default()..).unwrap_or_default()
 }
 
-/// Whether one in `part` of the letters and digits, at least, stands in groups that nobody writes as words: long ones, letters with digits, capitals
-/// after small letters. A text that is spelled out with a gap after each character is one of these.
+/// Whether one in `part` of the letters and digits, at least, stands in groups that nobody writes as words: letters with digits, or capitals after
+/// small letters more often than names of programs have them. A text that is spelled out with a gap after each character is one of these.
 fn drawn(text: &[u8], part: usize) -> bool {
     let groups: Vec<&[u8]> = text.split(|b| !b.is_ascii_alphanumeric()).filter(|group| !group.is_empty()).collect();
     let spelled = groups.iter().filter(|group| group.len() == 1).count() * 4 >= groups.len() * 3 && groups.len() > 4;
@@ -89,7 +90,7 @@ fn drawn(text: &[u8], part: usize) -> bool {
 
 fn is_odd(group: &[u8]) -> bool {
     let mixed = group.len() > 2 && group.iter().any(u8::is_ascii_digit) && group.iter().any(u8::is_ascii_alphabetic);
-    group.len() >= TAIL - 2 || mixed || (group.len() > 3 && rises(group) * 4 >= group.len())
+    mixed || (group.len() > 3 && rises(group) * 4 >= group.len())
 }
 
 /// How often a capital follows a small letter.
