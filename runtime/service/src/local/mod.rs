@@ -7,6 +7,7 @@ mod budget;
 mod decode;
 mod driver;
 mod embed;
+mod held;
 pub(crate) mod length;
 mod usage;
 
@@ -39,6 +40,7 @@ use crate::tools::{Body, GENERIC, Parser, Reading, Stops, ToolFormat};
 use answer::{AHEAD, Answer, Asked, Choice, Echo, Probable};
 use budget::Budget;
 use decode::Decoder;
+use held::Held;
 use length::{Length, fits, room, too_long};
 use usage::within_quota;
 
@@ -110,40 +112,6 @@ pub struct Local<P> {
 
 /// An ask, and its prompts.
 type Made = (Arc<Ask>, Arc<Vec<Prompt>>);
-
-/// So many sequences of a lane, for as long as it lives.
-struct Held {
-    held: Rc<Cell<[u32; 3]>>,
-    lane: usize,
-    count: u32,
-}
-
-impl Held {
-    fn new(held: &Rc<Cell<[u32; 3]>>, lane: u8, count: u32) -> Held {
-        let made = Held { held: Rc::clone(held), lane: usize::from(lane.min(2)), count };
-        made.change(|held| held.saturating_add(count));
-        made
-    }
-
-    /// No more than so many are left of them.
-    fn keep(&mut self, most: u32) {
-        let gone = self.count.saturating_sub(most);
-        self.count -= gone;
-        self.change(|held| held.saturating_sub(gone));
-    }
-
-    fn change(&self, change: impl Fn(u32) -> u32) {
-        let mut held = self.held.get();
-        held[self.lane] = change(held[self.lane]);
-        self.held.set(held);
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.change(|held| held.saturating_sub(self.count));
-    }
-}
 
 /// Prompts that are kept for the ask to come back.
 const KEPT: usize = 4;
