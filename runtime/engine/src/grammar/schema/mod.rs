@@ -258,7 +258,7 @@ impl Preparing<'_> {
         Ok(Some(value))
     }
 
-    fn reference(&mut self, value: &Value, path: &mut Vec<String>, depth: usize) -> Result<Value, SchemaFault> {
+    fn reference(&mut self, value: &Value, path: &[String], depth: usize) -> Result<Value, SchemaFault> {
         let text = value.as_str().ok_or_else(|| fault(path, "a $ref is a text"))?;
         let Some(fragment) = text.strip_prefix('#') else {
             return Err(fault(path, "only references within the schema can be followed (#/…); put what it refers to into $defs"));

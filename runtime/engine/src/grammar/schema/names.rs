@@ -18,7 +18,7 @@ impl Names {
     }
 
     /// Those among some names, and whether it matches no others.
-    pub(super) fn among<'a>(mut self, names: &'a [String]) -> Result<(Vec<&'a String>, bool), String> {
+    pub(super) fn among(mut self, names: &[String]) -> Result<(Vec<&String>, bool), String> {
         use llguidance::derivre::RegexAst;
         let dear = |_| "the pattern takes too much work; simplify it".to_owned();
         let mut regex = self.builder.to_regex_limited(self.matching, NAMES_FUEL).map_err(dear)?;
