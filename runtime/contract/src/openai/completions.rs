@@ -12,7 +12,7 @@ use crate::leaf::Unknown;
 use crate::names::Names;
 
 /// Prompts of one request, and answers to all of them together.
-pub const MOST_CHOICES: usize = 2048;
+pub const MOST_CHOICES: usize = 128;
 
 /// What is sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -115,11 +115,14 @@ impl Request {
             raw = raw.into_iter().map(infill).collect::<Result<_, _>>()?;
         }
         let choices = range::count("n", self.n, 1, 128)?.unwrap_or(1);
-        if raw.len().saturating_mul(choices as usize) > MOST_CHOICES {
-            let total = raw.len().saturating_mul(choices as usize);
+        let total = raw.len().saturating_mul(choices as usize);
+        if total > MOST_CHOICES {
             return Err(ApiError::invalid(
                 "n",
-                format_args!("{total} answers to all prompts are too many; ask for at most {MOST_CHOICES}"),
+                format_args!(
+                    "{choices} answers to each of {} prompts are {total}; a request may ask for {MOST_CHOICES} in all, so lower `n` or send fewer prompts",
+                    raw.len()
+                ),
             ));
         }
         match range::count("best_of", self.best_of, 1, 128)? {
@@ -242,8 +245,20 @@ mod tests {
         assert!(wrong(r#"{"model": "m", "prompt": [[1], []]}"#).starts_with("prompt.1: "));
         assert!(wrong(r#"{"model": "m", "n": 2, "best_of": 1}"#).starts_with("best_of: 1 is less"));
         assert!(wrong(r#"{"model": "m", "n": 129}"#).starts_with("n: 129 is out of range; give 1 to 128"));
-        let many = format!(r#"{{"model": "m", "n": 128, "prompt": ["a"{}]}}"#, r#","a""#.repeat(16));
-        assert!(wrong(&many).starts_with("n: 2176 answers"));
+        let many = |n: usize, prompts: usize| format!(r#"{{"model": "m", "n": {n}, "prompt": ["a"{}]}}"#, r#","a""#.repeat(prompts - 1));
+        for (n, prompts) in [(1, 128), (128, 1), (2, 64)] {
+            assert_eq!(ask(&many(n, prompts)).expect("an ask").raw.len(), prompts);
+        }
+        // The field that is named is one that was sent.
+        let none = many(1, 129).replace(r#""n": 1, "#, "");
+        for body in [many(1, 129), many(128, 129), none] {
+            let why = wrong(&body);
+            assert!(why.starts_with("prompt: ") && why.contains("128"), "{why}");
+        }
+        for (n, prompts, total) in [(2, 65, "130"), (128, 2, "256")] {
+            let why = wrong(&many(n, prompts));
+            assert!(why.starts_with("n: ") && why.contains(total) && why.contains("128"), "{why}");
+        }
         let beyond = ask(r#"{"model": "m", "best_of": 4}"#).expect("an ask").beyond;
         assert_eq!(beyond.iter().map(|b| (b.path.as_str(), b.hint)).collect::<Vec<_>>(), [("best_of", false)]);
         assert!(wrong(r#"{"model": "m", "prompt": "a", "echo": true, "suffix": "b"}"#).starts_with("echo: "));

@@ -13,7 +13,7 @@ pub use responses::RESPONSES_FIELDS;
 /// `/v1/completions`.
 pub const COMPLETIONS_FIELDS: &[Field] = &[
     field("model", Native, ""),
-    field("prompt", Native, "texts or token ids; answers to all prompts together are 2048 at most"),
+    field("prompt", Native, "texts or token ids; answers to all prompts together are 128 at most"),
     field("best_of", Refuse, "where it is more than `n`"),
     field("echo", Native, "with `logprobs` also those of the prompt's tokens; not with `suffix`"),
     field("frequency_penalty", Native, "-2 to 2"),
