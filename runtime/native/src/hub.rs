@@ -3,12 +3,16 @@
 //! [`HubName::select`] decides both for `firecrest pull`, among the files of a repository, and for opening, among the files that were pulled. So a
 //! name that was pulled opens.
 
+mod cache;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use firecrest_engine::error::{Error, ErrorCode, Result};
 use firecrest_weights::native::split_part;
+
+pub use cache::{Cache, Lock, home, is_plain, is_safe};
 
 /// The files beside safetensors that the loader reads.
 const COMPANIONS: [&str; 9] = [
@@ -86,12 +90,6 @@ impl FromStr for HubName {
         }
         Ok(HubName { repository: format!("{owner}/{repository}"), choice })
     }
-}
-
-/// Returns whether a file's name stays inside its folder: a hub could list `../../.bashrc`.
-fn is_safe(name: &str) -> bool {
-    let part = |part: &str| !part.is_empty() && part != "." && part != "..";
-    name.len() <= 1024 && !name.contains(['\\', '\0', ':']) && name.split('/').all(part)
 }
 
 /// A GGUF model of a repository: one file, or all parts of a split one in order.
@@ -232,10 +230,11 @@ impl HubName {
     /// What was not pulled, or not whole.
     pub fn pulled(&self) -> Result<PathBuf> {
         let absent = || Error::new(ErrorCode::Source, format!("{self} has not been pulled yet: run `firecrest pull {self}`"));
-        // The empty name is the snapshot's folder itself.
-        let snapshot = hf_hub::Cache::from_env().model(self.repository.clone()).get("").ok_or_else(absent)?;
+        let cache = Cache::new(&self.repository)?;
+        let snapshot = cache.snapshot(&cache.commit().ok_or_else(absent)?)?;
         let mut names = Vec::new();
         list(&snapshot, "", 0, &mut names);
+        names.retain(|name| cache.holds(&snapshot.join(name)));
         if names.is_empty() || matches!(&self.choice, Choice::File(file) if !names.contains(file)) {
             return Err(absent());
         }
@@ -271,7 +270,7 @@ fn list(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
         }
         if path.is_file() {
             names.push(name);
-        } else if path.is_dir() && depth < MAX_DEPTH {
+        } else if depth < MAX_DEPTH && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             list(&path, &format!("{name}/"), depth + 1, names);
         }
     }

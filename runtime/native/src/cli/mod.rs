@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod devices;
 mod embed;
+mod fetch;
 mod generate;
 mod inspect;
 #[cfg(feature = "server")]
