@@ -73,7 +73,13 @@ impl Inspect {
             Ok(d) => self.people(&file, &d)?,
             Err(error) => {
                 let mut out = anstream::stdout().lock();
-                writeln!(out, "{}: {} tensors; it can't run: {error}", file.name(), file.tensors().len())?;
+                writeln!(
+                    out,
+                    "{}: {} tensors; it can't run: {}",
+                    show::harmless(file.name()),
+                    file.tensors().len(),
+                    show::harmless(&error.to_string())
+                )?;
             }
         }
         if self.metadata {
@@ -87,7 +93,7 @@ impl Inspect {
     fn people(&self, file: &ModelFile, d: &ModelDescription) -> Outcome {
         let c = &d.config;
         let mut out = anstream::stdout().lock();
-        writeln!(out, "{}", file.name())?;
+        writeln!(out, "{}", show::harmless(file.name()))?;
         writeln!(
             out,
             "{} · {} layers · dim {} · {} heads, {} key-value · head dim {} · ff {} · vocab {} · context {}",

@@ -96,8 +96,10 @@ pub(crate) fn run() -> ExitCode {
 /// Shows an error on stderr.
 fn report(error: &Error) {
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
+    // An error may quote a file or a hub. Lines of its own are kept.
+    let lines: Vec<String> = error.to_string().split('\n').map(show::harmless).collect();
     // If stderr is closed too, there is nowhere left to say it.
-    let _ = writeln!(anstream::stderr(), "{style}error[{}]{style:#}: {error}", error.code().name());
+    let _ = writeln!(anstream::stderr(), "{style}error[{}]{style:#}: {}", error.code().name(), lines.join("\n"));
 }
 
 /// Why a command ended early.

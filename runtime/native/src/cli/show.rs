@@ -32,10 +32,24 @@ pub(crate) fn bytes(count: u64) -> String {
     if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// Returns a text that can't steer a terminal: control characters, and those that turn the direction of writing, are escaped.
+pub(crate) fn harmless(text: &str) -> String {
+    let steers = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match steers(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
 /// Rows as aligned columns, a header over them. The first column is left-aligned, as are all that hold no numbers.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> Outcome {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| harmless(cell)).collect()).collect();
     let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -47,7 +61,7 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> Outcome {
         padded.join("  ").trim_end().to_owned()
     };
     writeln!(out, "{bold}{}{bold:#}", line(&mut header.iter().copied()))?;
-    for row in rows {
+    for row in &rows {
         writeln!(out, "{}", line(&mut row.iter().map(String::as_str)))?;
     }
     Ok(())
@@ -58,4 +72,15 @@ pub(crate) fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn nothing_shown_steers_a_terminal() {
+        assert_eq!(harmless("a\u{1b}[31m\n\u{9b}2J\r\u{202e}b\0"), "a\\u{1b}[31m\\n\\u{9b}2J\\r\\u{202e}b\\u{0}");
+        assert_eq!(harmless("größer \\ \"ok\" 中文 ·"), "größer \\ \"ok\" 中文 ·");
+    }
 }
