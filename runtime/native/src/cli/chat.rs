@@ -175,8 +175,7 @@ impl Chat {
             Request { adapter: conversation.adapter, ..Request::generate(prompt.clone(), work) },
             &mut |text| {
                 if live {
-                    out.write_all(text.as_bytes())?;
-                    out.flush()?;
+                    show::answer(&mut out, text)?;
                 }
                 Ok(())
             },

@@ -251,8 +251,7 @@ impl Generate {
         let mut out = std::io::stdout().lock();
         let generated = drive(&mut engine, request, &mut |text| {
             if live {
-                out.write_all(text.as_bytes())?;
-                out.flush()?;
+                show::answer(&mut out, text)?;
             }
             Ok(())
         })?;

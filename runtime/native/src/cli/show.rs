@@ -1,6 +1,7 @@
 //! How results are printed: JSON for machines, aligned text for people.
 
-use std::io::Write;
+use std::borrow::Cow;
+use std::io::{IsTerminal, StdoutLock, Write};
 
 use super::Outcome;
 
@@ -45,6 +46,29 @@ pub(crate) fn harmless(text: &str) -> String {
     out
 }
 
+/// Writes a piece of an answer at once: byte for byte, but to a terminal with control characters escaped, since a model may be made to write any.
+pub(crate) fn answer(out: &mut StdoutLock<'_>, text: &str) -> std::io::Result<()> {
+    let text = if out.is_terminal() { for_terminal(text) } else { Cow::Borrowed(text) };
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Escapes control characters, except ends of lines and tabs. Marks of direction stay: some languages need them.
+fn for_terminal(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match steers(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// Rows as aligned columns, a header over them. The first column is left-aligned, as are all that hold no numbers.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> Outcome {
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| harmless(cell)).collect()).collect();
@@ -76,11 +100,12 @@ pub(crate) fn peak_memory() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::harmless;
+    use super::{for_terminal, harmless};
 
     #[test]
     fn nothing_shown_steers_a_terminal() {
         assert_eq!(harmless("a\u{1b}[31m\n\u{9b}2J\r\u{202e}b\0"), "a\\u{1b}[31m\\n\\u{9b}2J\\r\\u{202e}b\\u{0}");
         assert_eq!(harmless("größer \\ \"ok\" 中文 ·"), "größer \\ \"ok\" 中文 ·");
+        assert_eq!(for_terminal("a\tb\n\u{1b}]0;x\u{7}\u{200f}"), "a\tb\n\\u{1b}]0;x\\u{7}\u{200f}");
     }
 }
