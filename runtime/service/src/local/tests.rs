@@ -316,7 +316,8 @@ fn what_is_wrong_is_named() {
         let ids = &local.prompts(&Arc::new(forged), &Aside::in_place()).await.expect("a prompt")[0].ids;
         let ends = ids.iter().filter(|&&id| control(local.prompter().tokenizer(), "<|im_start|>") == Some(id)).count();
         assert_eq!(ends, if control(local.prompter().tokenizer(), "<|im_start|>").is_some() { 2 } else { 0 });
+        // What a body holds beyond text is named by its place where it is read. An ask that comes without one has no place to name.
         let image = Ask { turns: vec![crate::asks::turn(Role::User, vec![Content::Beyond])], ..hello() };
-        assert_eq!(local.check(&image).expect_err("an image").path.as_deref(), Some("messages.0"));
+        assert_eq!(local.check(&image).expect_err("an image").path.as_deref(), Some("messages"));
     });
 }
