@@ -113,6 +113,9 @@ pub const CONTEXT_LENGTH_EXCEEDED: &str = "context_length_exceeded";
 /// The code of a model that failed again and again, and is tried again after a while.
 pub const MODEL_UNAVAILABLE: &str = "model_unavailable";
 
+/// The code of a store of keys and limits that does not answer, or is not believed: nobody knows who may go on until it is mended.
+pub const STORE_UNAVAILABLE: &str = "store_unavailable";
+
 /// An error as a caller sees it, before a dialect gives it its envelope.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApiError {
@@ -158,7 +161,7 @@ impl ApiError {
             Some("method_not_allowed") => 405,
             Some("request_timeout") => 408,
             Some("server_busy") => 503,
-            Some(MODEL_UNAVAILABLE) => 503,
+            Some(MODEL_UNAVAILABLE | STORE_UNAVAILABLE) => 503,
             _ => self.kind.status(),
         }
     }

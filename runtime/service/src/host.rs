@@ -5,7 +5,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use firecrest_contract::error::{ApiError, ErrorKind};
+use firecrest_contract::error::{ApiError, ErrorKind, STORE_UNAVAILABLE};
 use firecrest_policy::lanes::Class;
 use firecrest_policy::limits::{Command, Millis, Outcome, Tier};
 
@@ -98,13 +98,19 @@ pub struct Principal {
     pub admin: bool,
 }
 
-/// A store that did not answer, or answered nonsense.
+/// A store that did not answer, or answered nonsense. Why is for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreError(pub String);
+pub enum StoreError {
+    /// It does not answer now, and may later.
+    Unavailable(String),
+    /// It answered what this service can make nothing of, and will again.
+    Nonsense(String),
+}
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let (StoreError::Unavailable(why) | StoreError::Nonsense(why)) = self;
+        f.write_str(why)
     }
 }
 
@@ -112,8 +118,12 @@ impl std::error::Error for StoreError {}
 
 impl From<StoreError> for ApiError {
     /// What failed is ours, and not for callers to read.
-    fn from(_: StoreError) -> ApiError {
-        ApiError::new(ErrorKind::Api, "a store of this service does not answer; try again later")
+    fn from(error: StoreError) -> ApiError {
+        let ours = |message| ApiError::new(ErrorKind::Api, message);
+        match error {
+            StoreError::Unavailable(_) => ours("a store of this service does not answer; try again later").code(STORE_UNAVAILABLE),
+            StoreError::Nonsense(_) => ours("this service can't use what it keeps of this key; its operator finds why in the log"),
+        }
     }
 }
 

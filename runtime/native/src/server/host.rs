@@ -232,19 +232,28 @@ impl NativeHost {
     }
 
     fn failed(&self, error: impl std::fmt::Display) -> StoreError {
+        StoreError::Unavailable(self.told(error))
+    }
+
+    fn nonsense(&self, error: impl std::fmt::Display) -> StoreError {
+        StoreError::Nonsense(self.told(error))
+    }
+
+    /// Counts and logs what failed.
+    fn told(&self, error: impl std::fmt::Display) -> String {
         static FAILED: Throttle = Throttle::new();
         if let Some(left_out) = FAILED.pass() {
             tracing::error!(%error, left_out, "the store failed");
         }
         self.metrics.store_errors.inc();
-        StoreError(error.to_string())
+        error.to_string()
     }
 
     /// What a key of the store may do. A tier that the configuration does not know is refused: nobody is unlimited by a slip of the pen.
     fn principal(&self, key: &Key) -> Result<Rc<Principal>, StoreError> {
         let tiers = self.tiers.borrow();
         let Some((tier, limits)) = tiers.get(&key.tier) else {
-            return Err(self.failed(format!("key {} is of tier `{}`, which the configuration does not have", key.id, key.tier)));
+            return Err(self.nonsense(format!("key {} is of tier `{}`, which the configuration does not have", key.id, key.tier)));
         };
         let namespace = key.salt.iter().map(|byte| format!("{byte:02x}")).collect();
         let pin_quota = tier.pin_quota.unwrap_or(u64::MAX);
@@ -328,12 +337,12 @@ impl Host for NativeHost {
             let account = match state {
                 None => Account::default(),
                 Some(state) => {
-                    serde_json::from_str(&state).map_err(|e| self.failed(format!("the limits of key {}: {e}", principal.key)))?
+                    serde_json::from_str(&state).map_err(|e| self.nonsense(format!("the limits of key {}: {e}", principal.key)))?
                 }
             };
             accounts.insert(Rc::clone(&principal.key), Held { account, tier: principal.limits.clone(), wake_at: None });
         }
-        let Some(held) = accounts.get_mut(&principal.key) else { return Err(StoreError("an account is not there".to_owned())) };
+        let Some(held) = accounts.get_mut(&principal.key) else { return Err(StoreError::Nonsense("an account is not there".to_owned())) };
         if held.tier != principal.limits {
             held.tier = principal.limits.clone();
         }

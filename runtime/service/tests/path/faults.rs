@@ -139,26 +139,26 @@ fn a_settlement_that_is_lost_ends_with_its_lease() {
 }
 
 #[test]
-fn a_store_that_fails_is_an_error_of_ours() {
+fn a_store_that_fails_is_unavailable() {
     let world = World::new();
     let bench = world.says("fine");
     let service = service(&world);
     for (path, body) in asks(true) {
         world.key_fails.set(true);
         let answer = ask(&service, post(path, &body));
-        assert_eq!(answer.status, 500);
-        assert!(!answer.body.contains("gone"), "{}", answer.body);
+        assert_eq!(answer.status, 503);
+        assert!(!answer.body.contains("gone") && answer.body.contains("store_unavailable"), "{}", answer.body);
         for stage in ["request", "open"] {
             *world.fails.borrow_mut() = Box::new(move |command, _| match command {
                 Command::Request { .. } => stage == "request",
                 Command::Open { .. } => stage == "open",
                 _ => false,
             });
-            assert_eq!(ask(&service, post(path, &body)).status, 500, "{path} {stage}");
+            assert_eq!(ask(&service, post(path, &body)).status, 503, "{path} {stage}");
         }
         // It was carried out, but its answer was lost.
         *world.fails.borrow_mut() = Box::new(|command, after| after && matches!(command, Command::Open { .. }));
-        assert_eq!(ask(&service, post(path, &body)).status, 500, "{path}");
+        assert_eq!(ask(&service, post(path, &body)).status, 503, "{path}");
         *world.fails.borrow_mut() = Box::new(|_, _| false);
         assert_eq!(world.open_leases(), 0, "{path}");
     }

@@ -221,7 +221,7 @@ impl Host for World {
     async fn find_key(&self, presented: Option<&str>) -> Result<Option<Rc<Principal>>, StoreError> {
         self.sleep(self.store_takes.get()[0]).await;
         if self.key_fails.take() {
-            return Err(StoreError("gone".to_owned()));
+            return Err(StoreError::Unavailable("gone".to_owned()));
         }
         Ok(presented.and_then(|key| self.keys.borrow().get(key).cloned()))
     }
@@ -229,7 +229,7 @@ impl Host for World {
     async fn apply(&self, principal: &Principal, command: Command) -> Result<Outcome, StoreError> {
         self.sleep(self.store_takes.get()[0]).await;
         if (self.fails.borrow_mut())(&command, false) {
-            return Err(StoreError("gone".to_owned()));
+            return Err(StoreError::Unavailable("gone".to_owned()));
         }
         self.commands.borrow_mut().push((Rc::clone(&principal.key), command));
         let outcome = {
@@ -238,7 +238,7 @@ impl Host for World {
         };
         self.sleep(self.store_takes.get()[1]).await;
         match (self.fails.borrow_mut())(&command, true) {
-            true => Err(StoreError("gone".to_owned())),
+            true => Err(StoreError::Unavailable("gone".to_owned())),
             false => Ok(outcome),
         }
     }
