@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use firecrest_policy::lanes::{self, Class};
-use firecrest_policy::limits::{Budget, Limit, Millis, Tier};
+use firecrest_policy::limits::{Budget, Limit, Millis, Tier, check_name};
 use firecrest_policy::routing::{Alias, Backend, Model, Table, Where};
 use serde::Deserialize;
 
@@ -267,6 +267,7 @@ impl Config {
             return Err(message.replace("{}", &self.listen.to_string()));
         }
         for (name, tier) in &self.tiers {
+            check_name(name).map_err(|why| format!("the name of tier {name:?} {why}"))?;
             tier.tier().map_err(|why| format!("tiers.{name}: {why}"))?;
             if let Some(lane) = tier.lane.filter(|lane| *lane > 2) {
                 return Err(format!("tiers.{name}.lane is {lane}; it is 0, 1 or 2"));
@@ -408,6 +409,8 @@ mod tests {
         aliased("a").check().expect("a model that there is");
         let lane = TierConfig { lane: Some(3), ..TierConfig::default() };
         assert!(wrong(Config { tiers: [("x".to_owned(), lane)].into(), ..Config::default() }).contains("tiers.x.lane"));
+        let tiers = [("a\nb".to_owned(), TierConfig::default())].into();
+        assert!(wrong(Config { tiers, ..Config::default() }).contains(r#"the name of tier "a\nb" has the character U+000A"#));
         let classes = [Class::Priority, Class::Standard, Class::Standard, Class::Batch];
         assert_eq!(["priority", "standard", "mine", "batch"].map(|name| TierConfig::default().class(name)), classes);
     }

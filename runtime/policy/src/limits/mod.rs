@@ -46,6 +46,7 @@
 mod account;
 mod bucket;
 mod levels;
+mod names;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -59,6 +60,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use account::{Account, GRACE, MOST_CLOSED, MOST_OPEN, TERM, apply, apply_at};
 pub use bucket::{Budget, Level, Limit, LimitError, MOST};
 pub use levels::{Levels, openai_headers, ratelimit_headers};
+pub use names::{LONGEST_NAME, NameError, check_name};
 pub use time::{FAR, Millis, rfc3339};
 
 /// What a key may use. `None` is as much as it likes.
