@@ -17,7 +17,7 @@ use super::{Failure, Outcome, show};
     after_help = "Examples:\n  firecrest keys create --name laptop\n  firecrest keys create --name nightly --tier batch\n  firecrest keys list --json\n  firecrest keys rotate 3f2a91c04b7d88e1 --grace 3600\n  firecrest keys revoke 3f2a91c04b7d88e1\n\nA key is shown once, when it is made. A running server hears of changes at once."
 )]
 pub(crate) struct Keys {
-    /// The server's store.
+    /// The server's store. `create` makes it where there is none.
     #[arg(long, value_name = "FILE", default_value = "firecrest.sqlite", global = true)]
     store: PathBuf,
     /// Machine-readable output.
@@ -31,7 +31,7 @@ pub(crate) struct Keys {
 enum Command {
     /// Make a key, and print it.
     Create {
-        /// What you call it.
+        /// What you call it: one line, up to 128 characters.
         #[arg(long, default_value = "")]
         name: String,
         /// The tier whose limits hold for it: standard, priority, batch, or one of the server's configuration.
@@ -66,7 +66,14 @@ impl From<StoreError> for Failure {
 
 impl Keys {
     pub(crate) fn run(self) -> Outcome {
-        let mut store = Store::open(&self.store)?;
+        // A slip of the pen finds no keys, and revokes none.
+        let mut store = match &self.command {
+            Command::Create { name, tier, .. } => {
+                Key::check(name, tier)?;
+                Store::open(&self.store)?
+            }
+            _ => Store::existing(&self.store)?,
+        };
         match self.command {
             Command::Create { name, tier, admin } => made(store.create(&name, &tier, admin)?, self.json),
             Command::Rotate { id, grace } => made(store.rotate(&id, Duration::from_secs(grace))?, self.json),

@@ -24,13 +24,16 @@ use super::models::Models;
 use super::offload::Offload;
 use super::readiness::Readiness;
 use super::store::journal::Journal;
-use super::store::{Key, Store};
+use super::store::{self, BUSY, Key, Store};
 
 /// How long states of limits may wait to be written: a crash of the machine loses no more than this.
 const WRITE_BEHIND: Duration = Duration::from_secs(1);
 
 /// Accounts that are written in one commit. Nothing is served while they are put into words, at some microseconds each.
 const COMMIT: usize = 32;
+
+/// After how long a store is asked again that another connection commits to.
+const AGAIN: Duration = Duration::from_millis(1);
 
 /// The host. Lives on the server's thread.
 pub(super) struct NativeHost {
@@ -102,6 +105,7 @@ impl NativeHost {
             })
         });
         let journal = store.journal().map_err(|e| e.to_string())?;
+        store.wait_for_nobody().map_err(|e| e.to_string())?;
         Ok(NativeHost {
             began,
             store,
@@ -128,7 +132,7 @@ impl NativeHost {
             tokio::time::sleep(WRITE_BEHIND).await;
             self.expire();
             self.write().await;
-            self.look_after_store();
+            self.look_after_store().await;
             self.end_answers();
         }
     }
@@ -140,16 +144,27 @@ impl NativeHost {
     }
 
     /// Looks whether the store is there and does its work, and says so.
-    fn look_after_store(&self) {
-        let in_place = self.store.in_place();
+    async fn look_after_store(&self) {
+        let in_place = self.ask(Store::in_place).await;
         self.lost.set(in_place.is_err());
-        if self.unread.borrow().is_some() && self.store.verify().is_ok() {
+        if self.unread.borrow().is_some() && self.ask(Store::verify).await.is_ok() {
             self.unread.take();
         }
-        let ended = self.store.end_keys();
+        let ended = self.ask(Store::end_keys).await;
         let trouble = in_place.and(ended).err().map(|error| error.to_string());
         let trouble = trouble.or_else(|| self.unread.borrow().clone()).or_else(|| self.unwritten.borrow().clone());
         self.readiness.set("store", trouble);
+    }
+
+    /// Asks the store, and asks again while another connection commits: nothing else that is served waits for a disk.
+    async fn ask<T>(&self, question: impl Fn(&Store) -> Result<T, store::StoreError>) -> Result<T, store::StoreError> {
+        let since = Instant::now();
+        loop {
+            match question(&self.store) {
+                Err(error) if error.is_busy() && since.elapsed() < BUSY => tokio::time::sleep(AGAIN).await,
+                answer => return answer,
+            }
+        }
     }
 
     /// Ends the answers of keys that hold no longer.
@@ -314,7 +329,7 @@ impl Host for NativeHost {
         if self.lost.get() {
             return Err(self.failed("its file is not at its place"));
         }
-        let found = self.store.find(presented).map_err(|error| {
+        let found = self.ask(|store| store.find(presented)).await.map_err(|error| {
             self.unread.replace(Some(error.to_string()));
             self.failed(error)
         })?;
@@ -331,17 +346,20 @@ impl Host for NativeHost {
     }
 
     async fn apply(&self, principal: &Principal, command: Command) -> Result<Outcome, StoreError> {
-        let mut accounts = self.accounts.borrow_mut();
-        if !accounts.contains_key(&principal.key) {
-            let state = self.store.account(&principal.key).map_err(|e| self.failed(e))?;
+        let known = self.accounts.borrow().contains_key(&principal.key);
+        if !known {
+            let state = self.ask(|store| store.account(&principal.key)).await.map_err(|e| self.failed(e))?;
             let account = match state {
                 None => Account::default(),
                 Some(state) => {
                     serde_json::from_str(&state).map_err(|e| self.nonsense(format!("the limits of key {}: {e}", principal.key)))?
                 }
             };
-            accounts.insert(Rc::clone(&principal.key), Held { account, tier: principal.limits.clone(), wake_at: None });
+            let held = || Held { account, tier: principal.limits.clone(), wake_at: None };
+            // Another request of the key may have come first: what that took counts.
+            self.accounts.borrow_mut().entry(Rc::clone(&principal.key)).or_insert_with(held);
         }
+        let mut accounts = self.accounts.borrow_mut();
         let Some(held) = accounts.get_mut(&principal.key) else { return Err(StoreError::Nonsense("an account is not there".to_owned())) };
         if held.tier != principal.limits {
             held.tier = principal.limits.clone();

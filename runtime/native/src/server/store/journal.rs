@@ -1,13 +1,13 @@
 //! Writes the states of limits, on a thread and a connection of its own: nothing that is served waits for a disk.
 //!
-//! `synchronous = NORMAL`: a power cut may lose the last second, a crash of the process loses nothing that was written.
+//! What was written is on the disk: a power cut may lose what changed in the last second, and no more.
 
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, params};
+use rusqlite::{TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use super::{Store, StoreError, now};
@@ -25,18 +25,16 @@ struct Batch {
 }
 
 impl Journal {
-    pub(super) fn start(store: Store) -> Result<Journal, StoreError> {
-        let mut connection = store.connection;
-        connection.pragma_update(None, "synchronous", "normal")?;
+    pub(super) fn start(mut store: Store) -> Result<Journal, StoreError> {
         let (batches, given) = mpsc::channel::<Batch>();
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
             for Batch { states, written } in given {
                 let since = Instant::now();
-                let outcome = write(&mut connection, &states).map(|()| since.elapsed()).map_err(StoreError::from);
+                let outcome = write(&mut store, &states).map(|()| since.elapsed());
                 let _ = written.send(outcome);
             }
         });
-        let thread = thread.map_err(|e| StoreError(format!("no thread for the key store: {e}")))?;
+        let thread = thread.map_err(|e| StoreError::new(format!("no thread for the key store: {e}")))?;
         Ok(Journal { batches: Some(batches), thread: Some(thread) })
     }
 
@@ -47,7 +45,7 @@ impl Journal {
     pub(in crate::server) async fn write(&self, states: impl Iterator<Item = (Rc<str>, String)>) -> Result<Duration, StoreError> {
         let (written, outcome) = oneshot::channel();
         let batch = Batch { states: states.map(|(key, state)| (key.as_ref().to_owned(), state)).collect(), written };
-        let ended = || StoreError("the thread that writes limits has ended".to_owned());
+        let ended = || StoreError::new("the thread that writes limits has ended");
         self.batches.as_ref().and_then(|batches| batches.send(batch).ok()).ok_or_else(ended)?;
         outcome.await.map_err(|_| ended())?
     }
@@ -62,15 +60,18 @@ impl Drop for Journal {
     }
 }
 
-fn write(connection: &mut Connection, states: &[(String, String)]) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
+fn write(store: &mut Store, states: &[(String, String)]) -> Result<(), StoreError> {
+    store.ready()?;
+    // It will write: no other process's commit shall come between.
+    let transaction = store.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     {
         let mut statement = transaction.prepare_cached("insert or replace into accounts (key, state, changed) values (?, ?, ?)")?;
         for (key, state) in states {
             statement.execute(params![key, state, now() as i64])?;
         }
     }
-    transaction.commit()
+    transaction.commit()?;
+    Ok(())
 }
 
 #[cfg(test)]
