@@ -311,3 +311,54 @@ fn what_is_no_store_starts_no_server_and_is_left_as_it_is() {
     assert!(!done && why.contains("store.sqlite-journal") && why.contains("a pipe") && why.contains("remove it"), "{why}");
     assert!(refused(&store, &["list"]).contains("a pipe"));
 }
+
+/// As a copy that another program makes, or its long commit.
+#[test]
+fn a_store_that_another_program_locks_holds_up_only_who_needs_it() {
+    let folder = scratch("locked");
+    let server = Server::start(&folder, "", "");
+    let (key, _) = new_key(&folder, "standard");
+    let other = rusqlite::Connection::open(folder.join(STORE)).expect("a file");
+    let lock = || other.execute_batch("begin exclusive").expect("locked");
+    let release = || other.execute_batch("rollback").expect("released");
+    other.busy_timeout(FUSE).expect("set");
+    lock();
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| server.get("/v1/models", &key).0);
+        let made = scope.spawn(|| new_key(&folder, "standard").0);
+        // The thread that would wait for the store answers these.
+        for _ in 0..20 {
+            assert_eq!(server.get("/healthz", "").0, 200);
+        }
+        assert!(!asked.is_finished(), "nobody knows yet whether the key holds");
+        release();
+        assert_eq!(asked.join().expect("an answer"), 200);
+        assert_eq!(server.get("/v1/models", &made.join().expect("a key")).0, 200);
+    });
+    lock();
+    assert!(server.until("/readyz", 503).contains("store"));
+    assert_eq!(server.get("/v1/models", &key).0, 503);
+    release();
+    server.until("/readyz", 200);
+    assert_eq!(server.get("/v1/models", &key).0, 200);
+}
+
+#[test]
+fn keys_that_many_make_beside_a_server_at_work_are_all_known_at_once() {
+    let folder = scratch("many");
+    let server = Server::start(&folder, "", "");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..8 {
+                    let (key, id) = new_key(&folder, "standard");
+                    assert_eq!(server.post("/v1/moderate", &key, r#"{"text": "Hello"}"#).0, 200);
+                    keys(&folder, &["revoke", &id]);
+                    assert_eq!(server.get("/v1/models", &key).0, 401);
+                }
+            });
+        }
+    });
+    assert_eq!(names(&keys(&folder, &["list", "--json"])).len(), 32);
+    assert_eq!(server.get("/readyz", "").0, 200);
+}
