@@ -29,8 +29,8 @@ use super::store::{self, BUSY, Key, Store};
 /// How long states of limits may wait to be written: a crash of the machine loses no more than this.
 const WRITE_BEHIND: Duration = Duration::from_secs(1);
 
-/// Accounts that are written in one commit. Nothing is served while they are put into words, at some microseconds each.
-const COMMIT: usize = 32;
+/// Accounts that are put into words at once, at some microseconds each. Others are served before the next ones are.
+const AT_ONCE: usize = 32;
 
 /// After how long a store is asked again that another connection commits to.
 const AGAIN: Duration = Duration::from_millis(1);
@@ -80,6 +80,18 @@ struct Held {
     account: Account,
     tier: Tier,
     wake_at: Option<Millis>,
+}
+
+/// States in words that are not yet given to the journal. Whoever ends before that leaves them to the next one.
+struct Worded<'a> {
+    host: &'a NativeHost,
+    states: Vec<(Rc<str>, String)>,
+}
+
+impl Drop for Worded<'_> {
+    fn drop(&mut self) {
+        self.host.dirty.borrow_mut().extend(self.states.drain(..).map(|(key, _)| key));
+    }
 }
 
 /// What a host shares with the other parts of its server.
@@ -197,53 +209,49 @@ impl NativeHost {
         }
     }
 
-    /// Writes the states of limits that changed since they were written last, each once, in order, so that those which change again and again hold up
-    /// no others. What can't be written is tried again the next time.
+    /// Writes the states of limits that changed since they were written last, each once, so that those which change again and again hold up no others. In
+    /// one commit: each waits for the disk, and locks out who reads. What can't be written is tried again the next time.
     pub(super) async fn write(&self) {
-        let mut last = None;
-        loop {
-            last = self.commit(last.as_deref()).await;
-            if last.is_none() {
-                return;
-            }
+        let Some(journal) = &self.journal else { return };
+        let mut worded = Worded { host: self, states: Vec::new() };
+        while self.word(&mut worded.states) {
+            tokio::task::yield_now().await;
         }
-    }
-
-    /// Some of them, from behind a key on, as they are to be written.
-    fn changed(&self, behind: Option<&str>) -> Vec<(Rc<str>, String)> {
-        let range = (behind.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        let mut dirty = self.dirty.borrow_mut();
-        let changed: Vec<Rc<str>> = dirty.range::<str, _>(range).take(COMMIT).cloned().collect();
-        let accounts = self.accounts.borrow();
-        let state = |key: Rc<str>| {
-            dirty.remove(&key);
-            // Whoever holds a lease of this store is in this process, and will not be there when it is read again.
-            let state = serde_json::to_string(&accounts.get(&key)?.account.without_closed()).ok()?;
-            Some((key, state))
-        };
-        changed.into_iter().filter_map(state).collect()
-    }
-
-    /// Writes some of them, from behind a key on. The last one that was written; `None` at the end, and where nothing can be written.
-    async fn commit(&self, behind: Option<&str>) -> Option<Rc<str>> {
-        let journal = self.journal.as_ref()?;
-        let states = self.changed(behind);
+        let states = std::mem::take(&mut worded.states);
+        if states.is_empty() {
+            return;
+        }
         let changed: Vec<Rc<str>> = states.iter().map(|(key, _)| Rc::clone(key)).collect();
-        let last = changed.last().cloned()?;
         match journal.write(states.into_iter()).await {
             Ok(took) => {
                 self.unwritten.take();
                 self.metrics.store_write.observe(took.as_secs_f64());
-                Some(last)
             }
             Err(error) => {
                 tracing::error!(%error, "limits could not be written; they are tried again");
                 self.metrics.store_errors.inc();
                 self.unwritten.replace(Some(format!("limits can't be written: {error}")));
                 self.dirty.borrow_mut().extend(changed);
-                None
             }
         }
+    }
+
+    /// Puts some of them into words, from behind the last one on. Whether there may be more.
+    fn word(&self, states: &mut Vec<(Rc<str>, String)>) -> bool {
+        let behind = states.last().map(|(key, _)| Rc::clone(key));
+        let range = (behind.as_deref().map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let mut dirty = self.dirty.borrow_mut();
+        let changed: Vec<Rc<str>> = dirty.range::<str, _>(range).take(AT_ONCE).cloned().collect();
+        let accounts = self.accounts.borrow();
+        let more = changed.len() == AT_ONCE;
+        let state = |key: Rc<str>| {
+            dirty.remove(&key);
+            // Whoever holds a lease of this store is in this process, and will not be there when it is read again.
+            let state = serde_json::to_string(&accounts.get(&key)?.account.without_closed()).ok()?;
+            Some((key, state))
+        };
+        states.extend(changed.into_iter().filter_map(state));
+        more
     }
 
     fn failed(&self, error: impl std::fmt::Display) -> StoreError {
@@ -483,5 +491,36 @@ mod tests {
         let wake_at = host.accounts.borrow()[&key.key].wake_at.expect("a lease is open");
         assert!(wake_at <= host.wall() + 30_000, "{wake_at}");
         assert!(host.dirty.borrow().contains(&key.key));
+    }
+
+    /// Each commit waits for the disk, and locks out who reads.
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_changed_is_written_at_once_and_nothing_of_it_is_lost() {
+        use futures_util::FutureExt;
+        let folder = std::env::temp_dir().join(format!("firecrest-host-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let path = folder.join("store.sqlite");
+        let (config, metrics, began) = (Config::default(), Arc::new(Metrics::new()), Instant::now());
+        let models = Models::new(&config, Vec::new(), Arc::clone(&metrics), began).expect("no models");
+        let store = Store::own(&path).expect("a store");
+        let parts = Parts { metrics: Arc::clone(&metrics), readiness: Arc::default(), began };
+        let host = NativeHost::new(&config, store, models, parts).expect("a host");
+        let keys: Vec<String> = (0..3 * AT_ONCE).map(|at| format!("key {at:03}")).collect();
+        for key in &keys {
+            let principal = Principal { key: key.as_str().into(), ..Principal::clone(&somebody()) };
+            host.apply(&principal, open(host.wall(), 1)).await.expect("an answer");
+        }
+        // One who ends in the middle leaves all of it to the next.
+        assert!(host.write().now_or_never().is_none());
+        assert_eq!(host.dirty.borrow().len(), keys.len());
+        host.write().await;
+        assert!(host.dirty.borrow().is_empty());
+        for key in &keys {
+            assert!(host.store.account(key).expect("read").is_some(), "{key}");
+        }
+        let told = metrics.text();
+        assert!(told.contains("firecrest_store_write_seconds_count 1\n"), "{told}");
+        drop(host);
+        std::fs::remove_dir_all(folder).expect("removed");
     }
 }

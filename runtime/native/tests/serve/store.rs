@@ -362,3 +362,26 @@ fn keys_that_many_make_beside_a_server_at_work_are_all_known_at_once() {
     assert_eq!(names(&keys(&folder, &["list", "--json"])).len(), 32);
     assert_eq!(server.get("/readyz", "").0, 200);
 }
+
+#[test]
+fn what_stands_beside_a_store_that_is_opened_costs_no_key() {
+    let folder = scratch("beside");
+    new_key(&folder, "standard");
+    for ending in ["-journal", "-wal", "-shm"] {
+        for what in HARMS {
+            let file = beside(&folder, ending);
+            let _ = std::fs::remove_file(&file);
+            harm(what, &file);
+            let (done, why) = try_keys(&folder.join(STORE), &["list"]);
+            let named = why.contains(&format!("{STORE}{ending}"));
+            assert_eq!(done, !matches!(what, "a folder" | "a pipe"), "{what} {ending}: {why}");
+            assert!(done || named, "{what} {ending}: {why}");
+            let _ = std::fs::remove_dir(&file).or_else(|_| std::fs::remove_file(&file));
+            let (key, id) = new_key(&folder, "standard");
+            let server = Server::start(&folder, "", "");
+            assert_eq!(server.get("/v1/models", &key).0, 200, "{what} {ending}");
+            keys(&folder, &["revoke", &id]);
+        }
+    }
+    assert_eq!(names(&keys(&folder, &["list", "--json"])).len(), 22);
+}

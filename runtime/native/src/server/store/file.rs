@@ -176,7 +176,8 @@ impl Database {
     /// A file that is no store, or no longer.
     pub(super) fn has_log(&self) -> Result<bool, String> {
         let header = self.header()?;
-        Ok(header[WRITTEN].contains(&2) || std::fs::symlink_metadata(self.name_beside("-wal")).is_ok())
+        // To SQLite an empty one is none.
+        Ok(header[WRITTEN].contains(&2) || std::fs::symlink_metadata(self.name_beside("-wal")).is_ok_and(|found| found.len() > 0))
     }
 
     /// Removes what an owner of the log left that did not end well. Nobody else may have it open.

@@ -26,6 +26,8 @@ struct Batch {
 
 impl Journal {
     pub(super) fn start(mut store: Store) -> Result<Journal, StoreError> {
+        // What is to be written waits in memory, and locks out no reader before it is committed.
+        store.connection.pragma_update(None, "cache_spill", 0)?;
         let (batches, given) = mpsc::channel::<Batch>();
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
             for Batch { states, written } in given {
