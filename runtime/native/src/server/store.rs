@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use firecrest_contract::error::shown;
 use firecrest_policy::limits::check_name;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
@@ -216,6 +217,11 @@ impl Store {
         Ok(&self.connection)
     }
 
+    /// Gives up the pages that were read: some may be of a file that was damaged then and is mended now, which SQLite can't know.
+    fn forget(&self) {
+        let _ = self.connection.execute_batch("pragma shrink_memory");
+    }
+
     /// Brings its tables to this version. `new`: it may have none yet.
     fn prepare(&mut self, new: bool) -> Result<(), StoreError> {
         // What is as it shall be takes no lock.
@@ -267,6 +273,7 @@ impl Store {
             _ => damaged(&error),
         };
         let connection = self.ready()?;
+        self.forget();
         let found: String = connection.query_row("pragma quick_check(1)", [], |row| row.get(0)).map_err(read)?;
         if found != "ok" {
             return Err(damaged(&found.lines().next_back().unwrap_or_default()));
@@ -379,7 +386,7 @@ impl Store {
     fn named(&self, id: &str) -> Result<Key, StoreError> {
         let mut statement = self.ready()?.prepare_cached(&format!("select {COLUMNS} from keys where id = ?"))?;
         let found = statement.query_row([id], key).optional()?;
-        found.map(|(key, _)| key).ok_or_else(|| StoreError::new(format!("there is no key {id}; see `firecrest keys list`")))
+        found.map(|(key, _)| key).ok_or_else(|| StoreError::new(format!("there is no key {}; see `firecrest keys list`", shown(id))))
     }
 
     /// The state of a key's limits, as it was written last.

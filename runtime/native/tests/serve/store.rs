@@ -229,6 +229,8 @@ fn names_that_mislead_are_refused() {
     assert!(!store.exists(), "what is refused makes no store");
     keys(&folder, &["create", "--name", "größer 中文 (2)"]);
     assert_eq!(names(&keys(&folder, &["list", "--json"])), ["größer 中文 (2)"]);
+    let why = refused(&store, &["revoke", "a\nb"]);
+    assert!(why.contains("there is no key a\\nb;"), "{why}");
     let (done, why) = ended(&mut serve(&folder, "[tiers.\"a\\u202eb\"]\nrequests_per_minute = 3\n", ""));
     assert!(!done && why.contains("U+202E"), "{why}");
 }
@@ -245,13 +247,19 @@ fn a_store_is_its_owner_s_alone_or_the_log_says_so() {
     assert_eq!(mode(&by_keys), 0o600);
     let folder = scratch("mode");
     let store = folder.join(STORE);
+    // Lines of the log may come behind those of the command.
     let says = || {
         let mut child = serve(&folder, "", "umask 000").stderr(Stdio::piped()).spawn().expect("it starts");
-        let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-        let said: Vec<String> = lines.take_while(|line| !line.contains("listening on")).collect();
-        let _ = child.kill();
-        let _ = child.wait();
-        said.join("\n")
+        let mut said = String::new();
+        for line in BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok) {
+            if line.contains("listening on") {
+                let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", child.id())]).status();
+                assert!(sent.expect("a shell").success());
+            }
+            said += &line;
+        }
+        assert!(child.wait().expect("it ends").success(), "{said}");
+        said
     };
     assert!(!says().contains("chmod"));
     assert_eq!(mode(&store), 0o600);
@@ -384,4 +392,58 @@ fn what_stands_beside_a_store_that_is_opened_costs_no_key() {
         }
     }
     assert_eq!(names(&keys(&folder, &["list", "--json"])).len(), 22);
+}
+
+/// What was read while it was damaged is not believed when it is mended.
+#[test]
+fn a_page_that_is_zeroed_is_missed_and_mended() {
+    use std::os::unix::fs::FileExt;
+    const PAGE: usize = 4096;
+    let folder = scratch("pages");
+    let mut server = Server::start(&folder, "", "");
+    let made: Vec<String> = (0..30).map(|_| new_key(&folder, "standard").0).collect();
+    let ask = || made.iter().map(|key| server.post("/v1/moderate", key, r#"{"text": "Hello"}"#).0).collect::<Vec<_>>();
+    assert!(ask().iter().all(|status| *status == 200));
+    // Closed, it would take this process's locks with it.
+    let store = folder.join(STORE);
+    let file = std::fs::File::options().read(true).write(true).open(&store).expect("a file");
+    let other = rusqlite::Connection::open(&store).expect("a file");
+    other.busy_timeout(FUSE).expect("set");
+    let locked = |done: &dyn Fn()| {
+        other.execute_batch("begin exclusive").expect("locked");
+        done();
+        other.execute_batch("rollback").expect("released");
+    };
+    let accounts = || other.query_row("select count(*) from accounts", [], |row| row.get::<_, u32>(0)).expect("a count") as usize;
+    let since = Instant::now();
+    while accounts() < made.len() {
+        assert!(since.elapsed() < FUSE, "limits are not written");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let pages = file.metadata().expect("a file").len() as usize / PAGE;
+    assert!(pages >= 4, "{pages}");
+    for page in 1..pages {
+        let whole = std::cell::RefCell::new(vec![0; pages * PAGE]);
+        locked(&|| {
+            file.read_exact_at(&mut whole.borrow_mut(), 0).expect("read");
+            file.write_all_at(&[0; PAGE], (page * PAGE) as u64).expect("zeroed");
+        });
+        // What is written makes the server read the file again, or writes the page anew.
+        let anew = || {
+            let mut found = [0; PAGE];
+            file.read_exact_at(&mut found, (page * PAGE) as u64).expect("read");
+            found.iter().any(|byte| *byte != 0)
+        };
+        let since = Instant::now();
+        while server.get("/readyz", "").0 == 200 && !anew() {
+            assert!(since.elapsed() < FUSE, "page {page} is not missed");
+            assert!(ask().iter().all(|status| matches!(status, 200 | 503)), "page {page}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        locked(&|| file.write_all_at(&whole.borrow(), 0).expect("written back"));
+        server.until("/readyz", 200);
+        assert!(ask().iter().all(|status| *status == 200), "page {page}");
+    }
+    server.signal("TERM");
+    assert!(server.child.wait().expect("it ends").success());
 }

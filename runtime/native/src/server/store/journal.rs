@@ -33,6 +33,9 @@ impl Journal {
             for Batch { states, written } in given {
                 let since = Instant::now();
                 let outcome = write(&mut store, &states).map(|()| since.elapsed());
+                if outcome.is_err() {
+                    store.forget();
+                }
                 let _ = written.send(outcome);
             }
         });
