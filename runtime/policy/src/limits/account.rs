@@ -69,6 +69,9 @@ struct Lease {
     seq: u64,
     /// The output that this one wanted and was not granted; 0 if it was.
     wanted: u64,
+    /// What it last said that it used. The rest of what was counted is held, and may come back.
+    #[serde(default)]
+    used: Tally,
     counted: Counted,
 }
 
@@ -104,6 +107,12 @@ impl Counted {
         self.set(buckets, total.input.unwrap_or(self.input).min(MOST), total.output.min(MOST));
     }
 
+    /// Gives back what is held and was not used: as it would be if the lease settled now.
+    fn return_to(&self, buckets: &mut Buckets, used: Tally) {
+        let mut counted = *self;
+        counted.set(buckets, used.input.unwrap_or(0).min(self.input), used.output.min(self.output));
+    }
+
     /// The clock is set back, and with it when the buckets of input, output and budget began.
     fn follow(&mut self, before: [Option<Millis>; 3], after: [Option<Millis>; 3]) {
         let shares = [&mut self.of_input, &mut self.of_output, &mut self.of_budget];
@@ -116,7 +125,8 @@ impl Counted {
 /// Takes a command. Answers it, and says when to come back with [`Command::Expire`] if no other command does earlier; `None` if nothing
 /// is to be done.
 ///
-/// Costs the logarithm of the leases that the account remembers, and of each that ends now.
+/// Costs the logarithm of the leases that the account remembers, and of each that ends now; where an [`Command::Open`] is denied, a look at
+/// each that is open.
 pub fn apply(account: &mut Account, tier: &Tier, command: Command) -> (Outcome, Option<Millis>) {
     account.pass(tier, command.at());
     account.carry_out(tier, command)
@@ -277,7 +287,7 @@ impl Account {
         if let Some(bucket) = &mut self.buckets.requests {
             let ready = bucket.ready(1, self.clock);
             if ready > self.clock {
-                return Outcome::Denied { retry_at: ready, bound: Bound::Requests, levels: self.levels() };
+                return Outcome::Denied { retry_at: ready, soonest: ready, bound: Bound::Requests, levels: self.levels() };
             }
             bucket.take(1);
         }
@@ -307,31 +317,35 @@ impl Account {
             // Beside a long prompt there is less room for a quantum, but there may be some.
             output = output.min(budget.capacity().saturating_sub(input).max(1));
         }
-        let ready_at = |bucket: &Option<Bucket>, tokens| bucket.as_ref().map(|b| (b.ready(tokens, self.clock), tokens, b.capacity()));
         let places = places(tier);
         let over = (self.leases.len() + 1).saturating_sub(places);
         // The place that comes free last of those that must.
-        let place = over.checked_sub(1).and_then(|n| self.expiries.iter().nth(n)).map(|&(expires, _)| (expires, 1, places as u64));
-        let bounds = [
-            (Bound::Input, ready_at(of_input, input)),
-            (Bound::Output, ready_at(of_output, output)),
-            (Bound::Budget, budget.as_ref().map(|b| (b.ready(input + output), input + output, b.capacity()))),
-            (Bound::Concurrent, place),
-        ];
-        let last = bounds.into_iter().filter_map(|(bound, found)| found.map(|f| (bound, f))).max_by_key(|(_, (ready, ..))| *ready);
-        if let Some((bound, (ready, asked, capacity))) = last
-            && ready > self.clock
-        {
-            if asked > capacity {
-                return Outcome::Impossible { bound, asked, capacity };
-            }
-            return Outcome::Denied { retry_at: ready, bound, levels: self.levels() };
+        let place = over.checked_sub(1).and_then(|n| self.expiries.iter().nth(n)).map_or(0, |&(expires, _)| expires);
+        let (retry_at, bound) = self.buckets.admits(input, output, place, self.clock);
+        if retry_at > self.clock {
+            let whole = [(Bound::Input, input), (Bound::Output, output), (Bound::Budget, input + output)];
+            let never = whole.into_iter().rev().find_map(|(bound, asked)| {
+                let capacity = self.buckets.capacity(bound)?;
+                (asked > capacity).then_some(Outcome::Impossible { bound, asked, capacity })
+            });
+            return never.unwrap_or_else(|| self.denied(input, output, retry_at, bound));
         }
         let mut counted = Counted::default();
         counted.set(&mut self.buckets, input, output);
-        self.leases.insert(id, Lease { expires, first: output, seq: 0, wanted: 0, counted });
+        self.leases.insert(id, Lease { expires, first: output, seq: 0, wanted: 0, used: Tally::default(), counted });
         self.expiries.insert((expires, id));
         Outcome::Granted { output, levels: self.levels() }
+    }
+
+    /// Not now, but where all that is open ended now, it might be sooner.
+    fn denied(&self, input: u64, output: u64, retry_at: Millis, bound: Bound) -> Outcome {
+        let mut buckets = self.buckets.clone();
+        for lease in self.leases.values() {
+            lease.counted.return_to(&mut buckets, lease.used);
+        }
+        let (soonest, lasting) = buckets.admits(input, output, 0, self.clock);
+        let bound = if soonest > self.clock { lasting } else { bound };
+        Outcome::Denied { retry_at, soonest: soonest.max(self.clock), bound, levels: self.levels() }
     }
 
     fn extend(&mut self, tier: &Tier, id: LeaseId, seq: u64, expires: Millis, so_far: Tally, more: u64) -> Outcome {
@@ -353,6 +367,7 @@ impl Account {
             // An upstream that does not keep to what was granted: what it sent is counted, be there room for it or not.
             let reached = counted.output.max(so_far.output.min(MOST));
             counted.set(buckets, so_far.input.unwrap_or(counted.input).min(MOST), reached);
+            lease.used = Tally { input: so_far.input.map(|input| input.min(MOST)).or(lease.used.input), output: so_far.output.min(MOST) };
             let wanted = so_far.output.saturating_add(more).min(MOST);
             let quantum = fitting(wanted.saturating_sub(counted.output), &buckets.output, &buckets.budget);
             lease.wanted = 0;
@@ -417,6 +432,28 @@ impl Buckets {
         [self.input.as_ref().map(Source::since), self.output.as_ref().map(Source::since), self.budget.as_ref().map(Source::since)]
     }
 
+    /// What one of these holds when full.
+    fn capacity(&self, bound: Bound) -> Option<u64> {
+        match bound {
+            Bound::Requests => self.requests.as_ref().map(Bucket::capacity),
+            Bound::Input => self.input.as_ref().map(Bucket::capacity),
+            Bound::Output => self.output.as_ref().map(Bucket::capacity),
+            Bound::Budget => self.budget.as_ref().map(Spending::capacity),
+            Bound::Concurrent => None,
+        }
+    }
+
+    /// When so much can be taken and there is a place, and what is lacking longest until then.
+    fn admits(&self, input: u64, output: u64, place: Millis, now: Millis) -> (Millis, Bound) {
+        let bounds = [
+            (self.input.as_ref().map_or(0, |b| b.ready(input, now)), Bound::Input),
+            (self.output.as_ref().map_or(0, |b| b.ready(output, now)), Bound::Output),
+            (self.budget.as_ref().map_or(0, |b| b.ready(input + output)), Bound::Budget),
+            (place, Bound::Concurrent),
+        ];
+        bounds.into_iter().max_by_key(|(ready, _)| *ready).unwrap_or((0, Bound::Concurrent))
+    }
+
     /// When so much output can be had.
     fn ready(&self, output: u64, now: Millis) -> Millis {
         self.lacking(output, now).0
@@ -470,6 +507,11 @@ impl TryFrom<Stored> for Account {
 
 #[cfg(test)]
 impl Account {
+    /// Leases that are open, and what they said that they used.
+    pub(super) fn under_way(&self) -> impl Iterator<Item = (LeaseId, Tally)> {
+        self.leases.iter().map(|(id, lease)| (*id, lease.used))
+    }
+
     /// Parts in the buckets of requests, input and output, and what was spent of the budget.
     pub(super) fn parts(&self) -> ([Option<i64>; 3], Option<u64>) {
         let parts = |bucket: &Option<Bucket>| bucket.as_ref().map(Bucket::parts);

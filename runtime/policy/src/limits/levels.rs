@@ -7,7 +7,8 @@ use super::bucket::Level;
 use super::time::{Millis, rfc3339, span};
 use super::{Bound, Outcome};
 
-/// What a caller is told to wait, at most, for others of its own requests to end. Milliseconds.
+/// What a caller is told to wait, at most, for others of its own requests to end. Nobody knows when they do: their leases last for as long as they
+/// are heard of. Milliseconds.
 const SOON: Millis = 2_000;
 
 /// What is left of each limit that there is.
@@ -98,25 +99,32 @@ impl Bound {
 }
 
 impl Outcome {
-    /// What a caller is told that may not start: 429 with the wait, 400 if what it asks for can never be. `None` if it may. Where a budget
-    /// has no room, clients shall not wait by themselves: that may take a day.
+    /// What a caller is told that may not start: 429 with the wait, 400 if what it asks for can never be. `None` if it may. What requests under way
+    /// hold comes back as they end, and is waited for shortly. Where a budget has no room besides, clients shall not wait by themselves: that may take a
+    /// day.
     pub fn error(&self) -> Option<ApiError> {
         match *self {
-            Outcome::Denied { retry_at, bound: Bound::Budget, levels } => {
+            Outcome::Denied { retry_at, soonest, bound, levels } if soonest <= levels.at => {
+                let wait = retry_at.saturating_sub(levels.at).min(SOON);
+                let name = bound.name();
+                let why = match bound {
+                    Bound::Concurrent => format!("this key's limit of {name} is reached"),
+                    _ => format!("this key's requests under way hold what is left of its {name}, and give back what they don't use"),
+                };
+                let message = format!("{why}; try again in {}", span(wait));
+                Some(ApiError::new(ErrorKind::RateLimit, message).retry_after_ms(wait))
+            }
+            Outcome::Denied { soonest, bound: Bound::Budget, levels, .. } => {
                 let (limit, left) = levels.budget.map_or((0, 0), |b| (b.limit, b.remaining));
-                let again = rfc3339(retry_at);
+                let again = rfc3339(soonest);
                 let message = format!(
                     "this request does not fit in what is left of this key's budget, {left} of {limit} tokens; there is room from {again}"
                 );
                 let error = ApiError::new(ErrorKind::RateLimit, message).code(BUDGET_SPENT).should_retry(false);
-                Some(error.retry_after_ms(retry_at.saturating_sub(levels.at)))
+                Some(error.retry_after_ms(soonest.saturating_sub(levels.at)))
             }
-            Outcome::Denied { retry_at, bound, levels } => {
-                let mut wait = retry_at.saturating_sub(levels.at);
-                if bound == Bound::Concurrent {
-                    // That is when the next lease expires if nothing is heard of it. Most settle long before.
-                    wait = wait.min(SOON);
-                }
+            Outcome::Denied { soonest, bound, levels, .. } => {
+                let wait = soonest.saturating_sub(levels.at);
                 let message = format!("this key's limit of {} is reached; try again in {}", bound.name(), span(wait));
                 Some(ApiError::new(ErrorKind::RateLimit, message).retry_after_ms(wait))
             }

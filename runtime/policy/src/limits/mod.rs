@@ -253,7 +253,10 @@ pub enum Outcome {
     Denied {
         /// The first millisecond when it would be granted, if nothing else happens.
         retry_at: Millis,
-        /// What is lacking longest.
+        /// The first millisecond when it might be, if all leases that are open ended now and gave back what they hold and did not use. Now, where only
+        /// that is lacking.
+        soonest: Millis,
+        /// What is lacking longest, also when they have ended; where only what they hold is lacking, that.
         bound: Bound,
         /// What is left.
         levels: Levels,

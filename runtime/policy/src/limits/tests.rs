@@ -1,5 +1,6 @@
 //! The account against a slow model of itself, over any commands in any order.
 
+mod budgets;
 mod cases;
 mod model;
 mod network;
@@ -136,18 +137,30 @@ proptest! {
     fn told_waits_are_exact(tier in tiers(), steps in steps()) {
         run(tier, steps, |_, tier, command, outcome, after| {
             match *outcome {
-                Outcome::Denied { retry_at, levels, .. } => {
-                    assert!(retry_at > levels.at);
-                    let again = |at| {
+                Outcome::Denied { retry_at, soonest, levels, .. } => {
+                    assert!(retry_at > levels.at && (levels.at..=retry_at).contains(&soonest));
+                    let again = |account: &Account, at| {
                         let again = match command {
                             Command::Open { lease, price, output, .. } => Command::Open { at, lease, expires: at + 1, price, output },
                             _ => Command::Request { at },
                         };
-                        apply(&mut after.clone(), tier, again).0
+                        apply(&mut account.clone(), tier, again).0
                     };
-                    let (early, then) = (again(retry_at - 1), again(retry_at));
+                    let (early, then) = (again(after, retry_at - 1), again(after, retry_at));
                     assert!(matches!(early, Outcome::Denied { retry_at: r, .. } if r == retry_at), "{early:?}");
                     assert!(matches!(then, Outcome::Granted { .. }), "{then:?}");
+                    // So is the one until what others hold is back, if they end now.
+                    let mut ended = after.clone();
+                    for (lease, used) in after.under_way() {
+                        let total = Tally { input: Some(used.input.unwrap_or(0)), output: used.output };
+                        apply(&mut ended, tier, Command::Settle { at: levels.at, lease, total });
+                    }
+                    let then = again(&ended, soonest);
+                    assert!(matches!(then, Outcome::Granted { .. }), "{then:?}");
+                    if soonest > levels.at {
+                        let early = again(&ended, soonest - 1);
+                        assert!(matches!(early, Outcome::Denied { retry_at: r, .. } if r == soonest), "{early:?}");
+                    }
                 }
                 Outcome::Wait { .. } => {
                     let Command::Extend { lease, seq, so_far, more, .. } = command else { panic!("only an Extend waits") };

@@ -3,6 +3,7 @@
 mod answers;
 mod aside;
 mod faults;
+mod held;
 mod judged;
 mod limits;
 mod streams;

@@ -4,13 +4,13 @@ use super::super::*;
 use super::limit;
 use firecrest_contract::error::ErrorKind;
 
-const NOW: Millis = 1_000_000;
+pub(super) const NOW: Millis = 1_000_000;
 
 fn price(input: u64, exactness: Exactness) -> Price {
     Price { input, exactness, output_cap: 4_096 }
 }
 
-fn open(lease: u128, input: u64, output: u64) -> Command {
+pub(super) fn open(lease: u128, input: u64, output: u64) -> Command {
     Command::Open { at: NOW, lease: LeaseId(lease), expires: NOW + 30_000, price: price(input, Exactness::Exact), output }
 }
 
@@ -160,32 +160,6 @@ fn places_come_free_as_leases_end() {
     let tier = Tier { concurrent: std::num::NonZeroU32::new(1), ..Tier::default() };
     let (outcome, _) = apply(&mut account, &tier, at(9));
     assert!(matches!(outcome, Outcome::Denied { retry_at, .. } if retry_at == NOW + 7_000));
-}
-
-#[test]
-fn a_budget_that_is_spent() {
-    let day = 86_400_000;
-    let tier = Tier { budget: Budget::new(1_000, day).ok(), ..Tier::default() };
-    let mut account = Account::default();
-    apply(&mut account, &tier, open(1, 900, 100));
-    apply(&mut account, &tier, Command::Settle { at: NOW, lease: LeaseId(1), total: Tally { input: Some(900), output: 600 } });
-    let (outcome, _) = apply(&mut account, &tier, open(2, 100, 0));
-    // 500 of tomorrow are spent too.
-    assert!(matches!(outcome, Outcome::Denied { retry_at, bound: Bound::Budget, .. } if retry_at == day));
-    let error = outcome.error().expect("an error");
-    assert_eq!((error.kind, error.should_retry, error.retry_after_ms), (ErrorKind::RateLimit, Some(false), Some(day - NOW)));
-    assert_eq!(error.code, Some("enforced_spend_limit_reached"));
-    assert!(error.message.contains("1970-01-02T00:00:00Z") && error.message.contains("0 of 1000 tokens"), "{}", error.message);
-    // A budget that is raised holds at once.
-    let tier = Tier { budget: Budget::new(2_000, day).ok(), ..Tier::default() };
-    assert!(matches!(apply(&mut account, &tier, open(2, 100, 0)).0, Outcome::Granted { .. }));
-    assert_eq!(account.levels().budget.map(|l| l.remaining), Some(400));
-    // Nobody knows when in the night the next change came: the day brought what both would have.
-    let tier = Tier { budget: Budget::new(3_000, day).ok(), ..Tier::default() };
-    apply(&mut account, &tier, Command::Settle { at: NOW, lease: LeaseId(2), total: Tally { input: Some(3_700), output: 0 } });
-    let tier = Tier { budget: Budget::new(5_000, day).ok(), ..Tier::default() };
-    apply(&mut account, &tier, Command::Expire { at: day });
-    assert_eq!(account.levels().budget.map(|l| l.remaining), Some(5_000 - (5_200 - 3_000)));
 }
 
 /// A limit that is raised after a long silence is not raised for that silence; one that is lowered holds at once.

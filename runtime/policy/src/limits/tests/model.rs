@@ -116,6 +116,7 @@ struct Lease {
     wanted: u64,
     input: u64,
     output: u64,
+    used: Tally,
     /// Of which source, which of its lives, and how much; what came back is negative.
     taken: Vec<(usize, Millis, i128)>,
     closed: Option<Millis>,
@@ -210,7 +211,7 @@ impl Model {
                 if let Some(at) = self.requests.as_ref().and_then(|b| b.ready(1, now))
                     && at > now
                 {
-                    return Outcome::Denied { retry_at: at, bound: Bound::Requests, levels: self.levels() };
+                    return Outcome::Denied { retry_at: at, soonest: at, bound: Bound::Requests, levels: self.levels() };
                 }
                 if let Some(bucket) = &mut self.requests {
                     bucket.level -= UNIT;
@@ -243,6 +244,7 @@ impl Model {
                         wanted: 0,
                         input: 0,
                         output: 0,
+                        used: Tally::default(),
                         taken: vec![],
                         closed,
                         settled,
@@ -305,13 +307,33 @@ impl Model {
             }
         }
         if last.0 > now {
-            return Outcome::Denied { retry_at: last.0, bound: last.1, levels: self.levels() };
+            let (soonest, bound) = self.when_all_end(input, output).unwrap_or((now, last.1));
+            return Outcome::Denied { retry_at: last.0, soonest, bound, levels: self.levels() };
         }
+        let (first, used) = (Some(output), Tally::default());
         let mut lease =
-            Lease { id, expires, first: Some(output), seq: 0, wanted: 0, input: 0, output: 0, taken: vec![], closed: None, settled: false };
+            Lease { id, expires, first, seq: 0, wanted: 0, input: 0, output: 0, used, taken: vec![], closed: None, settled: false };
         self.count(&mut lease, input, output);
         self.leases.push(lease);
         Outcome::Granted { output, levels: self.levels() }
+    }
+
+    /// What is lacking still if what is open gives back what it did not use, and until when; `None` if nothing is.
+    fn when_all_end(&self, input: u64, output: u64) -> Option<(Millis, Bound)> {
+        let mut after = Model { leases: Vec::new(), tokens: self.tokens.clone(), purse: self.purse.clone(), ..Model::default() };
+        for lease in self.leases.iter().filter(|l| l.closed.is_none()) {
+            let mut lease = lease.clone();
+            let used = (lease.used.input.unwrap_or(0).min(lease.input), lease.used.output.min(lease.output));
+            after.count(&mut lease, used.0, used.1);
+        }
+        let [of_input, of_output] = &after.tokens;
+        let bounds = [
+            (of_input.as_ref().and_then(|b| b.ready(input, self.now)), Bound::Input),
+            (of_output.as_ref().and_then(|b| b.ready(output, self.now)), Bound::Output),
+            (after.purse.as_ref().and_then(|p| p.ready(input + output)), Bound::Budget),
+        ];
+        let lacking = bounds.into_iter().filter_map(|(ready, bound)| Some((ready.filter(|r| *r > self.now)?, bound)));
+        lacking.max_by_key(|(ready, _)| *ready)
     }
 
     fn extend(&mut self, tier: &Tier, lease: &mut Lease, seq: u64, expires: Millis, so_far: Tally, more: u64) -> Outcome {
@@ -333,6 +355,7 @@ impl Model {
             let reached = lease.output.max(so_far.output);
             let input = so_far.input.unwrap_or(lease.input);
             self.count(lease, input, reached);
+            lease.used = Tally { input: so_far.input.or(lease.used.input), output: so_far.output };
             let goal = so_far.output + more;
             lease.wanted = lease.output;
             if goal > lease.output {
