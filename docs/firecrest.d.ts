@@ -443,7 +443,7 @@ export type ChatRequest = {
     /** How the upstream's prompt cache works. */
     prompt_cache_options?: unknown;
     /** How long the upstream keeps prompts. */
-    prompt_cache_retention?: string | null;
+    prompt_cache_retention?: OpenAiRetention | null;
     /** How much the model thinks first. */
     reasoning_effort?: OpenAiEffort | null;
     /** What the answer must be. */
@@ -452,8 +452,8 @@ export type ChatRequest = {
     safety_identifier?: string | null;
     /** Same seed, same answer. */
     seed?: number | null;
-    /** How urgent it is: `auto`, `default`, `flex`, `priority`. */
-    service_tier?: string | null;
+    /** How urgent it is. */
+    service_tier?: OpenAiTier | null;
     /** Texts that end an answer, 64 at most. */
     stop?: OpenAiStop | null;
     /** Whether the upstream keeps the completion. None are kept here. */
@@ -477,7 +477,7 @@ export type ChatRequest = {
     /** Who the caller asks for, by its old name. */
     user?: string | null;
     /** How long answers are. */
-    verbosity?: string | null;
+    verbosity?: OpenAiVerbosity | null;
     /** A search of the web before the answer. */
     web_search_options?: unknown;
 };
@@ -509,7 +509,7 @@ export type ChatTextPart = {
     /** The text. */
     text: string;
     /** The prompt up to here is worth keeping. */
-    prompt_cache_breakpoint?: unknown;
+    prompt_cache_breakpoint?: OpenAiCacheBreakpoint | null;
 };
 
 /** Of a token. */
@@ -1285,6 +1285,20 @@ export type ModerationsTypedPart = ChatTextPart & {
 /** Nothing more to say. */
 export type Nothing = object;
 
+/** Kinds of breakpoints. */
+export type OpenAiBreakpointMode = "explicit";
+
+/** How long a breakpoint's prefix is kept. */
+export type OpenAiBreakpointTtl = "30m" | "12h";
+
+/** A place in a prompt up to which it is worth keeping. */
+export type OpenAiCacheBreakpoint = {
+    /** Always `explicit`. */
+    mode?: OpenAiBreakpointMode | null;
+    /** How long it is kept at least. */
+    ttl?: OpenAiBreakpointTtl | null;
+};
+
 /** How much the model thinks before it answers. */
 export type OpenAiEffort = "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max";
 
@@ -1329,6 +1343,9 @@ export type OpenAiModels = {
     data: OpenAiModel[];
 };
 
+/** How long the upstream keeps prompts. */
+export type OpenAiRetention = "in_memory" | "in-memory" | "24h";
+
 /** Texts that end an answer. */
 export type OpenAiStop = string | string[];
 
@@ -1339,6 +1356,12 @@ export type OpenAiStreamOptions = {
     /** Whether chunks are padded against watchers who know their lengths. Nothing is padded here. */
     include_obfuscation?: boolean | null;
 };
+
+/** How urgent a request is. */
+export type OpenAiTier = "auto" | "default" | "flex" | "scale" | "priority" | "fast" | "ultrafast";
+
+/** How long answers are. */
+export type OpenAiVerbosity = "low" | "medium" | "high";
 
 /** What the answer must be like. */
 export type OutputConfig = {
@@ -1513,7 +1536,7 @@ export type ResponsesFunctionCallItem = {
     /** The item's name. */
     id?: string | null;
     /** How far it came. */
-    status?: string | null;
+    status?: ResponsesStatus | null;
 };
 
 /** What a function gave back. */
@@ -1525,7 +1548,7 @@ export type ResponsesFunctionOutputItem = {
     /** The item's name. */
     id?: string | null;
     /** How far it came. */
-    status?: string | null;
+    status?: ResponsesStatus | null;
     /** The function. */
     name?: string | null;
 };
@@ -1588,9 +1611,9 @@ export type ResponsesMessageItem = {
     /** Its name, where a response had it. */
     id?: string | null;
     /** How far it came. */
-    status?: string | null;
+    status?: ResponsesStatus | null;
     /** Whether it is an answer or said on the way. */
-    phase?: string | null;
+    phase?: ResponsesPhase | null;
 };
 
 /** Sides. */
@@ -1658,16 +1681,19 @@ export type ResponsesOutputPart = {
     refusal: string;
 };
 
+/** What a message of the model is. */
+export type ResponsesPhase = "commentary" | "final_answer";
+
 /** How the model thinks first. */
 export type ResponsesReasoning = {
     /** How much. */
     effort?: OpenAiEffort | null;
-    /** How thoughts are told: `auto`, `concise`, `detailed`. They are always told whole here. */
-    summary?: string | null;
+    /** How thoughts are told. They are always told whole here. */
+    summary?: ResponsesSummary | null;
     /** The same, by its old name. */
-    generate_summary?: string | null;
+    generate_summary?: ResponsesSummary | null;
     /** Which earlier thoughts the upstream shows the model. */
-    context?: string | null;
+    context?: ResponsesShown | null;
     /** How the upstream runs the model. */
     mode?: string | null;
 };
@@ -1683,13 +1709,16 @@ export type ResponsesReasoningItem = {
     /** Opaque. */
     encrypted_content?: string | null;
     /** How far it came. */
-    status?: string | null;
+    status?: ResponsesStatus | null;
 };
+
+/** Whether a part of thoughts was told, or is as it was. */
+export type ResponsesReasoningTag = "summary_text" | "reasoning_text";
 
 /** A part of thoughts. */
 export type ResponsesReasoningText = {
-    /** `summary_text` or `reasoning_text`. */
-    type: string;
+    /** Whether it was told, or is as it was. */
+    type: ResponsesReasoningTag;
     /** As text. */
     text: string;
 };
@@ -1733,13 +1762,13 @@ export type ResponsesRequest = {
     /** How the upstream's prompt cache works. */
     prompt_cache_options?: unknown;
     /** How long the upstream keeps prompts. */
-    prompt_cache_retention?: string | null;
+    prompt_cache_retention?: OpenAiRetention | null;
     /** How the model thinks first. */
     reasoning?: ResponsesReasoning | null;
     /** Who the caller asks for. */
     safety_identifier?: string | null;
-    /** How urgent it is: `auto`, `default`, `flex`, `priority`. */
-    service_tier?: string | null;
+    /** How urgent it is. */
+    service_tier?: OpenAiTier | null;
     /** Whether the response is kept, so that another can go on from it; true by default. */
     store?: boolean | null;
     /** Whether the answer is sent as it comes. */
@@ -1778,6 +1807,15 @@ export type ResponsesSchemaFormat = {
     strict?: boolean | null;
 };
 
+/** Which earlier thoughts a model is shown. */
+export type ResponsesShown = "auto" | "current_turn" | "all_turns";
+
+/** How far an item came. */
+export type ResponsesStatus = "in_progress" | "completed" | "incomplete";
+
+/** How thoughts are told. */
+export type ResponsesSummary = "auto" | "concise" | "detailed";
+
 /** A part of thoughts. */
 export type ResponsesSummaryPart = {
     type: "summary_text";
@@ -1790,7 +1828,7 @@ export type ResponsesTextConfig = {
     /** Its form. */
     format?: ResponsesTextFormat | null;
     /** How long it is. */
-    verbosity?: string | null;
+    verbosity?: OpenAiVerbosity | null;
 };
 
 export type ResponsesTextFormat = ChatEmpty & {
@@ -1806,7 +1844,7 @@ export type ResponsesTextPart = {
     /** The text. */
     text: string;
     /** The prompt up to here is worth keeping. */
-    prompt_cache_breakpoint?: unknown;
+    prompt_cache_breakpoint?: OpenAiCacheBreakpoint | null;
     /** Sources that an answer named. */
     annotations?: unknown[] | null;
     /** Of an answer's tokens. */

@@ -200,6 +200,14 @@ pub enum Content {
     Beyond,
 }
 
+/// Adds a text to others, a line each: so all dialects join what a tool gave back in parts, and what a document is made of.
+pub(crate) fn add_line(lines: &mut String, text: &str) {
+    if !lines.is_empty() {
+        lines.push('\n');
+    }
+    lines.push_str(text);
+}
+
 /// A tool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tool {

@@ -12,7 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ask::{ServiceTier, Thinking};
+use crate::ask::{CacheTtl, ServiceTier, Thinking};
 use crate::leaf::{Unknown, either};
 
 /// Declares an enum of words. Derived, a number in its place is a syntax error to `serde_json`, which has no leaf.
@@ -134,16 +134,112 @@ impl Effort {
     }
 }
 
-/// `service_tier`. A tier that is not known is asked for by a hint: names of tiers come and go, and no answer depends on them.
-fn tier(name: Option<&str>, beyond: &mut Beyonds) -> ServiceTier {
-    match name {
-        None | Some("auto" | "priority" | "fast" | "ultrafast" | "scale") => ServiceTier::Auto,
-        Some("default") => ServiceTier::Standard,
-        Some("flex") => ServiceTier::Batch,
-        Some(_) => {
-            beyond.hint("service_tier", "this tier is not known; give auto, default, flex or priority");
-            ServiceTier::Auto
+words! {
+    /// How urgent a request is.
+    #[cfg_attr(feature = "schema", schemars(rename = "OpenAiTier"))]
+    pub enum Tier {
+        /// As the key allows.
+        "auto" => Auto,
+        /// No faster than standard.
+        "default" => Default,
+        /// It may wait.
+        "flex" => Flex,
+        /// As the key allows.
+        "scale" => Scale,
+        /// As the key allows.
+        "priority" => Priority,
+        /// As the key allows.
+        "fast" => Fast,
+        /// As the key allows.
+        "ultrafast" => Ultrafast,
+    }
+}
+
+impl Tier {
+    /// What a backend is asked for.
+    pub const fn service_tier(self) -> ServiceTier {
+        match self {
+            Tier::Auto | Tier::Scale | Tier::Priority | Tier::Fast | Tier::Ultrafast => ServiceTier::Auto,
+            Tier::Default => ServiceTier::Standard,
+            Tier::Flex => ServiceTier::Batch,
         }
+    }
+}
+
+words! {
+    /// How long answers are.
+    #[cfg_attr(feature = "schema", schemars(rename = "OpenAiVerbosity"))]
+    pub enum Verbosity {
+        /// Short.
+        "low" => Low,
+        /// The default.
+        "medium" => Medium,
+        /// Long.
+        "high" => High,
+    }
+}
+
+words! {
+    /// How long the upstream keeps prompts.
+    #[cfg_attr(feature = "schema", schemars(rename = "OpenAiRetention"))]
+    pub enum Retention {
+        /// While there is room.
+        "in_memory" => InMemory,
+        /// The same, as it was written before.
+        "in-memory" => InMemoryBefore,
+        /// A day.
+        "24h" => Day,
+    }
+}
+
+/// A place in a prompt up to which it is worth keeping.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "OpenAiCacheBreakpoint"))]
+#[serde(expecting = "an object")]
+pub struct CacheBreakpoint {
+    /// Always `explicit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<BreakpointMode>,
+    /// How long it is kept at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<BreakpointTtl>,
+    /// Other members.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+words! {
+    /// Kinds of breakpoints.
+    #[cfg_attr(feature = "schema", schemars(rename = "OpenAiBreakpointMode"))]
+    pub enum BreakpointMode {
+        /// Here.
+        "explicit" => Explicit,
+    }
+}
+
+words! {
+    /// How long a breakpoint's prefix is kept.
+    #[cfg_attr(feature = "schema", schemars(rename = "OpenAiBreakpointTtl"))]
+    pub enum BreakpointTtl {
+        /// Half an hour.
+        "30m" => HalfAnHour,
+        /// Half a day.
+        "12h" => HalfADay,
+    }
+}
+
+impl CacheBreakpoint {
+    /// How long the part that it stands in is kept, the part being at this path.
+    fn cache(said: Option<&CacheBreakpoint>, part: &str, beyond: &mut Beyonds) -> Option<CacheTtl> {
+        let said = said?;
+        let path = format!("{part}.prompt_cache_breakpoint");
+        if said.ttl == Some(BreakpointTtl::HalfADay) {
+            beyond.hint(format!("{path}.ttl"), "prefixes are kept for an hour after their last use here");
+        }
+        beyond.unknown(&path, &said.unknown);
+        // Half an hour, the shortest that can be asked for, is longer than five minutes.
+        Some(CacheTtl::OneHour)
     }
 }
 

@@ -42,7 +42,8 @@ one that is gone is told so by a code, and sends the whole conversation. Files a
 
 A path is the way to a member: names joined by dots, `*` for every item of a list, `{text}` behind what may be of several types and is
 `text`, `{*}` where its type is none that has a row. What may stand in several places has its rows at the first: the blocks of `system` are those of
-`messages`. A note says what else there is to know. Limits in notes are checked: what is outside is 400 with the path.
+`messages`. A note says what else there is to know. Limits in notes are checked: what is outside is 400 with the path. So is a word that is none of those that a
+member may be; the message names them.
 ";
 
 fn meaning(verdict: Verdict) -> &'static str {

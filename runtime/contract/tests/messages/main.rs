@@ -106,6 +106,22 @@ fn errors_name_the_leaf() {
         (json!({ "stream": "yes" }), "stream: invalid type: string \"yes\", expected a boolean"),
         (json!({ "metadata": null }), "metadata: invalid type: null, expected an object"),
         (json!({ "service_tier": "fast" }), "service_tier: unknown variant `fast`, expected `auto` or `standard_only`"),
+        (json!({ "service_tier": "bogus" }), "service_tier: unknown variant `bogus`, expected `auto` or `standard_only`"),
+        (json!({ "speed": "bogus" }), "speed: unknown variant `bogus`, expected `standard` or `fast`"),
+        (
+            json!({ "output_config": { "effort": "bogus" } }),
+            "output_config.effort: unknown variant `bogus`, expected one of `low`, `medium`",
+        ),
+        (json!({ "thinking": { "type": "adaptive", "display": "bogus" } }), "thinking.display: unknown variant `bogus`, expected one of"),
+        (json!({ "cache_control": { "type": "bogus" } }), "cache_control.type: unknown variant `bogus`, expected `ephemeral`"),
+        (
+            json!({ "cache_control": { "type": "ephemeral", "ttl": "2h" } }),
+            "cache_control.ttl: unknown variant `2h`, expected `5m` or `1h`",
+        ),
+        (
+            json!({ "tools": [{ "name": "t", "input_schema": { "type": "object" }, "allowed_callers": ["direct", "bogus"] }] }),
+            "tools.0.allowed_callers.1: unknown variant `bogus`, expected `direct` or `code_execution_",
+        ),
         (json!({ "messages": "hi" }), "messages: invalid type: string \"hi\", expected a sequence"),
         (json!({ "messages": [{ "role": "tool", "content": "" }] }), "messages.0.role: unknown variant `tool`"),
         (json!({ "model": "" }), "model: must have 1 to 256 characters"),

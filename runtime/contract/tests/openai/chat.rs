@@ -33,7 +33,7 @@ fn every_role() {
                 {"id": "c1", "type": "function", "function": {"name": "a", "arguments": "{\"x\": 1}"}},
                 {"id": "c2", "type": "function", "function": {"name": "b", "arguments": ""}}]},
             {"role": "tool", "tool_call_id": "c1", "content": "one"},
-            {"role": "tool", "tool_call_id": "c2", "content": [{"type": "text", "text": "tw"}, {"type": "text", "text": "o"}]},
+            {"role": "tool", "tool_call_id": "c2", "content": [{"type": "text", "text": "two", "prompt_cache_breakpoint": {}}, {"type": "text", "text": "lines"}]},
             {"role": "user", "content": "go on"},
             {"role": "assistant", "content": [{"type": "text", "text": "well"}, {"type": "refusal", "refusal": "no"}], "function_call": {"name": "f", "arguments": "{}"}},
             {"role": "function", "name": "f", "content": null}]"#,
@@ -42,7 +42,7 @@ fn every_role() {
     assert_eq!(
         shown(&ask),
         "system\n  text be brief\nsystem\n  text be kind (kept)\nuser\n  text hi\n  Beyond\nassistant\n  thought hm None\n  call c1 a {\"x\":1}\n  call c2 b {}\n\
-         user\n  result c1 one false\n  result c2 two false\nuser\n  text go on\nassistant\n  text well\n  text no\n  call call_7 f {}\nuser\n  result call_7  false\n"
+         user\n  result c1 one false\n  result c2 two\nlines false (kept)\nuser\n  text go on\nassistant\n  text well\n  text no\n  call call_7 f {}\nuser\n  result call_7  false\n"
     );
     assert_eq!(paths(&ask.beyond), [("messages.2.name", true), ("messages.2.content.1", false)]);
     assert!(ask.beyond[1].why.contains("images"));
@@ -158,7 +158,7 @@ fn settings() {
 fn beyond() {
     let ask = with(
         r#""functions": [], "audio": {}, "modalities": ["text", "audio"], "store": true, "metadata": {"a": "b"}, "prompt_cache_key": "k", "verbosity": "low",
-           "tools": [{"type": "custom", "custom": {"name": "c"}}], "response_format": {"type": "xml"}, "service_tier": "warp", "tool_choice": {"type": "mcp"},
+           "tools": [{"type": "custom", "custom": {"name": "c"}}], "response_format": {"type": "xml"}, "tool_choice": {"type": "mcp"},
            "stream": true, "stream_options": {"include_obfuscation": true}, "guided_regex": ".", "store_": null"#,
     )
     .expect("an ask");
@@ -167,18 +167,52 @@ fn beyond() {
     let hints: Vec<&str> = ask.beyond.iter().filter(|b| b.hint).map(|b| b.path.as_str()).collect();
     assert_eq!(
         hints,
-        [
-            "stream_options.include_obfuscation",
-            "tools.0.type",
-            "service_tier",
-            "metadata",
-            "store",
-            "prompt_cache_key",
-            "verbosity",
-            "guided_regex"
-        ]
+        ["stream_options.include_obfuscation", "tools.0.type", "metadata", "store", "prompt_cache_key", "verbosity", "guided_regex"]
     );
     assert!(ask.beyond.iter().all(|b| !b.why.is_empty()));
+}
+
+/// A word that is none of those that a member may be is never taken for one of them.
+#[test]
+fn words_that_are_none() {
+    let wrong = |members: &str| split(with(members).expect_err("a word that is none"));
+    let tiers = "unknown variant `bogus`, expected one of `auto`, `default`, `flex`, `scale`, `priority`, `fast`, `ultrafast`";
+    assert_eq!(wrong(r#""service_tier": "bogus""#), ("service_tier".into(), tiers.into()));
+    for (members, path, allowed) in [
+        (r#""service_tier": "AUTO""#, "service_tier", "`auto`"),
+        (r#""service_tier": 3"#, "service_tier", "expected a"),
+        (r#""verbosity": "bogus""#, "verbosity", "`low`, `medium`, `high`"),
+        (r#""prompt_cache_retention": "bogus""#, "prompt_cache_retention", "`24h`"),
+        (r#""reasoning_effort": "bogus""#, "reasoning_effort", "`minimal`"),
+        (r#""tool_choice": "bogus""#, "tool_choice", "`required`"),
+        (
+            r#""tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "bogus", "tools": []}}"#,
+            "tool_choice.allowed_tools.mode",
+            "`required`",
+        ),
+    ] {
+        let (at, why) = wrong(members);
+        assert!(at == path && why.contains(allowed), "{members}: {at}: {why}");
+    }
+    for (breakpoint, leaf) in [(r#"{"mode": "bogus"}"#, "mode"), (r#"{"mode": "explicit", "ttl": "bogus"}"#, "ttl")] {
+        let part = format!(r#"{{"type": "text", "text": "a", "prompt_cache_breakpoint": {breakpoint}}}"#);
+        let (at, _) = split(said(&format!(r#"[{{"role": "user", "content": [{part}]}}]"#)).expect_err("a word that is none"));
+        assert_eq!(at, format!("messages.0.content.0.prompt_cache_breakpoint.{leaf}"));
+    }
+    for (tier, asked) in [
+        ("auto", ServiceTier::Auto),
+        ("default", ServiceTier::Standard),
+        ("flex", ServiceTier::Batch),
+        ("scale", ServiceTier::Auto),
+        ("priority", ServiceTier::Auto),
+    ] {
+        let ask = with(&format!(r#""service_tier": "{tier}", "verbosity": "medium""#)).expect("an ask");
+        assert_eq!((ask.tier, ask.beyond.len()), (asked, 0), "{tier}");
+    }
+    let part = r#"{"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h", "x": 1}}"#;
+    let ask = said(&format!(r#"[{{"role": "user", "content": [{part}]}}]"#)).expect("an ask");
+    let at = "messages.0.content.0.prompt_cache_breakpoint";
+    assert_eq!(paths(&ask.beyond), [(format!("{at}.ttl").as_str(), true), (format!("{at}.x").as_str(), true)]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn shown(ask: &Ask) -> String {
                 Content::Text(text) => format!("\n  text {text}{cached}"),
                 Content::Thinking { text, signature } => format!("\n  thought {text} {signature:?}"),
                 Content::ToolUse { id, name, input } => format!("\n  call {id} {name} {input}"),
-                Content::ToolResult { id, text, is_error } => format!("\n  result {id} {text} {is_error}"),
+                Content::ToolResult { id, text, is_error } => format!("\n  result {id} {text} {is_error}{cached}"),
                 other => format!("\n  {other:?}"),
             });
         }

@@ -33,7 +33,7 @@ fn items() {
             {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "a", "arguments": "{\"x\":1}", "status": "completed"},
             {"type": "function_call", "call_id": "c2", "name": "b", "arguments": ""},
             {"type": "function_call_output", "call_id": "c1", "output": "one"},
-            {"type": "function_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "two"}]},
+            {"type": "function_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "two"}, {"type": "input_text", "text": "lines"}]},
             {"type": "item_reference", "id": "rs_9"},
             {"type": "item_reference", "id": "msg_9"},
             {"type": "web_search_call", "id": "ws_1"},
@@ -43,7 +43,7 @@ fn items() {
     assert_eq!(
         shown(&asked.ask),
         "system\n  text be brief\nsystem\n  text be kind\nuser\n  text hi\n  Beyond\nassistant\n  thought hm\n\nok Some(\"sig\")\n  text well\n  call c1 a {\"x\":1}\n  call c2 b {}\n\
-         user\n  result c1 one false\n  result c2 two false\nuser\n  text go on\n"
+         user\n  result c1 one false\n  result c2 two\nlines false\nuser\n  text go on\n"
     );
     assert_eq!(paths(&asked.ask.beyond), [("input.1.content.1", false), ("input.8", true), ("input.9", false), ("input.10.type", false)]);
     assert!(asked.store && asked.previous.is_none());
@@ -69,6 +69,25 @@ fn leaves() {
         (r#"{"model": "m", "input": "a", "max_output_tokens": 0}"#, "max_output_tokens"),
         (r#"{"model": "m", "input": "a", "top_logprobs": 21}"#, "top_logprobs"),
         (r#"{"model": "m", "input": "a", "truncation": "some"}"#, "truncation"),
+        (r#"{"model": "m", "input": "a", "service_tier": "bogus"}"#, "service_tier"),
+        (r#"{"model": "m", "input": "a", "prompt_cache_retention": "bogus"}"#, "prompt_cache_retention"),
+        (r#"{"model": "m", "input": "a", "text": {"verbosity": "bogus"}}"#, "text.verbosity"),
+        (r#"{"model": "m", "input": "a", "reasoning": {"effort": "bogus"}}"#, "reasoning.effort"),
+        (r#"{"model": "m", "input": "a", "reasoning": {"summary": "bogus"}}"#, "reasoning.summary"),
+        (r#"{"model": "m", "input": "a", "reasoning": {"generate_summary": "bogus"}}"#, "reasoning.generate_summary"),
+        (r#"{"model": "m", "input": "a", "reasoning": {"context": "bogus"}}"#, "reasoning.context"),
+        (r#"{"model": "m", "input": [{"role": "user", "content": "a", "status": "bogus"}]}"#, "input.0.status"),
+        (r#"{"model": "m", "input": [{"role": "assistant", "content": "a", "phase": "bogus"}]}"#, "input.0.phase"),
+        (r#"{"model": "m", "input": [{"type": "reasoning", "summary": [{"type": "bogus", "text": "a"}]}]}"#, "input.0.summary.0.type"),
+        (r#"{"model": "m", "input": [{"type": "reasoning", "summary": [], "status": "bogus"}]}"#, "input.0.status"),
+        (
+            r#"{"model": "m", "input": [{"type": "function_call", "call_id": "c", "name": "a", "arguments": "", "status": "bogus"}]}"#,
+            "input.0.status",
+        ),
+        (
+            r#"{"model": "m", "input": [{"type": "function_call_output", "call_id": "c", "output": "a", "status": "bogus"}]}"#,
+            "input.0.status",
+        ),
         (r#"{"model": "m", "input": "a", "tool_choice": {"type": "function", "name": "x"}}"#, "tool_choice.name"),
         (r#"{"model": "m", "input": "a", "tools": [{"type": "function", "name": "", "parameters": {}}]}"#, "tools.0.name"),
         (

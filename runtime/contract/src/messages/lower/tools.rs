@@ -63,7 +63,7 @@ impl Seen {
             Some(_) => return Err(schema.key("type").invalid("must be `object`")),
             None => return Err(schema.key("type").invalid("field required; it must be `object`")),
         }
-        self.offers(at, tool.allowed_callers, tool.defer_loading, tool.input_examples);
+        self.offers(at, tool.allowed_callers, tool.defer_loading, tool.input_examples)?;
         if tool.eager_input_streaming == Some(true) {
             self.hint(&at.key("eager_input_streaming"), "arguments are told as they come without it, and judged before");
         }
@@ -84,7 +84,7 @@ impl Seen {
         if tool.name != name {
             return Err(at.key("name").invalid(format_args!("must be `{name}` for a tool of type `{}`", tool.r#type.name())));
         }
-        self.offers(at, tool.allowed_callers, tool.defer_loading, tool.input_examples);
+        self.offers(at, tool.allowed_callers, tool.defer_loading, tool.input_examples)?;
         self.unknown(at, tool.unknown);
         let mut description = tool.r#type.description().to_owned();
         if let Some(most) = tool.max_characters {
@@ -102,10 +102,23 @@ impl Seen {
     }
 
     /// What tools of every type may say.
-    fn offers(&mut self, at: &At<'_>, callers: Option<Vec<String>>, defer: Option<bool>, examples: Option<Vec<Map<String, Value>>>) {
+    fn offers(
+        &mut self,
+        at: &At<'_>,
+        callers: Option<Vec<String>>,
+        defer: Option<bool>,
+        examples: Option<Vec<Map<String, Value>>>,
+    ) -> Result<(), ApiError> {
+        let (at_callers, callers) = (at.key("allowed_callers"), callers.unwrap_or_default());
+        if let Some((index, caller)) =
+            callers.iter().enumerate().find(|(_, caller)| *caller != "direct" && !caller.starts_with("code_execution_"))
+        {
+            let message = format_args!("unknown variant `{}`, expected `direct` or `code_execution_…`", plain(caller));
+            return Err(at_callers.index(index).invalid(message));
+        }
         // An empty list is what its absence is.
-        if callers.is_some_and(|callers| !callers.is_empty() && !callers.iter().any(|caller| caller == "direct")) {
-            self.refuse(&at.key("allowed_callers"), "only the model itself calls tools here; it has to name `direct`");
+        if !callers.is_empty() && !callers.iter().any(|caller| caller == "direct") {
+            self.refuse(&at_callers, "only the model itself calls tools here; it has to name `direct`");
         }
         if defer == Some(true) {
             // A longer prompt, and no wrong answer: what would be found is there.
@@ -114,6 +127,7 @@ impl Seen {
         if examples.is_some_and(|examples| !examples.is_empty()) {
             self.hint(&at.key("input_examples"), "examples are not shown to the model; put them into the description");
         }
+        Ok(())
     }
 
     /// Which tools must be called, and whether there may be several calls.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::tools::is_word;
 use super::{Seen, turn_of};
-use crate::ask::{CacheTtl, Content, Part, Role, Turn, Version};
+use crate::ask::{CacheTtl, Content, Part, Role, Turn, Version, add_line};
 use crate::error::{ApiError, plain};
 use crate::leaf::Unknown;
 use crate::messages::at::At;
@@ -433,10 +433,7 @@ fn join(joined: &mut Option<String>, content: Content) {
         }
     };
     if let Some(joined) = joined {
-        if !joined.is_empty() {
-            joined.push('\n');
-        }
-        joined.push_str(&text);
+        add_line(joined, &text);
     }
 }
 

@@ -6,11 +6,11 @@ use super::{
     AllowedTools, AssistantMessage, Call, Called, ChoiceOf, Content, ContentPart, Function, Message, Mode, Request, ResponseFormat, Tool,
     ToolChoice,
 };
-use crate::ask::{self, Ask, CacheTtl, Format, Part, Role, Sampling, Thinking, Turn};
+use crate::ask::{self, Ask, CacheTtl, Format, Part, Role, Sampling, ServiceTier, Thinking, Turn, add_line};
 use crate::error::ApiError;
 use crate::names::Names;
 use crate::openai::beyond::Beyonds;
-use crate::openai::{Effort, StreamOptions, range, tier};
+use crate::openai::{CacheBreakpoint, Effort, StreamOptions, Tier, Verbosity, range};
 use crate::path::Path;
 
 /// What has no neutral form in a conversation, by a part's `type`. `text`: what text is to be sent as.
@@ -60,7 +60,7 @@ impl Request {
         let last = Path::from("messages").index(self.messages.len().saturating_sub(1));
         let turns = turns(self.messages, &mut beyond)?;
         let format = format(self.response_format, &mut beyond);
-        let tier = tier(self.service_tier.as_deref(), &mut beyond);
+        let tier = self.service_tier.map_or(ServiceTier::Auto, Tier::service_tier);
 
         beyond.refuse_if(self.functions.is_some(), "functions", "these gave way to `tools`; give tools of type `function`");
         beyond.refuse_if(self.function_call.is_some(), "function_call", "this gave way to `tool_choice`; give that");
@@ -78,7 +78,7 @@ impl Request {
         beyond.hint_if(self.prompt_cache_key.is_some(), "prompt_cache_key", "known prefixes are found by themselves here");
         beyond.hint_if(self.prompt_cache_options.is_some(), "prompt_cache_options", "known prefixes are found by themselves here");
         beyond.hint_if(self.prompt_cache_retention.is_some(), "prompt_cache_retention", "known prefixes are kept while there is room");
-        beyond.hint_if(self.verbosity.is_some_and(|v| v != "medium"), "verbosity", "say in the prompt how long answers shall be");
+        beyond.hint_if(self.verbosity.is_some_and(|v| v != Verbosity::Medium), "verbosity", "say in the prompt how long answers shall be");
         beyond.unknown("", &self.unknown);
 
         Ok(Ask {
@@ -248,9 +248,9 @@ pub(in crate::openai) fn turns(messages: Vec<Message>, beyond: &mut Beyonds) -> 
             }
             Message::Tool(said) => {
                 beyond.unknown(&path, &said.unknown);
-                let text = only_text(said.content, &format!("{path}.content"), beyond);
-                let part = plain(ask::Content::ToolResult { id: said.tool_call_id, text, is_error: false });
-                range::turn(&mut turns, Role::User, was_result).parts.push(part);
+                let (text, cache) = lines(content(said.content, &format!("{path}.content"), beyond));
+                let content = ask::Content::ToolResult { id: said.tool_call_id, text, is_error: false };
+                range::turn(&mut turns, Role::User, was_result).parts.push(Part { content, cache });
             }
             Message::Function(said) => {
                 beyond.unknown(&path, &said.unknown);
@@ -284,8 +284,7 @@ fn content(said: Content, path: &str, beyond: &mut Beyonds) -> Vec<Part> {
         match part {
             ContentPart::Text(part) => {
                 beyond.unknown(&path, &part.unknown);
-                // Half an hour, the shortest that can be asked for, is longer than five minutes.
-                let cache = part.prompt_cache_breakpoint.map(|_| CacheTtl::OneHour);
+                let cache = CacheBreakpoint::cache(part.prompt_cache_breakpoint.as_ref(), &path, beyond);
                 list.push(Part { content: ask::Content::Text(part.text), cache });
             }
             ContentPart::Refusal(part) => {
@@ -301,14 +300,16 @@ fn content(said: Content, path: &str, beyond: &mut Beyonds) -> Vec<Part> {
     list
 }
 
-fn only_text(said: Content, path: &str, beyond: &mut Beyonds) -> String {
-    let mut text = String::new();
-    for part in content(said, path, beyond) {
-        if let ask::Content::Text(piece) = part.content {
-            text.push_str(&piece);
+/// What a tool gave back in parts: their texts, a line each, and how long they are kept. A breakpoint among them moves to the end: the result is one part.
+pub(in crate::openai) fn lines(parts: Vec<Part>) -> (String, Option<CacheTtl>) {
+    let (mut text, mut cache) = (String::new(), None);
+    for part in parts {
+        if let ask::Content::Text(line) = &part.content {
+            add_line(&mut text, line);
+            cache = part.cache.or(cache);
         }
     }
-    text
+    (text, cache)
 }
 
 fn assistant(said: AssistantMessage, function: &str, path: &str, beyond: &mut Beyonds) -> Result<Vec<Part>, ApiError> {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::leaf::{self, Unknown, either, tagged};
+use crate::openai::CacheBreakpoint;
 
 /// What one side said.
 #[derive(Clone, Debug, PartialEq)]
@@ -221,7 +222,7 @@ pub struct TextPart {
     pub text: String,
     /// The prompt up to here is worth keeping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prompt_cache_breakpoint: Option<Value>,
+    pub prompt_cache_breakpoint: Option<CacheBreakpoint>,
     /// Other members.
     #[serde(flatten)]
     pub unknown: Unknown,

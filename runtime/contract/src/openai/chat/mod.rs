@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Effort, Stop, StreamOptions};
+use super::{Effort, Retention, Stop, StreamOptions, Tier, Verbosity};
 use crate::leaf::{Unknown, either, tagged};
 
 pub(in crate::openai) mod ask;
@@ -82,7 +82,7 @@ pub struct Request {
     pub prompt_cache_options: Option<Value>,
     /// How long the upstream keeps prompts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prompt_cache_retention: Option<String>,
+    pub prompt_cache_retention: Option<Retention>,
     /// How much the model thinks first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<Effort>,
@@ -95,9 +95,9 @@ pub struct Request {
     /// Same seed, same answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,
-    /// How urgent it is: `auto`, `default`, `flex`, `priority`.
+    /// How urgent it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service_tier: Option<String>,
+    pub service_tier: Option<Tier>,
     /// Texts that end an answer, 64 at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
@@ -133,7 +133,7 @@ pub struct Request {
     pub user: Option<String>,
     /// How long answers are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verbosity: Option<String>,
+    pub verbosity: Option<Verbosity>,
     /// A search of the web before the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub web_search_options: Option<Value>,

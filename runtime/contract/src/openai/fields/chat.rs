@@ -8,7 +8,7 @@ use crate::field_table::field;
 pub const CHAT_FIELDS: &[Field] = &[
     field("messages", Native, "text in every role; results of tools; images, sound and files are for upstreams that read them"),
     field("messages.*{system}", Native, ""),
-    field("messages.*{system}.content", Native, ""),
+    field("messages.*{system}.content", Native, "parts of text are paragraphs: an empty line stands between them"),
     field("messages.*{system}.content.*{text}", Native, ""),
     field("messages.*{system}.content.*{text}.text", Native, ""),
     field(
@@ -16,6 +16,8 @@ pub const CHAT_FIELDS: &[Field] = &[
         Native,
         "the prompt up to here is kept for an hour after its last use",
     ),
+    field("messages.*{system}.content.*{text}.prompt_cache_breakpoint.mode", Native, "`explicit`"),
+    field("messages.*{system}.content.*{text}.prompt_cache_breakpoint.ttl", Native, "`30m`; `12h` is a hint"),
     field("messages.*{system}.content.*{refusal}", Native, "as text"),
     field("messages.*{system}.content.*{refusal}.refusal", Native, ""),
     field("messages.*{system}.content.*{*}", Refuse, "`image_url`, `input_audio`, `file`"),
@@ -38,7 +40,7 @@ pub const CHAT_FIELDS: &[Field] = &[
     field("messages.*{assistant}.audio", Refuse, "send a transcript as `content`"),
     field("messages.*{assistant}.annotations", Hint, "sources are not shown to models"),
     field("messages.*{tool}", Native, ""),
-    field("messages.*{tool}.content", Native, "text"),
+    field("messages.*{tool}.content", Native, "text; parts are joined, a line each"),
     field("messages.*{tool}.tool_call_id", Native, ""),
     field("messages.*{function}", Native, "belongs to the last `function_call`"),
     field("messages.*{function}.content", Native, ""),
@@ -61,7 +63,7 @@ pub const CHAT_FIELDS: &[Field] = &[
     field("presence_penalty", Native, "-2 to 2"),
     field("prompt_cache_key", Hint, "known prefixes are found by themselves"),
     field("prompt_cache_options", Hint, "known prefixes are found by themselves"),
-    field("prompt_cache_retention", Hint, "known prefixes are kept while there is room"),
+    field("prompt_cache_retention", Hint, "`in_memory`, `24h`; known prefixes are kept while there is room"),
     field(
         "reasoning_effort",
         Native,
@@ -79,7 +81,11 @@ pub const CHAT_FIELDS: &[Field] = &[
     field("response_format{*}", Forward, ""),
     field("safety_identifier", Native, "who the caller asks for"),
     field("seed", Native, "one backend, one seed, one text"),
-    field("service_tier", Native, "as the key allows; `flex` may wait"),
+    field(
+        "service_tier",
+        Native,
+        "`auto`, `default`, `flex`, `scale`, `priority`, `fast`, `ultrafast`: as the key allows; `flex` may wait",
+    ),
     field("stop", Native, "64 texts at most"),
     field("store", Hint, "completions are not stored"),
     field("stream", Native, ""),
@@ -108,6 +114,6 @@ pub const CHAT_FIELDS: &[Field] = &[
     field("top_logprobs", Native, "0 to 20, with `logprobs`"),
     field("top_p", Native, "0 to 1"),
     field("user", Native, "the same as `safety_identifier`"),
-    field("verbosity", Hint, "say it in the prompt"),
+    field("verbosity", Hint, "`low`, `high`; say it in the prompt. `medium` is fine"),
     field("web_search_options", Refuse, "the web is not searched here"),
 ];

@@ -50,6 +50,8 @@ pub const MODERATIONS_FIELDS: &[Field] = &[
     field("input.*{text}", Native, ""),
     field("input.*{text}.text", Native, ""),
     field("input.*{text}.prompt_cache_breakpoint", Native, "read; nothing is kept"),
+    field("input.*{text}.prompt_cache_breakpoint.mode", Native, "`explicit`"),
+    field("input.*{text}.prompt_cache_breakpoint.ttl", Native, "read; nothing is kept"),
     field("input.*{*}", Refuse, "`image_url`"),
     field("model", Native, "the service's own policy judges, whatever it says"),
 ];

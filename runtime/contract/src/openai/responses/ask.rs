@@ -6,15 +6,15 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    AllowedTools, ChoiceOf, Input, Item, ItemContent, ItemPart, MessageRole, Reasoning, Request, TextFormat, Tool, ToolChoice, Truncation,
-    TypedItem,
+    AllowedTools, ChoiceOf, Input, Item, ItemContent, ItemPart, MessageRole, Reasoning, Request, Shown, TextFormat, Tool, ToolChoice,
+    Truncation, TypedItem,
 };
-use crate::ask::{self, Ask, CacheTtl, Content, Format, Part, Role, Sampling, Thinking, Turn};
+use crate::ask::{self, Ask, Content, Format, Part, Role, Sampling, ServiceTier, Thinking, Turn};
 use crate::error::ApiError;
 use crate::names::Names;
 use crate::openai::beyond::Beyonds;
-use crate::openai::chat::ask::{by_mode, known, no_part, short};
-use crate::openai::{Effort, StreamOptions, range, tier};
+use crate::openai::chat::ask::{by_mode, known, lines, no_part, short};
+use crate::openai::{CacheBreakpoint, Effort, StreamOptions, Tier, Verbosity, range};
 use crate::path::Path;
 
 /// Items of one conversation.
@@ -121,7 +121,7 @@ impl Request {
         let turns = self.turns(&mut beyond)?;
         let format = self.format(&mut beyond);
         let thinking = self.thinking(&mut beyond);
-        let tier = tier(self.service_tier.as_deref(), &mut beyond);
+        let tier = self.service_tier.map_or(ServiceTier::Auto, Tier::service_tier);
         self.leave(&mut beyond);
         let ask = Ask {
             names: Names::RESPONSES,
@@ -166,7 +166,11 @@ impl Request {
 
     fn format(&mut self, beyond: &mut Beyonds) -> Option<Format> {
         let text = self.text.take()?;
-        beyond.hint_if(text.verbosity.is_some_and(|v| v != "medium"), "text.verbosity", "say in the prompt how long answers shall be");
+        beyond.hint_if(
+            text.verbosity.is_some_and(|v| v != Verbosity::Medium),
+            "text.verbosity",
+            "say in the prompt how long answers shall be",
+        );
         beyond.unknown("text", &text.unknown);
         match text.format? {
             TextFormat::Text(_) => None,
@@ -188,7 +192,11 @@ impl Request {
         };
         // Thoughts are told as they are, which is more than any summary that could be asked for.
         let _ = (summary, generate_summary);
-        beyond.hint_if(context.is_some_and(|c| c != "auto"), "reasoning.context", "the model's template says which thoughts it sees again");
+        beyond.hint_if(
+            context.is_some_and(|c| c != Shown::Auto),
+            "reasoning.context",
+            "the model's template says which thoughts it sees again",
+        );
         beyond.hint_if(mode.is_some_and(|m| m != "standard"), "reasoning.mode", "there is only the standard mode here");
         beyond.unknown("reasoning", &unknown);
         effort.map_or(Thinking::Unsaid, Effort::thinking)
@@ -247,7 +255,7 @@ impl Request {
         // Serialising our own types to a value can't fail; if it did, the member would be null.
         let value = |value: Result<Value, serde_json::Error>| value.unwrap_or_default();
         let effort = self.reasoning.as_ref().and_then(|r| r.effort);
-        let summary = self.reasoning.as_ref().and_then(|r| r.summary.as_deref());
+        let summary = self.reasoning.as_ref().and_then(|r| r.summary);
         let mut text = self.text.as_ref().map(|t| value(serde_json::to_value(t))).unwrap_or_else(|| Value::Object(Map::new()));
         if let Value::Object(text) = &mut text {
             text.entry("format").or_insert_with(|| serde_json::json!({ "type": "text" }));
@@ -340,13 +348,9 @@ fn add_items(items: Vec<Item>, turns: &mut Vec<Turn>, beyond: &mut Beyonds) -> R
             }
             TypedItem::FunctionOutput(output) => {
                 beyond.unknown(&path, &output.unknown);
-                let parts = content(output.output, &format!("{path}.output"), beyond);
-                let texts = parts.into_iter().filter_map(|part| match part.content {
-                    Content::Text(text) => Some(text),
-                    _ => None,
-                });
-                let part = plain(Content::ToolResult { id: output.call_id, text: texts.collect(), is_error: false });
-                range::turn(turns, Role::User, was_output).parts.push(part);
+                let (text, cache) = lines(content(output.output, &format!("{path}.output"), beyond));
+                let content = Content::ToolResult { id: output.call_id, text, is_error: false };
+                range::turn(turns, Role::User, was_output).parts.push(Part { content, cache });
             }
             TypedItem::Reference(reference) => {
                 // Clients refer to thoughts of ours that they got; an answer is right without them.
@@ -381,8 +385,7 @@ fn content(said: ItemContent, path: &str, beyond: &mut Beyonds) -> Vec<Part> {
         match part {
             ItemPart::Input(part) | ItemPart::Output(part) => {
                 beyond.unknown(&path, &part.unknown);
-                // Half an hour, the shortest that can be asked for, is longer than five minutes.
-                let cache = part.prompt_cache_breakpoint.map(|_| CacheTtl::OneHour);
+                let cache = CacheBreakpoint::cache(part.prompt_cache_breakpoint.as_ref(), &path, beyond);
                 list.push(Part { content: Content::Text(part.text), cache });
             }
             ItemPart::Refusal(part) => {

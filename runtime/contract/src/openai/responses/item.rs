@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::leaf::{self, Unknown, either, tagged};
+use crate::openai::CacheBreakpoint;
 
 /// An item. A message may leave its `type` out, and so may a reference that is an `id` and nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -82,10 +83,10 @@ pub struct MessageItem {
     pub id: Option<String>,
     /// How far it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
+    pub status: Option<Status>,
     /// Whether it is an answer or said on the way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phase: Option<String>,
+    pub phase: Option<Phase>,
     /// Other members.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -103,6 +104,30 @@ words! {
         "system" => System,
         /// The same, to newer models.
         "developer" => Developer,
+    }
+}
+
+words! {
+    /// How far an item came.
+    #[cfg_attr(feature = "schema", schemars(rename = "ResponsesStatus"))]
+    pub enum Status {
+        /// It was being made.
+        "in_progress" => InProgress,
+        /// To its end.
+        "completed" => Completed,
+        /// It was cut.
+        "incomplete" => Incomplete,
+    }
+}
+
+words! {
+    /// What a message of the model is.
+    #[cfg_attr(feature = "schema", schemars(rename = "ResponsesPhase"))]
+    pub enum Phase {
+        /// Said on the way.
+        "commentary" => Commentary,
+        /// The answer.
+        "final_answer" => FinalAnswer,
     }
 }
 
@@ -140,7 +165,7 @@ pub struct TextPart {
     pub text: String,
     /// The prompt up to here is worth keeping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prompt_cache_breakpoint: Option<Value>,
+    pub prompt_cache_breakpoint: Option<CacheBreakpoint>,
     /// Sources that an answer named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<Vec<Value>>,
@@ -172,10 +197,21 @@ pub struct ReasoningItem {
     pub encrypted_content: Option<String>,
     /// How far it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
+    pub status: Option<Status>,
     /// Other members.
     #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+words! {
+    /// Whether a part of thoughts was told, or is as it was.
+    #[cfg_attr(feature = "schema", schemars(rename = "ResponsesReasoningTag"))]
+    pub enum ReasoningTag {
+        /// It was told.
+        "summary_text" => Summary,
+        /// It is as it was.
+        "reasoning_text" => Reasoning,
+    }
 }
 
 /// A part of thoughts.
@@ -184,8 +220,8 @@ pub struct ReasoningItem {
 #[cfg_attr(feature = "schema", schemars(rename = "ResponsesReasoningText"))]
 #[serde(expecting = "an object")]
 pub struct ReasoningText {
-    /// `summary_text` or `reasoning_text`.
-    pub r#type: String,
+    /// Whether it was told, or is as it was.
+    pub r#type: ReasoningTag,
     /// As text.
     pub text: String,
     /// Other members.
@@ -210,7 +246,7 @@ pub struct FunctionCallItem {
     pub id: Option<String>,
     /// How far it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
+    pub status: Option<Status>,
     /// Other members.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -231,7 +267,7 @@ pub struct FunctionOutputItem {
     pub id: Option<String>,
     /// How far it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
+    pub status: Option<Status>,
     /// The function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::chat::{Empty, Mode};
-use super::{Effort, StreamOptions};
+use super::{Effort, Retention, StreamOptions, Tier, Verbosity};
 use crate::leaf::{Unknown, either, tagged};
 
 mod ask;
@@ -13,8 +13,8 @@ mod reply;
 
 pub use ask::{Asked, Echo};
 pub use item::{
-    FunctionCallItem, FunctionOutputItem, Item, ItemContent, ItemPart, ItemReference, MessageItem, MessageRole, ReasoningItem,
-    ReasoningText, TextPart, TypedItem,
+    FunctionCallItem, FunctionOutputItem, Item, ItemContent, ItemPart, ItemReference, MessageItem, MessageRole, Phase, ReasoningItem,
+    ReasoningTag, ReasoningText, Status, TextPart, TypedItem,
 };
 pub use reply::{Incomplete, InputDetails, OutputDetails, OutputItem, OutputPart, Response, ResponseError, SummaryPart, Usage};
 
@@ -80,16 +80,16 @@ pub struct Request {
     pub prompt_cache_options: Option<Value>,
     /// How long the upstream keeps prompts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prompt_cache_retention: Option<String>,
+    pub prompt_cache_retention: Option<Retention>,
     /// How the model thinks first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<Reasoning>,
     /// Who the caller asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub safety_identifier: Option<String>,
-    /// How urgent it is: `auto`, `default`, `flex`, `priority`.
+    /// How urgent it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service_tier: Option<String>,
+    pub service_tier: Option<Tier>,
     /// Whether the response is kept, so that another can go on from it; true by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<bool>,
@@ -152,21 +152,47 @@ pub struct Reasoning {
     /// How much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effort: Option<Effort>,
-    /// How thoughts are told: `auto`, `concise`, `detailed`. They are always told whole here.
+    /// How thoughts are told. They are always told whole here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub summary: Option<String>,
+    pub summary: Option<Summary>,
     /// The same, by its old name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub generate_summary: Option<String>,
+    pub generate_summary: Option<Summary>,
     /// Which earlier thoughts the upstream shows the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub context: Option<String>,
+    pub context: Option<Shown>,
     /// How the upstream runs the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
     /// Other members.
     #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+words! {
+    /// How thoughts are told.
+    #[cfg_attr(feature = "schema", schemars(rename = "ResponsesSummary"))]
+    pub enum Summary {
+        /// As the upstream likes.
+        "auto" => Auto,
+        /// In short.
+        "concise" => Concise,
+        /// At length.
+        "detailed" => Detailed,
+    }
+}
+
+words! {
+    /// Which earlier thoughts a model is shown.
+    #[cfg_attr(feature = "schema", schemars(rename = "ResponsesShown"))]
+    pub enum Shown {
+        /// As the model's template says.
+        "auto" => Auto,
+        /// Those since the last message of the user's.
+        "current_turn" => CurrentTurn,
+        /// All.
+        "all_turns" => AllTurns,
+    }
 }
 
 /// What the text of the answer must be.
@@ -180,7 +206,7 @@ pub struct TextConfig {
     pub format: Option<TextFormat>,
     /// How long it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verbosity: Option<String>,
+    pub verbosity: Option<Verbosity>,
     /// Other members.
     #[serde(flatten)]
     pub unknown: Unknown,
