@@ -1,6 +1,8 @@
 //! The server as an operator and an attacker meet it: real processes, sockets, signals and files.
 #![cfg(all(unix, feature = "server"))]
 
+#[path = "serve/heads.rs"]
+mod heads;
 #[path = "serve/store.rs"]
 mod store;
 #[path = "serve/waiting.rs"]

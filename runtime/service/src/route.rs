@@ -29,8 +29,8 @@ pub(crate) enum Route {
 pub(crate) struct Routed {
     pub(crate) route: Result<Route, ApiError>,
     pub(crate) dialect: Result<Dialect, ApiError>,
-    /// The method that the path takes, where it is another than came.
-    pub(crate) allow: Option<Method>,
+    /// The methods that the path takes, where another came.
+    pub(crate) allow: Option<&'static str>,
 }
 
 impl Route {
@@ -62,13 +62,18 @@ pub(crate) fn route(method: &Method, path: &str, headers: &HeaderMap) -> Routed 
             let error = ApiError::new(ErrorKind::NotFound, format!("there is nothing at {}", shown(path)));
             Routed { route: Err(error), dialect, allow: None }
         }
-        Some((wanted, _)) if *method != wanted => {
+        Some((wanted, _)) if !takes(&wanted, method) => {
             let message = format!("{} takes {wanted}, not {}", shown(path), shown(method.as_str()));
             let error = ApiError::new(ErrorKind::InvalidRequest, message).code("method_not_allowed");
-            Routed { route: Err(error), dialect, allow: Some(wanted) }
+            Routed { route: Err(error), dialect, allow: Some(if wanted == Method::GET { "GET,HEAD" } else { "POST" }) }
         }
         Some((_, route)) => Routed { route: Ok(route), dialect, allow: None },
     }
+}
+
+/// Whether a path that takes one method takes another. What can be got can be asked for without its body (RFC 9110, 9.3.2).
+fn takes(wanted: &Method, method: &Method) -> bool {
+    method == wanted || (*wanted == Method::GET && *method == Method::HEAD)
 }
 
 /// The dialect that a request is answered in, whatever becomes of it.
@@ -168,7 +173,11 @@ mod tests {
         assert_eq!(found(Method::POST, "/admin/models/m/unload"), Ok(Route::Admin { model: "m".into(), load: false }));
         assert_eq!(found(Method::POST, "/admin/models/m/eat"), Err(ErrorKind::NotFound));
         assert_eq!(found(Method::GET, ""), Err(ErrorKind::NotFound));
-        assert_eq!(route(&Method::PUT, "/v1/models/m", &HeaderMap::new()).allow, Some(Method::GET));
+        assert_eq!(found(Method::HEAD, "/v1/models/m"), Ok(Route::Model("m".into())));
+        assert_eq!(found(Method::HEAD, "/v1/organizations/rate_limits"), Ok(Route::RateLimits));
+        let allowed = |method, path: &str| route(&method, path, &HeaderMap::new()).allow;
+        assert_eq!(allowed(Method::PUT, "/v1/models/m"), Some("GET,HEAD"));
+        assert_eq!((allowed(Method::HEAD, "/v1/messages"), allowed(Method::HEAD, "/v1/models")), (Some("POST"), None));
     }
 
     #[test]

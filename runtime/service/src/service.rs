@@ -15,7 +15,7 @@ use firecrest_policy::limits::{Command, Levels, Outcome, openai_headers, ratelim
 use firecrest_policy::routing::{Alias, meant};
 use firecrest_policy::safety::rules::Policy;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -79,6 +79,8 @@ struct Exchange<H: Host> {
     headers: HeaderMap,
     /// Of its body.
     bytes: usize,
+    /// It asks for the head alone.
+    head: bool,
     /// Where its long work is done, once it is known whose it is.
     aside: Aside,
 }
@@ -143,10 +145,11 @@ impl<H: Host> Service<H> {
             beta: parts.headers.contains_key("anthropic-beta") || parts.uri.query().is_some_and(|query| query.contains("beta=true")),
             headers: HeaderMap::new(),
             bytes: 0,
+            head: parts.method == Method::HEAD,
             aside: Aside::in_place(),
         };
-        if let Some(method) = routed.allow {
-            exchange.headers.insert(header::ALLOW, text(method.as_str()));
+        if let Some(methods) = routed.allow {
+            exchange.headers.insert(header::ALLOW, HeaderValue::from_static(methods));
         }
         let admitted = match (routed.dialect, routed.route) {
             (Err(error), _) | (_, Err(error)) => Err(error),
@@ -304,6 +307,12 @@ impl<H: Host> Exchange<H> {
             if let Some(name) = name {
                 response.headers_mut().insert(name, value);
             }
+        }
+        if self.head {
+            if let Some(length) = response.body().len() {
+                response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            *response.body_mut() = Body::whole(Bytes::new());
         }
         response
     }
