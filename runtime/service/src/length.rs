@@ -1,4 +1,4 @@
-//! How much there is to read of an ask.
+//! How much there is to read of an ask, and how much is said in numbers.
 
 use firecrest_contract::ask::{Ask, Content, Format, RawPrompt};
 
@@ -6,6 +6,11 @@ use crate::tools::grammar::size;
 
 /// What a part costs beside its text: a message in a template, an entry in a list.
 const PART: usize = 64;
+
+/// So many tokens, in words.
+pub(crate) fn counted(tokens: u64) -> String {
+    if tokens == 1 { "1 token".to_owned() } else { format!("{tokens} tokens") }
+}
 
 /// About the bytes that have to be read to judge an ask, and to make prompts of it: all that a caller says in it, names and ids too.
 pub(crate) fn ask_bytes(ask: &Ask) -> usize {

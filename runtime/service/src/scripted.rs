@@ -18,6 +18,7 @@ use futures_util::{Stream, StreamExt, stream};
 
 use crate::aside::Aside;
 use crate::backend::{Allowance, Backend, Events, Exactness, Grant, Owner, Price, Queue, StartError};
+use crate::length::counted;
 use crate::tools::{Ending, HERMES, Parser, Reading, Stops, THOUGHTS, Thoughts, ToolFormat};
 
 /// What is said in one turn of the assistant.
@@ -247,7 +248,8 @@ impl Backend for Scripted {
         self.check(ask)?;
         let input = prompt_words(ask);
         if input > self.context {
-            let why = format!("prompt is too long: {input} tokens > {} maximum; shorten it", self.context);
+            let why =
+                format!("prompt is too long: {} > {} maximum, which is the model's context; shorten it", counted(input), self.context);
             return Err(ApiError::invalid(ask.names.conversation, why).code(CONTEXT_LENGTH_EXCEEDED));
         }
         let cap = ask.max_tokens.map_or(u64::MAX, u64::from).min(self.context - input).saturating_mul(ask.answers().into());

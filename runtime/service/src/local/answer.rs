@@ -42,6 +42,8 @@ pub(super) struct Choice {
     pub(super) running: Option<Running>,
     /// It begins when others of its ask have ended.
     pub(super) waiting: Option<Box<Request>>,
+    /// Its prompt is told by the first answer to it, behind which this one begins.
+    pub(super) follows: bool,
     /// Its sequence was ended to end its thoughts, and the next is about to go on behind them.
     pub(super) resuming: Option<Resuming>,
     /// Its prompt, if it begins with it and that is not said yet.
@@ -86,7 +88,7 @@ pub(super) type Resuming = Pin<Box<dyn Future<Output = Result<Submitted, Error>>
 impl Choice {
     /// Whether more may come of it.
     fn goes_on(&self) -> bool {
-        self.is_begun() || self.waiting.is_some()
+        self.is_begun() || self.waiting.is_some() || self.follows
     }
 
     /// Whether it is in the engine, or on its way there.
@@ -177,7 +179,9 @@ impl Answer {
         let begun = self.choices.iter().filter(|choice| choice.is_begun()).count() as u32;
         let waiting = self.choices.iter().filter(|choice| choice.waiting.is_some()).count() as u32;
         if waiting == 0 {
-            self.held.keep(begun);
+            if !self.choices.iter().any(|choice| choice.follows) {
+                self.held.keep(begun);
+            }
             return false;
         }
         let places = self.held.count.saturating_sub(begun).min(waiting);
@@ -258,46 +262,54 @@ impl Answer {
         }
     }
 
-    /// How probable the tokens of a prompt from a position on were; at position 0, which nothing is known of, the first alone.
+    /// How probable the tokens of a prompt from a position on were; at position 0, which nothing is known of, the first alone. All answers to it begin
+    /// with them.
     fn prompt_tokens(&mut self, at: usize, position: usize, list: Vec<Logprobs>) {
         let mut events = Vec::new();
-        let Some(choice) = self.choices.get_mut(at) else { return };
-        let (Some(probable), Some(parser)) = (choice.echo.as_mut().and_then(|echo| echo.probable.as_mut()), &mut choice.parser) else {
-            return;
-        };
+        let Some(prompt) = self.choices.get(at).map(|choice| choice.prompt) else { return };
         let first = (position == 0).then_some(None);
-        for (index, logprobs) in first.into_iter().chain(list.into_iter().map(Some)).enumerate() {
-            let (Some(&id), written) = (probable.ids.get(position + index), position + index >= probable.unwritten) else { break };
-            let token = |id| TokenText(self.tokenizer.token_bytes(id).unwrap_or_default().to_vec());
-            // What a vocabulary puts before every text is not the caller's, and stands nowhere in the answer.
-            if !written {
+        let told: Vec<Option<Logprobs>> = first.into_iter().chain(list.into_iter().map(Some)).collect();
+        for choice in self.choices.iter_mut().filter(|choice| choice.prompt == prompt) {
+            let (Some(probable), Some(parser)) = (choice.echo.as_mut().and_then(|echo| echo.probable.as_mut()), &mut choice.parser) else {
                 continue;
+            };
+            for (index, logprobs) in told.iter().enumerate() {
+                let (Some(&id), written) = (probable.ids.get(position + index), position + index >= probable.unwritten) else { break };
+                let token = |id| TokenText(self.tokenizer.token_bytes(id).unwrap_or_default().to_vec());
+                // What a vocabulary puts before every text is not the caller's, and stands nowhere in the answer.
+                if !written {
+                    continue;
+                }
+                let text = probable.stream.push(id);
+                // Nothing comes before the first: it has no probability.
+                let (logprob, top) = logprobs.as_ref().map_or((f32::NAN, &[][..]), |l| (l.chosen, &l.top[..]));
+                let top = top.iter().map(|&(id, logprob)| (token(id), logprob)).collect();
+                parser.expect(text.len(), TokenLogprob { token: token(id), logprob, top });
+                parser.echo(&text, &mut events);
             }
-            let text = probable.stream.push(id);
-            // Nothing comes before the first: it has no probability.
-            let (logprob, top) = logprobs.map_or((f32::NAN, Vec::new()), |l| (l.chosen, l.top));
-            let top = top.into_iter().map(|(id, logprob)| (token(id), logprob)).collect();
-            parser.expect(text.len(), TokenLogprob { token: token(id), logprob, top });
-            parser.echo(&text, &mut events);
         }
         self.queue.extend(events);
     }
 
-    /// All tokens of a prompt are told: its answer follows.
+    /// All tokens of a prompt are told: the answers to it follow, the first at once and the others as there are places.
     fn end_echo(&mut self, at: usize) {
-        let mut events = Vec::new();
-        let Some(choice) = self.choices.get_mut(at) else { return };
-        let Some(mut probable) = choice.echo.take().and_then(|echo| echo.probable) else { return };
-        if let Some(parser) = &mut choice.parser {
-            parser.echo(&probable.stream.finish(), &mut events);
+        let (mut events, mut over) = (Vec::new(), Vec::new());
+        let Some(prompt) = self.choices.get(at).map(|choice| choice.prompt) else { return };
+        for (of, choice) in self.choices.iter_mut().enumerate().filter(|(_, choice)| choice.prompt == prompt) {
+            let Some(mut probable) = choice.echo.take().and_then(|echo| echo.probable) else { continue };
+            if let Some(parser) = &mut choice.parser {
+                parser.echo(&probable.stream.finish(), &mut events);
+            }
+            choice.running = None;
+            (choice.allowed, choice.before) = (choice.used, choice.used);
+            match (probable.request.take(), std::mem::take(&mut choice.follows)) {
+                (Some(request), true) => choice.waiting = Some(Box::new(request)),
+                (Some(request), false) => choice.resuming = Some((self.submit)(request, 0)),
+                (None, _) => over.push(of),
+            }
         }
         self.queue.extend(events);
-        choice.running = None;
-        (choice.allowed, choice.before) = (choice.used, choice.used);
-        match probable.request.take() {
-            Some(request) => choice.resuming = Some((self.submit)(request, 0)),
-            None => self.finish(at, Ending::Cut(Finish::MaxTokens)),
-        }
+        over.into_iter().for_each(|of| self.finish(of, Ending::Cut(Finish::MaxTokens)));
     }
 
     fn token(&mut self, at: usize, id: u32, logprobs: Option<Logprobs>) {

@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 
 use crate::aside::Aside;
 use crate::backend::{AT_ONCE, Owner, busy};
+use crate::length::counted;
 
 use super::{EnginePort, Held, Local, Running, Submitted, Told, failed};
 
@@ -88,7 +89,8 @@ fn bytes(input: &RawPrompt) -> usize {
 /// Token ids of an input, which may have so many.
 fn ids(tokenizer: &Tokenizer, input: &RawPrompt, room: usize, path: &str) -> Result<Vec<u32>, ApiError> {
     let too_long = |tokens: &str| {
-        ApiError::invalid(path, format!("input is too long: {tokens} tokens > {room} maximum; shorten it")).code(CONTEXT_LENGTH_EXCEEDED)
+        let message = format!("input is too long: {tokens} > {room} maximum, which is the model's context; shorten it");
+        ApiError::invalid(path, message).code(CONTEXT_LENGTH_EXCEEDED)
     };
     let ids = match input {
         RawPrompt::Tokens(ids) => ids.clone(),
@@ -96,7 +98,7 @@ fn ids(tokenizer: &Tokenizer, input: &RawPrompt, room: usize, path: &str) -> Res
         RawPrompt::Text(text) => {
             let fewest = tokenizer.fewest_tokens(text.len());
             if fewest > room {
-                return Err(too_long(&format!("at least {fewest}")));
+                return Err(too_long(&format!("at least {}", counted(fewest as u64))));
             }
             // What looks like a special token in a caller's text is text.
             let options = EncodeOptions { add_special: true, parse_special: false };
@@ -111,7 +113,7 @@ fn ids(tokenizer: &Tokenizer, input: &RawPrompt, room: usize, path: &str) -> Res
         return Err(ApiError::invalid(path, format!("token {id} is not among the model's {size}")));
     }
     match ids.len() > room {
-        true => Err(too_long(&ids.len().to_string())),
+        true => Err(too_long(&counted(ids.len() as u64))),
         false => Ok(ids),
     }
 }

@@ -4,6 +4,8 @@ use firecrest_contract::ask::{Ask, Content, RawPrompt, Role};
 use firecrest_contract::error::{ApiError, CONTEXT_LENGTH_EXCEEDED};
 use firecrest_engine::text::Tokenizer;
 
+use crate::length::counted;
+
 /// Tokens that a prompt of an ask may have.
 pub(super) fn room(ask: &Ask, context: u32) -> usize {
     // One is left for the answer, where there is to be one.
@@ -43,8 +45,12 @@ pub(crate) fn too_long(ask: &Ask, length: Length, room: usize) -> ApiError {
         Length::Exactly(tokens) => (tokens, ""),
         Length::AtLeast(tokens) => (tokens, ", and more by what it says"),
     };
-    ApiError::invalid(ask.names.conversation, format!("prompt is too long: {tokens} tokens > {room} maximum{more}; shorten it"))
-        .code(CONTEXT_LENGTH_EXCEEDED)
+    let context = match ask.max_tokens {
+        Some(0) => "which is the model's context".to_owned(),
+        _ => format!("of a context of {}, where the answer takes 1 at least", counted(room as u64 + 1)),
+    };
+    let message = format!("prompt is too long: {} > {room} maximum{more}, {context}; shorten it", counted(tokens as u64));
+    ApiError::invalid(ask.names.conversation, message).code(CONTEXT_LENGTH_EXCEEDED)
 }
 
 /// Bytes of what is said that every template writes: not those of answers that think or call, of which some leave out a part, nor white space around a text.

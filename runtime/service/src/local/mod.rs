@@ -302,7 +302,9 @@ impl<P: EnginePort> Local<P> {
                 let index = at as u32 * ask.choices + choice;
                 let waits = index >= self.at_once;
                 let left = count.min(u64::from(self.at_once)).saturating_sub(index.into()).max(1);
-                let allowed = if waits { 0 } else { free.div_ceil(left).min(AHEAD.min(most).into()) as u32 };
+                // How probable a prompt is follows from the prompt alone: it is computed for the first answer to it.
+                let follows = choice > 0 && prompt.echo.is_some() && ask.logprobs.is_some();
+                let allowed = if waits || follows { 0 } else { free.div_ceil(left).min(AHEAD.min(most).into()) as u32 };
                 free = free.saturating_sub(allowed.into());
                 let pins = if choice == 0 { breakpoints.as_slice() } else { &[] };
                 let pins = pins.iter().map(|at| Pin { positions: at.positions, lifetime: lifetime(at.ttl) }).collect();
@@ -335,9 +337,10 @@ impl<P: EnginePort> Local<P> {
                     _ => (request, None),
                 };
                 let echo = prompt.echo.as_ref().map(|(text, _)| Echo { text: text.clone(), probable });
-                let (running, waiting) = match waits {
-                    true => (None, Some(Box::new(request))),
-                    false => match self.port.submit(request, allowed).await {
+                let (running, waiting) = match (follows, waits) {
+                    (true, _) => (None, None),
+                    (false, true) => (None, Some(Box::new(request))),
+                    (false, false) => match self.port.submit(request, allowed).await {
                         Ok(Submitted::Running(running)) => (Some(running), None),
                         // Those begun already are cancelled with what is dropped here.
                         Ok(Submitted::Busy { retry_after }) => return Err(StartError::Busy { retry_after }),
@@ -352,6 +355,7 @@ impl<P: EnginePort> Local<P> {
                     prompt: at,
                     running,
                     waiting,
+                    follows,
                     resuming: None,
                     echo,
                     budget,

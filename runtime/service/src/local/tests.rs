@@ -286,6 +286,7 @@ fn what_is_wrong_is_named() {
         let long = Ask { turns: vec![says(Role::User, &"fox ".repeat(2000))], ..hello() };
         let error = local.price(&Arc::new(long), &Aside::in_place()).await.expect_err("a prompt too long");
         assert!(error.message.starts_with("messages: prompt is too long: ") && error.message.contains("> 511 maximum"), "{error}");
+        assert!(error.message.ends_with("of a context of 512 tokens, where the answer takes 1 at least; shorten it"), "{error}");
         assert_eq!(error.code, Some("context_length_exceeded"));
         // Nobody reads what can't fit whatever it says.
         let endless = Ask { turns: vec![says(Role::User, &"fox ".repeat(1 << 20))], ..hello() };

@@ -73,6 +73,71 @@ fn an_answer_may_begin_with_its_prompt() {
     });
 }
 
+/// A port that counts what is asked of the engine: how probable prompts are, and answers.
+#[derive(Clone)]
+struct Counting(Handle, Rc<Cell<[usize; 2]>>);
+
+impl EnginePort for Counting {
+    async fn submit(&self, request: Request, allowance: u32) -> Result<Submitted, Error> {
+        let [mut probable, mut answers] = self.1.get();
+        match request.work {
+            Work::Logprobs { .. } => probable += 1,
+            _ => answers += 1,
+        }
+        self.1.set([probable, answers]);
+        self.0.submit(request, allowance).await
+    }
+}
+
+#[test]
+fn how_probable_a_prompt_is_is_computed_once_for_all_its_answers() {
+    with(async |local| {
+        let Local { port, prompter, context, lent, adapter, schemas, grammars, at_once, max_requests, width, matryoshka, held, recent } =
+            local;
+        let port = Counting(port, Rc::default());
+        let counts = Rc::clone(&port.1);
+        let local =
+            Local { port, prompter, context, lent, adapter, schemas, grammars, at_once, max_requests, width, matryoshka, held, recent };
+        let (one, two) = ("Once upon a time, there was a fox.", "A day later.");
+        let asked = |max_tokens| Ask {
+            raw: [one, two].map(|text| RawPrompt::Text(text.into())).into(),
+            echo: true,
+            choices: 12,
+            max_tokens: Some(max_tokens),
+            logprobs: Some(2),
+            turns: Vec::new(),
+            ..hello()
+        };
+        // More answers than may be in the engine at once.
+        assert!(local.at_once < 12);
+        for (max_tokens, answers) in [(3, 24), (0, 0)] {
+            counts.set([0, 0]);
+            let ask = Arc::new(asked(max_tokens));
+            let events: Vec<Event> = local.begin(&ask, &Grant::unlimited()).await.expect("an answer").collect().await;
+            assert_eq!(counts.get(), [2, answers], "{max_tokens}");
+            assert_eq!((finishes(&events).len(), usage(&events).output), (24, u64::from(max_tokens) * 24));
+            assert_eq!(local.held.get(), [0, 0, 0]);
+            let of = |choice: u32| {
+                let own = |event: &&Event| matches!(event, Event::Text { choice: of, .. } if *of == choice);
+                entries(&events.iter().filter(own).cloned().collect::<Vec<_>>())
+            };
+            for (prompt, said) in [one, two].into_iter().enumerate() {
+                let first = prompt as u32 * 12;
+                for choice in first..first + 12 {
+                    assert!(text(&events, choice).starts_with(said));
+                    // All are greedy, so all are the same, but for the first of a prompt, of which nothing is known.
+                    let bits = |list: Vec<firecrest_contract::event::TokenLogprob>| {
+                        list.into_iter().map(|of| (of.token, of.logprob.to_bits(), of.top.len())).collect::<Vec<_>>()
+                    };
+                    let told = bits(of(choice));
+                    let prompt_tokens = told.len() - max_tokens as usize;
+                    assert_eq!(told[..prompt_tokens], bits(of(first))[..prompt_tokens], "{choice}");
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn raw_prompts_take_control_tokens_and_gaps_need_marks() {
     with(async |local| {
